@@ -1,0 +1,49 @@
+# The index of commands. CI runs `make check`. Only generate and fmt write to the tree.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+BUF := go tool -modfile=.ci/tools.mod buf
+LINT := go tool -modfile=.ci/tools.mod golangci-lint
+FUZZTIME ?= 5s
+.PHONY: check tidy generated generate fmt lint test race fuzz cross bench
+
+check: tidy generated lint test race fuzz cross
+
+tidy: # go.mod names what is used, no more and no less
+	go mod tidy -diff
+
+generated: # the checked-in Go code is what the .proto files give
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT; mkdir "$$tmp/tree"; \
+	cp messages/conec/v1/*.pb.go "$$tmp/tree"; \
+	$(BUF) generate --output "$$tmp"; \
+	diff -rq "$$tmp/tree" "$$tmp/messages/conec/v1" || { echo 'stale: make generate'; exit 1; }
+
+generate:
+	rm -f messages/conec/v1/*.pb.go
+	$(BUF) generate
+
+fmt:
+	$(BUF) format --write
+	$(LINT) fmt
+
+lint:
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(LINT) run
+
+test:
+	go test -shuffle=on ./...
+
+race: # -short: fewer seeds, since the race detector is slow
+	go test -race -short -shuffle=on ./...
+
+fuzz: # every fuzz target there is, FUZZTIME each
+	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {while (n) print $$2, f[--n]}' | \
+	while read -r package target; do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+	done
+
+cross: # it builds elsewhere; 64-bit systems only
+	for os in darwin windows; do GOOS=$$os go build ./...; GOOS=$$os go vet ./...; done
+
+bench:
+	go run ./internal/bench

@@ -1,0 +1,126 @@
+package actors
+
+import (
+	"context"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// Limits of a channel actor.
+const (
+	maxPendingOpens  = 1024             // streams that wait for the channel to connect
+	defaultUpTimeout = 15 * time.Second // to connect, and to find a direct path if only those are allowed
+	channelRestarts  = 10               // failures in a row until a channel is given up
+)
+
+// ChannelConfig is what all channels of a client share.
+type ChannelConfig struct {
+	// Transport connects them.
+	Transport *netio.Transport
+	// Relay returns the path to the relay now; the zero path if there is none.
+	Relay func() netio.Path
+	// Addrs returns the addresses at which this client might be reached.
+	Addrs func() []netip.AddrPort
+	// Offer is given each stream that a peer opens; it calls Accept on it, or
+	// returns why not. It must not block.
+	Offer func(Incoming) error
+	// UpTimeout limits the time to connect. If zero, 15 seconds.
+	UpTimeout time.Duration
+	// RelayOnly keeps every channel on the relay, whatever its own mode.
+	RelayOnly bool
+}
+
+// Channel is the part of a channel that outlives its actor's restarts and may be
+// asked without a message. Safe for concurrent use.
+type Channel struct {
+	// Peer is the name of the other side.
+	Peer string
+	// Purpose is what the channel is for.
+	Purpose string
+	// Mode says which paths it may take.
+	Mode conecv1.Mode
+	// Shared tells whether streams to the peer may share it.
+	Shared bool
+	// Accepted tells whether the other side, or the coordinator, opened it.
+	Accepted bool
+	// StopReason is what the other side is told when the actor is stopped. If
+	// nil, [messages.ErrClosed].
+	StopReason error
+
+	pid      atomic.Pointer[actor.PID]
+	conn     atomic.Pointer[netio.Conn]
+	failures atomic.Int32
+	wasUp    atomic.Bool
+	ending   atomic.Bool
+}
+
+// Draining reports whether the channel takes no new streams because it is ending.
+func (c *Channel) Draining() bool { return c.ending.Load() }
+
+// PID returns the channel's actor, nil before it has started.
+func (c *Channel) PID() *actor.PID { return c.pid.Load() }
+
+// Conn returns the connection, nil while there is none.
+func (c *Channel) Conn() *netio.Conn { return c.conn.Load() }
+
+// Messages of callers to a channel actor.
+type (
+	// OpenStream asks for a stream; the answer is a [*StreamResult].
+	OpenStream struct {
+		// ID identifies the request in [CancelStream].
+		ID uint64
+		// Open says what the stream is for.
+		Open *conecv1.OpenStream
+	}
+	// CancelStream says that nobody wants the stream any more.
+	CancelStream struct {
+		// ID is the request's.
+		ID uint64
+	}
+	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
+	AwaitUp struct{}
+	// DrainChannel ends the channel in order; the answer is a [*ChannelResult]
+	// once the other side has read everything.
+	DrainChannel struct{}
+	// ChannelResult answers [AwaitUp] and [DrainChannel].
+	ChannelResult struct {
+		// Err is nil if it is done.
+		Err error
+		// Remote tells whether the other side decided it.
+		Remote bool
+	}
+)
+
+// ChannelSpec says what a channel actor is to connect. It is all that a restart
+// keeps, together with the mailbox.
+type ChannelSpec struct {
+	// Channel is the shared part.
+	Channel *Channel
+	// Config is shared by all channels of a client. Nil for home channels.
+	Config *ChannelConfig
+	// Home makes the connection of a home channel; it blocks. Nil for others.
+	Home func(ctx context.Context) (*netio.Conn, error)
+	// HomeDialed tells whether Home dials: then this side opens the control
+	// stream, and a failure restarts the channel.
+	HomeDialed bool
+	// Introduction is what an accepted channel starts with. Nil for channels
+	// that this side opens: they ask their parent to be introduced.
+	Introduction *conecv1.Introduction
+}
+
+// ChannelProps makes the props of a channel actor. Its parent receives
+// ChannelUp, ChannelLost and PathChosen; from a home channel also every Control
+// message, and from others OpenChannel and AnswerOffer for the coordinator.
+func ChannelProps(sys *System, spec ChannelSpec) *actor.Props {
+	return sys.Props(func() actor.Actor {
+		return &channel{
+			sys: sys, spec: spec, shared: spec.Channel,
+			streams: map[string]*netio.Stream{}, requests: map[uint64]*actor.PID{}, asked: map[string]uint64{},
+		}
+	})
+}

@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// Channel connects this client with a peer: one QUIC connection, encrypted from
+// end to end, whatever carries its packets. All methods may be called from any
+// goroutine.
+type Channel struct {
+	cl  *Client
+	ref *channelRef
+}
+
+// Peer returns the name of the other side, which its certificate proved.
+func (ch *Channel) Peer() string { return ch.ref.Peer }
+
+// Purpose returns what the channel is for.
+func (ch *Channel) Purpose() string { return ch.ref.Purpose }
+
+// Path is the way that a channel's packets take.
+type Path struct {
+	// Relayed tells whether they go over the coordinator's relay.
+	Relayed bool
+	// Local is the address of this client's socket.
+	Local netip.AddrPort
+	// Remote is where packets go to: the peer, or the coordinator if relayed. It
+	// is not valid if there is no path now.
+	Remote netip.AddrPort
+	// RTT is the smoothed round-trip time; zero before the first measurement, and
+	// while the channel is not connected.
+	RTT time.Duration
+}
+
+// String reads like: direct 127.0.0.1:4000 → 127.0.0.1:4001 (0.2ms).
+func (p Path) String() string {
+	kind := "direct"
+	switch {
+	case !p.Remote.IsValid():
+		return "no path"
+	case p.Relayed:
+		kind = "relayed"
+	}
+	return kind + " " + p.Local.String() + " → " + p.Remote.String() + " (" + p.RTT.Round(10*time.Microsecond).String() + ")"
+}
+
+// Path returns the path in use now. It does not block.
+func (ch *Channel) Path() Path {
+	path := Path{Local: ch.cl.link.LocalAddr()}
+	if conn := ch.ref.Conn(); conn != nil {
+		now := conn.Port().Path()
+		path.Relayed, path.Remote, path.RTT = now.Relayed, now.To, conn.RTT()
+	}
+	return path
+}
+
+// OpenStream opens a stream on this channel. It blocks like [Client.OpenStream];
+// the Mode of the options does not count.
+func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Stream, error) {
+	if options == nil {
+		options = &StreamOptions{}
+	}
+	stream, err := ch.cl.openOn(ctx, ch.ref, options.Purpose)
+	if err != nil {
+		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
+	}
+	return stream, nil
+}
+
+// AcceptStream returns the next stream that the peer opened on this channel. A
+// stream comes either from here or from [Client.AcceptStream]. It blocks until
+// there is one, ctx ends or the channel has ended.
+func (ch *Channel) AcceptStream(ctx context.Context) (*Stream, error) {
+	return ch.cl.acceptStream(ctx, ch.ref)
+}
+
+// Close ends the channel in order: the sending side of its streams ends, and
+// Close blocks until the peer has read everything, or ctx ends: then the rest is
+// cut off. A closed channel may be closed again.
+func (ch *Channel) Close(ctx context.Context) error {
+	result, err := actors.Ask[*actors.ChannelResult](ctx, ch.cl.sys, ch.ref.pid, actors.DrainChannel{})
+	if err != nil {
+		if ctx.Err() == nil {
+			return nil // it has ended already
+		}
+		ch.Abort()
+		return ch.cl.opError(ctx, "close channel", ch.ref.Peer, err)
+	}
+	if result.Err != nil {
+		return ch.cl.opError(ctx, "close channel", ch.ref.Peer, asRemote(result.Err, result.Remote))
+	}
+	return nil
+}
+
+// Abort ends the channel at once: what was sent and has not arrived is lost.
+func (ch *Channel) Abort() {
+	code, reason := messages.ToCode(messages.ErrReset)
+	ch.cl.sys.Root.Send(ch.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
+}

@@ -1,0 +1,414 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// Mode says which paths a channel may take.
+type Mode int
+
+// The modes of channels.
+const (
+	// Automatic starts on the coordinator's relay, moves to a direct path when
+	// there is one, and back when that fails.
+	Automatic Mode = iota
+	// DirectOnly carries user data over direct paths only; opening fails with
+	// [messages.ErrUnreachable] if there is none in time.
+	DirectOnly
+	// RelayOnly carries user data over the relay only, and shows no addresses to
+	// the peer.
+	RelayOnly
+)
+
+// String returns "automatic", "direct only" or "relay only".
+func (m Mode) String() string {
+	switch m {
+	case Automatic:
+		return "automatic"
+	case DirectOnly:
+		return "direct only"
+	case RelayOnly:
+		return "relay only"
+	}
+	return "mode " + strconv.Itoa(int(m))
+}
+
+// Client is attached to a coordinator under a name. All methods may be called
+// from any goroutine.
+type Client struct {
+	config    Config
+	identity  *netio.Identity
+	link      netio.Link
+	transport *netio.Transport
+	sys       *actors.System
+	pid       *actor.PID
+	channels  actors.ChannelConfig
+	remote    *actors.Remote
+	incoming  *incoming
+	events    *events
+	shared    shared
+	request   atomic.Uint64
+	life      actors.Life
+
+	closeOnce sync.Once
+	closed    chan struct{}
+	closeErr  error
+}
+
+// Connect attaches to a coordinator. It blocks until the coordinator has granted
+// the name and relays to this client, refuses, or ctx ends. Errors:
+// [messages.ErrNameTaken], [messages.ErrNameMismatch], [messages.ErrUntrusted],
+// [messages.ErrVersion], [messages.ErrLimit], [messages.ErrUnreachable].
+//
+// Once attached, the client attaches again by itself when it loses the
+// coordinator, until [Client.Close]; Config.OnEvent hears of it.
+func Connect(ctx context.Context, config *Config) (*Client, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("client config: %w", err)
+	}
+	cl := &Client{config: config.withDefaults(), closed: make(chan struct{}), life: actors.Begin()}
+	if err := cl.start(); err != nil {
+		return nil, err
+	}
+	result, err := actors.Ask[*attachResult](ctx, cl.sys, cl.pid, awaitAttached{})
+	remote := false
+	if err == nil && result.err != nil {
+		err, remote = result.err, result.remote
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		cl.Abort()
+		return nil, &messages.OpError{Op: "attach", Peer: cl.config.Coordinator, Remote: remote, Err: err}
+	}
+	return cl, nil
+}
+
+// start makes everything that lasts as long as the client.
+func (cl *Client) start() error {
+	cl.identity = cl.config.Identity
+	if cl.identity == nil {
+		var err error
+		if cl.identity, err = netio.NewIdentity(cl.config.Name, cl.config.Now()); err != nil {
+			return fmt.Errorf("make certificate: %w", err)
+		}
+	}
+	cl.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec/" + cl.config.Name, Logger: cl.config.Logger})
+	if err := cl.listen(); err != nil {
+		return errors.Join(err, cl.sys.Close(context.Background()))
+	}
+	cl.incoming = newIncoming(cl.config.Backlog)
+	cl.events = newEvents(cl.config.OnEvent)
+	cl.remote = actors.NewRemote(cl.sys, func(ctx context.Context, peer string) (actors.Stream, error) {
+		return cl.OpenStream(ctx, peer, &StreamOptions{Purpose: actors.RemotePurpose})
+	})
+	cl.channels = actors.ChannelConfig{
+		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Offer: cl.offer,
+		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly,
+	}
+	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
+		actor.WithSupervisor(actors.Permanent())), "client")
+	if err != nil {
+		cl.Abort()
+		return err
+	}
+	cl.pid = pid
+	cl.shared.pid.Store(pid)
+	return nil
+}
+
+func (cl *Client) listen() error {
+	cl.link = cl.config.Link
+	if cl.link == nil {
+		addr, err := net.ResolveUDPAddr("udp", cl.config.Bind)
+		if err != nil {
+			return fmt.Errorf("bind to %s: %w", cl.config.Bind, err)
+		}
+		local := netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port))
+		if addr.IP != nil {
+			local = netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))
+		}
+		if cl.link, err = netio.ListenUDP(local); err != nil {
+			return fmt.Errorf("bind to %s: %w", cl.config.Bind, err)
+		}
+	}
+	root := cl.sys.Root
+	sw, err := netio.NewSwitch(netio.SwitchConfig{
+		MaxPorts: 4 * cl.config.MaxChannels,
+		OnBound: func(frame netio.BoundFrame, _ netio.Link, _ netip.AddrPort) {
+			if pid := cl.shared.pid.Load(); pid != nil {
+				root.Send(pid, boundHeard{frame})
+			}
+		},
+	}, cl.link)
+	if err != nil {
+		return errors.Join(err, cl.link.Close())
+	}
+	cl.transport, err = netio.NewTransport(sw, cl.identity, false, &netio.Config{
+		Limits:     netio.Limits{MaxMessage: cl.config.MaxMessage},
+		MaxStreams: cl.config.MaxStreams, KeepAlive: cl.config.KeepAlive, IdleTimeout: cl.config.IdleTimeout,
+		KeyLog: cl.config.KeyLog, Now: cl.config.Now,
+	})
+	if err != nil {
+		return errors.Join(err, sw.Close())
+	}
+	return nil
+}
+
+// offer takes a stream that a peer opened: actor messages go to the actor system,
+// the others wait for AcceptStream.
+func (cl *Client) offer(in actors.Incoming) error {
+	if in.Purpose != actors.RemotePurpose {
+		return cl.incoming.offer(in)
+	}
+	if err := in.Stream.Accept(); err != nil {
+		return err
+	}
+	cl.sys.Pumps.Go(func() { cl.remote.Serve(cl.life.Context(), in.Peer, in.Stream) })
+	return nil
+}
+
+// relayPath returns where the relay is, the zero path before the first attachment.
+func (cl *Client) relayPath() netio.Path {
+	if path := cl.shared.relay.Load(); path != nil {
+		return *path
+	}
+	return netio.Path{}
+}
+
+// candidates returns the addresses at which peers might reach this client: the
+// one that the coordinator sees first.
+func (cl *Client) candidates() []netip.AddrPort {
+	addrs := cl.link.Addrs()
+	observed := cl.shared.observed.Load()
+	if observed == nil {
+		return addrs
+	}
+	all := []netip.AddrPort{*observed}
+	for _, addr := range addrs {
+		if addr != *observed {
+			all = append(all, addr)
+		}
+	}
+	return all
+}
+
+// Name returns the client's name.
+func (cl *Client) Name() string { return cl.config.Name }
+
+// Fingerprint returns the fingerprint of the client's certificate.
+func (cl *Client) Fingerprint() string { return netio.Fingerprint(cl.identity.Chain()[0]) }
+
+// Actors returns the client's actor system and its way to those of peers.
+func (cl *Client) Actors() *Actors { return &Actors{System: cl.sys, Remote: cl.remote} }
+
+// Actors is an actor system whose actors can send to those of other clients:
+//
+//	sys := cl.Actors()
+//	sys.Root.Send(sys.PID("bob", "greeter"), &Hello{})
+type Actors struct {
+	*actors.System
+	*actors.Remote
+}
+
+// LocalAddr returns the address of the client's UDP socket.
+func (cl *Client) LocalAddr() netip.AddrPort { return cl.link.LocalAddr() }
+
+// ChannelOptions say what a channel is to be. A nil *ChannelOptions and zero
+// fields mean the defaults.
+type ChannelOptions struct {
+	// Purpose is shown to the peer; at most [messages.MaxPurpose] bytes.
+	Purpose string
+	// Mode says which paths the channel may take.
+	Mode Mode
+}
+
+// OpenChannel opens a channel of the caller's own to a peer: OpenStream of the
+// client does not put streams on it. It blocks until the channel is connected,
+// the peer or the coordinator refuses, or ctx ends. Errors:
+// [messages.ErrNoSuchPeer], [messages.ErrNotAccepting], [messages.ErrRefused],
+// [messages.ErrLimit], [messages.ErrUnreachable], [messages.ErrTimeout].
+//
+// A channel that fails is connected again by its supervisor, with growing
+// pauses; it ends for good when the peer closes it or stays away.
+func (cl *Client) OpenChannel(ctx context.Context, peer string, options *ChannelOptions) (*Channel, error) {
+	if options == nil {
+		options = &ChannelOptions{}
+	}
+	ref, err := cl.find(ctx, peer, options.Purpose, options.Mode, true)
+	if err == nil {
+		err = cl.awaitUp(ctx, ref)
+	}
+	if err != nil {
+		return nil, cl.opError(ctx, "open channel", peer, err)
+	}
+	return &Channel{cl: cl, ref: ref}, nil
+}
+
+// find asks for a channel to a peer; it may not be connected yet.
+func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fresh bool) (*channelRef, error) {
+	if err := messages.CheckName(peer); err != nil {
+		return nil, err
+	}
+	if len(purpose) > messages.MaxPurpose {
+		return nil, fmt.Errorf("%w: purpose of %d bytes, at most %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	}
+	if cl.config.RelayOnly {
+		if mode == DirectOnly {
+			return nil, fmt.Errorf("%w: this client uses the relay only", messages.ErrRefused)
+		}
+		mode = RelayOnly
+	}
+	result, err := actors.Ask[*channelResult](ctx, cl.sys, cl.pid, findChannel{peer, purpose, conecv1.Mode(mode), fresh})
+	if err != nil {
+		return nil, err
+	}
+	return result.ref, result.err
+}
+
+// awaitUp blocks until a fresh channel is connected. If ctx ends, nobody wants it.
+func (cl *Client) awaitUp(ctx context.Context, ref *channelRef) error {
+	result, err := actors.Ask[*actors.ChannelResult](ctx, cl.sys, ref.pid, actors.AwaitUp{})
+	if err != nil {
+		cl.sys.Root.Send(cl.pid, dropChannel{ref.pid})
+		return err
+	}
+	return asRemote(result.Err, result.Remote)
+}
+
+// AcceptChannel returns the next channel that a peer opened, or that the
+// coordinator's program handed to this client. It blocks until there is one, ctx
+// ends or the client is closed. Channels work whether they are accepted or not:
+// their streams come from AcceptStream.
+func (cl *Client) AcceptChannel(ctx context.Context) (*Channel, error) {
+	ref, err := cl.incoming.acceptChannel(ctx)
+	if err != nil {
+		return nil, cl.opError(ctx, "accept channel", "", err)
+	}
+	return &Channel{cl: cl, ref: ref}, nil
+}
+
+// StreamOptions say what a stream is to be. A nil *StreamOptions and zero fields
+// mean the defaults.
+type StreamOptions struct {
+	// Purpose tells the peer what the stream is for; at most
+	// [messages.MaxPurpose] bytes. Purposes that begin with "conec." are reserved.
+	Purpose string
+	// Mode says which paths the stream's channel may take. Streams to a peer in
+	// the same mode share a channel.
+	Mode Mode
+}
+
+// OpenStream opens a stream to a peer, on the channel that is there or on a new
+// one. It blocks until the peer's client has accepted the stream, refuses, or
+// ctx ends. Errors: those of OpenChannel, and [messages.ErrBusy].
+func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOptions) (*Stream, error) {
+	if options == nil {
+		options = &StreamOptions{}
+	}
+	const tries = 3 // a channel that is found may just be ending
+	for try := 1; ; try++ {
+		ref, err := cl.find(ctx, peer, "", options.Mode, false)
+		if err == nil {
+			var stream *Stream
+			if stream, err = cl.openOn(ctx, ref, options.Purpose); err == nil {
+				return stream, nil
+			}
+		}
+		ending := errors.Is(err, messages.ErrClosed) || errors.Is(err, actors.ErrDeadLetter)
+		if !ending || try == tries || ctx.Err() != nil || cl.isClosed() {
+			return nil, cl.opError(ctx, "open stream", peer, err)
+		}
+	}
+}
+
+// openOn opens a stream on a channel.
+func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string) (*Stream, error) {
+	if len(purpose) > messages.MaxPurpose {
+		return nil, fmt.Errorf("%w: purpose of %d bytes, at most %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	}
+	id := cl.request.Add(1)
+	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, actors.OpenStream{
+		ID: id, Open: &conecv1.OpenStream{Purpose: purpose},
+	})
+	if err != nil {
+		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: id})
+		return nil, err
+	}
+	if result.Err != nil {
+		return nil, asRemote(result.Err, result.Remote)
+	}
+	return &Stream{raw: result.Stream, peer: ref.Peer, purpose: purpose, channel: &Channel{cl: cl, ref: ref}}, nil
+}
+
+// AcceptStream returns the next stream that a peer opened, on any channel. It
+// blocks until there is one, ctx ends or the client is closed. The peer's name
+// is authenticated by the channel.
+func (cl *Client) AcceptStream(ctx context.Context) (*Stream, error) {
+	return cl.acceptStream(ctx, nil)
+}
+
+func (cl *Client) acceptStream(ctx context.Context, of *channelRef) (*Stream, error) {
+	var only *actors.Channel
+	if of != nil {
+		only = of.Channel
+	}
+	in, err := cl.incoming.acceptStream(ctx, only)
+	if err != nil {
+		return nil, cl.opError(ctx, "accept stream", "", err)
+	}
+	ref := &channelRef{in.Channel, in.Channel.PID()}
+	return &Stream{raw: in.Stream, peer: in.Peer, purpose: in.Purpose, channel: &Channel{cl: cl, ref: ref}}, nil
+}
+
+// remoteErr carries that the other side decided.
+type remoteErr struct{ error }
+
+// Unwrap returns the error itself.
+func (r remoteErr) Unwrap() error { return r.error }
+
+func asRemote(err error, remote bool) error {
+	if err != nil && remote {
+		return remoteErr{err}
+	}
+	return err
+}
+
+// opError says what was being done, and whose decision it was that it failed.
+func (cl *Client) opError(ctx context.Context, op, peer string, err error) error {
+	var remote remoteErr
+	switch {
+	case errors.As(err, &remote):
+		err = remote.error
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case cl.isClosed():
+		err = messages.ErrClosed
+	case errors.Is(err, actors.ErrDeadLetter): // its actor stopped in between
+		err = messages.ErrClosed
+	}
+	return &messages.OpError{Op: op, Peer: peer, Remote: remote.error != nil, Err: err}
+}
+
+func (cl *Client) isClosed() bool {
+	select {
+	case <-cl.closed:
+		return true
+	default:
+		return false
+	}
+}

@@ -1,0 +1,58 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+)
+
+// Close ends the client in order: what was sent on its channels is still read by
+// the peers, the name is given back, and everything that the client started has
+// ended when Close returns. If ctx ends before, the rest is cut off and ctx's
+// error returned. Later calls return the result of the first.
+func (cl *Client) Close(ctx context.Context) error {
+	return cl.end(func() error {
+		list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})
+		if err != nil {
+			return err
+		}
+		errs := make([]error, len(list.pids))
+		var all sync.WaitGroup
+		for i, pid := range list.pids {
+			all.Go(func() {
+				result, err := actors.Ask[*actors.ChannelResult](ctx, cl.sys, pid, actors.DrainChannel{})
+				switch {
+				case err == nil && !result.Remote:
+					errs[i] = result.Err
+				case ctx.Err() != nil:
+					errs[i] = ctx.Err()
+				}
+			})
+		}
+		all.Wait()
+		return errors.Join(errs...)
+	})
+}
+
+// Abort ends the client at once: what was sent and has not arrived is lost.
+func (cl *Client) Abort() {
+	_ = cl.end(func() error { return nil }) // nothing was promised
+}
+
+// end ends the client once, after drain.
+func (cl *Client) end(drain func() error) error {
+	cl.closeOnce.Do(func() {
+		close(cl.closed)
+		cl.incoming.end(messages.ErrClosed)
+		err := drain()
+		cl.life.End()
+		// Nothing from here on waits for the network.
+		err = errors.Join(err, cl.sys.Close(context.Background()))
+		cl.events.end()
+		cl.closeErr = errors.Join(err, cl.transport.Close())
+	})
+	return cl.closeErr
+}

@@ -1,0 +1,169 @@
+package client
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
+)
+
+// DefaultPort is the coordinator's UDP port where Config.Coordinator has none.
+const DefaultPort = 1719
+
+// Config says who a client is and where it attaches. Name and Coordinator are
+// needed; other zero fields mean the defaults. It is not modified.
+type Config struct {
+	// Name is the client's name; see [messages.CheckName] for what it may be.
+	Name string
+	// Coordinator is the coordinator's address, "host" or "host:port". The host
+	// must be in its certificate, unless Fingerprint is set.
+	Coordinator string
+	// Fingerprint pins the coordinator's certificate, or that of the authority
+	// that issued it: "sha256:" and 64 hex digits. If empty, Roots decide.
+	Fingerprint string
+	// Roots are the authorities to trust for the coordinator's certificate. If
+	// nil, the system's.
+	Roots *x509.CertPool
+	// Identity is the client's certificate and key; the certificate must be for
+	// Name. If nil, a key and a self-signed certificate are made that last as
+	// long as the process. A client that keeps its key takes its name over at
+	// once when it comes back after a crash; another has to wait until the
+	// coordinator has noticed.
+	Identity *netio.Identity
+
+	// Bind is the local UDP address, "host:port". If empty, all addresses of both
+	// families and a free port.
+	Bind string
+	// Link replaces the UDP socket at Bind. For simulators.
+	Link netio.Link
+
+	// NotAccepting refuses channels that others open. The client can still open
+	// them, and peers can open streams on those.
+	NotAccepting bool
+	// RelayOnly keeps all channels on the relay: no addresses are shown to peers
+	// and none of theirs is probed, whoever opened the channel.
+	RelayOnly bool
+
+	// MaxMessage is the largest message in bytes, sent or received. If zero, 16 MiB.
+	MaxMessage int
+	// MaxChannels is how many channels peers may have open to this client. If
+	// zero, 1,024.
+	MaxChannels int
+	// MaxStreams is how many streams a peer may have open on a channel. If zero,
+	// 1,024.
+	MaxStreams int
+	// Backlog is how many streams may wait for AcceptStream; more are refused
+	// with [messages.ErrBusy]. If zero, 256.
+	Backlog int
+	// KeepAlive is how often an idle connection sends a packet. If zero, 5
+	// seconds towards the coordinator and 10 towards peers; if negative, never.
+	KeepAlive time.Duration
+	// IdleTimeout is how long nothing may be heard before a connection is given
+	// up. If zero, 15 seconds for the coordinator and 30 for peers.
+	IdleTimeout time.Duration
+	// OpenTimeout limits the time to connect to a peer. If zero, 15 seconds.
+	OpenTimeout time.Duration
+
+	// KeyLog receives TLS secrets (SSLKEYLOGFILE), for debugging: whoever has
+	// them reads the traffic. If nil, none.
+	KeyLog io.Writer
+	// Logger receives logs. If nil, nothing is logged.
+	Logger *slog.Logger
+	// OnEvent is told what happens to the client, one event after the other. It
+	// may block; while it does, up to 256 events wait, then the newest are lost.
+	OnEvent func(Event)
+	// Now is the wall clock for checks of certificates. If nil, time.Now.
+	Now func() time.Time
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c *Config) Validate() error {
+	if c == nil {
+		return errors.New("Name and Coordinator are needed")
+	}
+	var errs []error
+	if err := messages.CheckName(c.Name); err != nil {
+		errs = append(errs, fmt.Errorf("Name: %w", err))
+	}
+	if _, _, err := splitHostPort(c.Coordinator); err != nil {
+		errs = append(errs, fmt.Errorf("Coordinator: %w", err))
+	}
+	if c.Fingerprint != "" {
+		if err := netio.CheckFingerprint(c.Fingerprint); err != nil {
+			errs = append(errs, fmt.Errorf("Fingerprint: %w", err))
+		}
+	}
+	if c.Bind != "" {
+		if _, _, err := net.SplitHostPort(c.Bind); err != nil {
+			errs = append(errs, fmt.Errorf("Bind: %w: want host:port, such as \"0.0.0.0:0\"", err))
+		}
+	}
+	if c.Identity != nil && c.Name != "" {
+		name, err := netio.CertificateName(c.Identity.Certificate())
+		if err == nil && name != c.Name {
+			err = fmt.Errorf("%w: it is for %q, Name is %q", messages.ErrNameMismatch, name, c.Name)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("Identity: %w", err))
+		}
+	}
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"MaxMessage", int64(c.MaxMessage)}, {"MaxChannels", int64(c.MaxChannels)}, {"MaxStreams", int64(c.MaxStreams)},
+		{"Backlog", int64(c.Backlog)}, {"IdleTimeout", int64(c.IdleTimeout)}, {"OpenTimeout", int64(c.OpenTimeout)},
+	} {
+		if field.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is %d: want 0 for the default, or more", field.name, field.value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// splitHostPort splits the coordinator's address; the port may be missing.
+func splitHostPort(addr string) (host string, port uint16, err error) {
+	if addr == "" {
+		return "", 0, errors.New("is empty: want host or host:port")
+	}
+	host, digits, err := net.SplitHostPort(addr)
+	if err != nil {
+		var missing *net.AddrError
+		if errors.As(err, &missing) && missing.Err == "missing port in address" {
+			return addr, DefaultPort, nil
+		}
+		return "", 0, err
+	}
+	number, err := strconv.ParseUint(digits, 10, 16)
+	if err != nil || number == 0 || host == "" {
+		return "", 0, fmt.Errorf("%q: want host:port with a port from 1 to 65535", addr)
+	}
+	return host, uint16(number), nil
+}
+
+func (c *Config) withDefaults() Config {
+	config := *c
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	if config.MaxChannels == 0 {
+		config.MaxChannels = 1024
+	}
+	if config.Backlog == 0 {
+		config.Backlog = 256
+	}
+	if config.Bind == "" {
+		config.Bind = ":0"
+	}
+	return config
+}

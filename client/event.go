@@ -1,0 +1,102 @@
+package client
+
+import "sync/atomic"
+
+// Event is something that happened to a client: one of [Attached], [Detached],
+// [ChannelOpened], [ChannelClosed], [PathChanged].
+type Event interface{ event() }
+
+// Attached says that the coordinator has the client's name and can relay to it.
+type Attached struct {
+	// Observed is the client's address as the coordinator sees it.
+	Observed string
+}
+
+// Detached says that the coordinator was lost, or refused the client. Channels
+// go on; the client attaches again unless Final.
+type Detached struct {
+	// Err is why.
+	Err error
+	// Final tells that the client does not try again, because it could not
+	// succeed: the name is taken over by a newer attachment.
+	Final bool
+}
+
+// ChannelOpened says that a channel is connected, also after a restart.
+type ChannelOpened struct {
+	// Peer is the other side's name.
+	Peer string
+}
+
+// ChannelClosed says that a channel was lost or closed.
+type ChannelClosed struct {
+	// Peer is the other side's name.
+	Peer string
+	// Err is why.
+	Err error
+	// Restarting tells that the channel will be connected again.
+	Restarting bool
+}
+
+// PathChanged says that a channel's packets take another path.
+type PathChanged struct {
+	// Peer is the other side's name.
+	Peer string
+	// Relayed tells whether they go over the coordinator's relay.
+	Relayed bool
+	// Remote is where they go to; empty if there is no path now.
+	Remote string
+}
+
+func (Attached) event()      {}
+func (Detached) event()      {}
+func (ChannelOpened) event() {}
+func (ChannelClosed) event() {}
+func (PathChanged) event()   {}
+
+// maxEvents is how many events wait for the program.
+const maxEvents = 256
+
+// events hands events to the program without holding up who has them.
+type events struct {
+	queue chan Event // nil if nobody listens
+	lost  atomic.Int64
+	done  chan struct{} // closed when the pump has ended
+}
+
+// newEvents starts a pump that calls tell.
+func newEvents(tell func(Event)) *events {
+	e := &events{done: make(chan struct{})}
+	if tell == nil {
+		close(e.done)
+		return e
+	}
+	e.queue = make(chan Event, maxEvents)
+	go func() {
+		defer close(e.done)
+		for event := range e.queue {
+			tell(event)
+		}
+	}()
+	return e
+}
+
+// put queues an event. It does not block. Only the client actor calls it.
+func (e *events) put(event Event) {
+	if e.queue == nil {
+		return
+	}
+	select {
+	case e.queue <- event:
+	default:
+		e.lost.Add(1)
+	}
+}
+
+// end lets the pump tell what waits, and waits for it.
+func (e *events) end() {
+	if e.queue != nil {
+		close(e.queue)
+	}
+	<-e.done
+}

@@ -1,0 +1,94 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+
+	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
+)
+
+// Stream is an ordered, bidirectional sequence of whole messages. Its directions
+// are independent. All methods may be called from any goroutine.
+type Stream struct {
+	raw     *netio.Stream
+	peer    string
+	purpose string
+	channel *Channel
+}
+
+// Peer returns the name of the other side, which the channel authenticated.
+func (s *Stream) Peer() string { return s.peer }
+
+// Purpose returns what the opener said the stream is for.
+func (s *Stream) Purpose() string { return s.purpose }
+
+// Channel returns the channel that carries the stream.
+func (s *Stream) Channel() *Channel { return s.channel }
+
+// Send queues a message of at most Config.MaxMessage bytes; the slice is free
+// again when Send returns. Messages are sent in order, as soon as the channel
+// takes them. While 256 KiB wait, Send blocks, until ctx ends: then nothing of
+// the message is sent. That Send returned nil does not mean that the message has
+// arrived; [Channel.Close] and [Client.Close] wait for that.
+func (s *Stream) Send(ctx context.Context, message []byte) error {
+	if err := s.raw.Send(ctx, message); err != nil {
+		return s.opError("send", err)
+	}
+	return nil
+}
+
+// Receive returns the next message, or io.EOF after the peer's last. It blocks
+// until there is one or ctx ends. The slice is the caller's to keep and change;
+// messages of a few KiB share an allocation of at most 32 KiB, so who keeps a
+// few of many for long should copy them.
+func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
+	message, err := s.raw.Receive(ctx)
+	if err != nil && err != io.EOF {
+		return nil, s.opError("receive", err)
+	}
+	return message, err
+}
+
+// Messages iterates over the messages until the peer's last. An error, of the
+// stream or of ctx, comes as the last pair.
+func (s *Stream) Messages(ctx context.Context) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		for {
+			message, err := s.Receive(ctx)
+			if err == io.EOF {
+				return
+			}
+			if !yield(message, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// CloseSend ends the sending direction: the peer receives what was sent and then
+// io.EOF. It does not block.
+func (s *Stream) CloseSend() { s.raw.CloseSend() }
+
+// Close ends the stream: what was sent still arrives, what was not received is
+// dropped and the peer's further sends fail. It does not block.
+func (s *Stream) Close() { s.raw.Close() }
+
+// Reset ends the stream at once in both directions. The peer's calls fail with
+// [messages.ErrReset].
+func (s *Stream) Reset() { s.raw.Reset(messages.ErrReset) }
+
+func (s *Stream) opError(op string, err error) error {
+	remote := netio.IsRemote(err)
+	return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: plain(err)}
+}
+
+// plain takes the mark of whose decision it was off an error.
+func plain(err error) error {
+	if !netio.IsRemote(err) {
+		return err
+	}
+	return errors.Unwrap(err)
+}

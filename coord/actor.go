@@ -1,0 +1,291 @@
+package coord
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// expiry is how often the coordinator looks for what took too long.
+const expiry = time.Second
+
+// coordinator owns the registry: who is attached, and what was introduced.
+//
+//	behavior  message        does
+//	any       Started        starts the pump that accepts connections, and the timer
+//	any       homeAccepted   spawns a home channel, unless there are too many
+//	any       Control        the first must be Attach; then asks the registry what to say to whom
+//	any       ChannelLost    detaches the client
+//	any       introduce      asks the registry
+//	any       expired        closes what did not attach in time; asks the registry
+//	any       Stopping       ends its pump and timer
+//
+// Children: one home channel per connection; they are not restarted: the client
+// dials again.
+type coordinator struct {
+	sys       *actors.System
+	config    *Config
+	transport *netio.Transport
+	relay     *netio.Relay
+	counters  *counters
+
+	life     actors.Life
+	timer    *time.Timer
+	registry *registry
+	homes    map[string]*home // by the home channel's actor id
+	attached map[uint64]*home // by client id
+}
+
+// home is the coordinator's end of one home channel.
+type home struct {
+	pid      *actor.PID
+	conn     *netio.Conn
+	client   *attachment // nil until attached
+	deadline time.Time   // to attach
+}
+
+// counters are shared with whoever asks for [Stats].
+type counters struct {
+	connections, attached, refused, channels, introductions atomic.Int64
+}
+
+// Sent by the pump, the timer and [Coordinator.Introduce].
+type (
+	homeAccepted struct {
+		actors.Life
+		conn *netio.Conn
+	}
+	expired   struct{ actors.Life }
+	introduce struct {
+		a, b, purpose string
+		mode          conecv1.Mode
+	}
+	introduceResult struct{ err error }
+)
+
+// Receive implements actor.Actor.
+func (c *coordinator) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		c.start(ctx)
+	case *actor.Stopping, *actor.Restarting:
+		c.life.End()
+		c.timer.Stop()
+	case homeAccepted:
+		if msg.Of(c.life) {
+			c.accepted(ctx, msg.conn)
+		} else {
+			msg.conn.Close(messages.ErrShutdown)
+		}
+	case expired:
+		if msg.Of(c.life) {
+			c.expire(ctx)
+		}
+	case *conecv1.Control:
+		if h := c.homes[ctx.Sender().GetId()]; h != nil {
+			c.said(ctx, h, msg)
+		}
+	case *conecv1.ChannelLost:
+		c.lost(ctx, msg)
+	case introduce:
+		c.introduce(ctx, msg)
+	}
+	c.counters.channels.Store(int64(len(c.registry.channels)))
+}
+
+func (c *coordinator) start(ctx actor.Context) {
+	c.life = actors.Begin()
+	c.registry = newRegistry(c.config.Limits, c.relay)
+	c.homes, c.attached = map[string]*home{}, map[uint64]*home{}
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.sys.Pumps.Go(func() {
+		for {
+			conn, err := c.transport.AcceptHome(life.Context())
+			if err != nil {
+				return // the life or the transport has ended
+			}
+			root.Send(self, homeAccepted{life, conn})
+		}
+	})
+	c.again(ctx)
+}
+
+// again sets the timer for the next expiry.
+func (c *coordinator) again(ctx actor.Context) {
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.timer = time.AfterFunc(expiry, func() { root.Send(self, expired{life}) })
+}
+
+// accepted spawns a home channel for a new connection.
+func (c *coordinator) accepted(ctx actor.Context, conn *netio.Conn) {
+	if limit := c.config.Limits.Clients; len(c.homes) >= limit+limit/10+1 { // some room for takeovers
+		c.counters.refused.Add(1)
+		err := fmt.Errorf("%w: %d connections", messages.ErrLimit, len(c.homes))
+		c.sys.Pumps.Go(func() { conn.Close(err) })
+		return
+	}
+	pid := ctx.Spawn(homeProps(c.sys, conn))
+	c.homes[pid.GetId()] = &home{pid: pid, conn: conn, deadline: time.Now().Add(c.config.Limits.AttachTimeout)}
+	c.counters.connections.Store(int64(len(c.homes)))
+}
+
+// said acts on what a client says.
+func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control) {
+	attach, isAttach := message.GetSaid().(*conecv1.Control_Attach)
+	if isAttach != (h.client == nil) {
+		c.disconnect(ctx, h, fmt.Errorf("%w: attach comes first, and once", messages.ErrProtocol))
+		return
+	}
+	if isAttach {
+		if err := c.attach(ctx, h, attach.Attach); err != nil {
+			c.counters.refused.Add(1)
+			c.disconnect(ctx, h, err)
+		}
+		return
+	}
+	now, id := time.Now(), h.client.id
+	var says []say
+	switch said := message.GetSaid().(type) {
+	case *conecv1.Control_OpenChannel:
+		says = c.registry.open(now, id, said.OpenChannel)
+	case *conecv1.Control_CancelOpen:
+		says = c.registry.cancel(id, said.CancelOpen)
+	case *conecv1.Control_AnswerOffer:
+		says = c.registry.answer(id, said.AnswerOffer)
+	case *conecv1.Control_ReleaseChannel:
+		says = c.registry.release(id, said.ReleaseChannel)
+	case *conecv1.Control_RestoreChannel:
+		says = c.registry.restore(now, id, said.RestoreChannel)
+	default:
+		c.disconnect(ctx, h, fmt.Errorf("%w: %T from a client", messages.ErrProtocol, said))
+		return
+	}
+	c.say(ctx, says)
+}
+
+// attach registers a client under the name that its certificate is for.
+func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) error {
+	if err := messages.CheckName(msg.GetName()); err != nil {
+		return err
+	}
+	certificate := h.conn.Certificate()
+	name, err := netio.CertificateName(certificate)
+	if err != nil {
+		return err
+	}
+	if name != msg.GetName() {
+		return fmt.Errorf("%w: it is for %q, not %q", messages.ErrNameMismatch, name, msg.GetName())
+	}
+	key, err := h.conn.ExportKey("bind")
+	if err != nil {
+		return err
+	}
+	client := &attachment{
+		id: newClientID(), name: name, accepts: msg.GetAccepts(),
+		key: certificate.RawSubjectPublicKeyInfo, certificate: certificate.Raw,
+	}
+	superseded, says, err := c.registry.attach(time.Now(), client)
+	if old := c.attached[superseded]; old != nil {
+		c.forget(old)
+		c.disconnect(ctx, old, messages.ErrSuperseded)
+	}
+	c.say(ctx, says)
+	if err != nil {
+		return err
+	}
+	if err := c.relay.AddClient(client.id, key); err != nil {
+		c.say(ctx, c.registry.detach(time.Now(), client.id))
+		return fmt.Errorf("%w: %w", messages.ErrLimit, err)
+	}
+	h.client = client
+	c.attached[client.id] = h
+	c.counters.attached.Store(int64(len(c.attached)))
+	c.config.Logger.Info("client attached", "peer", name, "addr", h.conn.Remote().String())
+	ctx.Send(h.pid, &conecv1.Control{Said: &conecv1.Control_Attached{Attached: &conecv1.Attached{
+		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()),
+	}}})
+	return nil
+}
+
+// lost detaches a client whose home channel has ended.
+func (c *coordinator) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
+	h := c.homes[ctx.Sender().GetId()]
+	if h == nil {
+		return
+	}
+	delete(c.homes, h.pid.GetId())
+	c.counters.connections.Store(int64(len(c.homes)))
+	if h.client == nil || c.attached[h.client.id] != h {
+		return
+	}
+	c.config.Logger.Info("client gone", "peer", h.client.name, "err", messages.FromCode(msg.GetCode(), msg.GetReason()))
+	says := c.registry.detach(time.Now(), h.client.id)
+	c.forget(h)
+	c.say(ctx, says)
+}
+
+// forget ends a client's time at the relay.
+func (c *coordinator) forget(h *home) {
+	delete(c.attached, h.client.id)
+	c.relay.RemoveClient(h.client.id)
+	c.counters.attached.Store(int64(len(c.attached)))
+}
+
+// disconnect ends a home channel and tells the client why.
+func (c *coordinator) disconnect(ctx actor.Context, h *home, why error) {
+	if !errors.Is(why, messages.ErrSuperseded) {
+		c.config.Logger.Info("client refused", "addr", h.conn.Remote().String(), "err", why)
+	}
+	code, reason := messages.ToCode(why)
+	ctx.Send(h.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
+}
+
+func (c *coordinator) say(ctx actor.Context, says []say) {
+	for _, s := range says {
+		if h := c.attached[s.to]; h != nil {
+			ctx.Send(h.pid, s.message)
+		}
+		if _, ok := s.message.GetSaid().(*conecv1.Control_ChannelOffered); ok {
+			c.counters.introductions.Add(1)
+		}
+	}
+}
+
+// introduce is asked by the coordinator's own program.
+func (c *coordinator) introduce(ctx actor.Context, msg introduce) {
+	root, asker := ctx.ActorSystem().Root, ctx.Sender()
+	done := func(err error) { root.Send(asker, &introduceResult{err}) }
+	says, err := c.registry.introduce(time.Now(), msg.a, msg.b, msg.purpose, msg.mode, done)
+	if err != nil {
+		done(err)
+		return
+	}
+	c.say(ctx, says)
+}
+
+func (c *coordinator) expire(ctx actor.Context) {
+	now := time.Now()
+	for _, h := range c.homes {
+		if h.client == nil && now.After(h.deadline) {
+			h.deadline = now.Add(c.config.Limits.AttachTimeout) // say it once
+			c.disconnect(ctx, h, fmt.Errorf("%w: nothing said who is there", messages.ErrTimeout))
+		}
+	}
+	c.say(ctx, c.registry.expire(now))
+	c.again(ctx)
+}
+
+func newClientID() uint64 {
+	var id [8]byte
+	_, _ = rand.Read(id[:]) // never fails (crypto/rand)
+	return binary.BigEndian.Uint64(id[:])
+}

@@ -1,0 +1,169 @@
+package coord
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/conec-go/conec/netio"
+)
+
+// DefaultPort is the UDP port of a coordinator.
+const DefaultPort = 1719
+
+// Config says how a coordinator runs. A nil *Config and zero fields mean the
+// defaults. It is not modified.
+type Config struct {
+	// Addr is the UDP address to listen on, "host:port". If empty, ":1719". Port
+	// 0 picks a free one; [Coordinator.Addr] tells which.
+	Addr string
+	// Link replaces the UDP socket at Addr. For simulators.
+	Link netio.Link
+	// Identity is the coordinator's certificate and key. If nil, a development
+	// authority and a certificate for "localhost" are made that last as long as
+	// the process; clients pin it by [Coordinator.Fingerprint].
+	Identity *netio.Identity
+	// ClientRoots are the authorities that must vouch for clients. If nil, a
+	// client may present any certificate, and a name belongs to the key that
+	// attached with it first, for as long as it stays attached.
+	ClientRoots *x509.CertPool
+	// StatelessRetry makes clients prove their address before any state is kept
+	// for them, at the cost of one round trip.
+	StatelessRetry bool
+	// KeepAlive is how often an idle client is sent a packet. If zero, 5
+	// seconds; if negative, never.
+	KeepAlive time.Duration
+	// IdleTimeout is how long nothing may be heard from a client before it is
+	// detached. If zero, 15 seconds.
+	IdleTimeout time.Duration
+	// KeyLog receives TLS secrets (SSLKEYLOGFILE). If nil, none. Channels between
+	// clients have keys of their own, which never come here.
+	KeyLog io.Writer
+	// Limits bound what clients can make the coordinator hold.
+	Limits Limits
+	// Logger receives logs. If nil, nothing is logged.
+	Logger *slog.Logger
+	// Now is the wall clock for checks of certificates. If nil, time.Now.
+	Now func() time.Time
+}
+
+// Limits of a coordinator. A zero field means its default.
+type Limits struct {
+	// Clients is how many may be attached. If zero, 10,000.
+	Clients int
+	// ChannelsPerClient is how many introduced channels a client may have. If
+	// zero, 1,024.
+	ChannelsPerClient int
+	// PendingPerClient is how many introductions of a client may wait for an
+	// answer. If zero, 64.
+	PendingPerClient int
+	// RelayRate limits what one end of a channel may send over the relay, in
+	// bytes per second. If zero, it is not limited.
+	RelayRate int64
+	// AttachTimeout is how long a connected client may take to say who it is. If
+	// zero, 10 seconds.
+	AttachTimeout time.Duration
+	// AnswerTimeout is how long a client may take to answer an offer. If zero,
+	// 10 seconds.
+	AnswerTimeout time.Duration
+	// RestoreTimeout is how long a channel waits for both its clients to be
+	// back. If zero, 2 minutes.
+	RestoreTimeout time.Duration
+}
+
+// Validate reports everything that is wrong with the configuration.
+func (c *Config) Validate() error {
+	if c == nil {
+		return nil
+	}
+	var errs []error
+	if c.Addr != "" {
+		if _, port, err := net.SplitHostPort(c.Addr); err != nil {
+			errs = append(errs, fmt.Errorf("Addr: %w: want host:port, such as \":%d\"", err, DefaultPort))
+		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			errs = append(errs, fmt.Errorf("Addr: port %q: want a number from 0 to 65535", port))
+		}
+	}
+	for name, value := range map[string]int{
+		"Clients": c.Limits.Clients, "ChannelsPerClient": c.Limits.ChannelsPerClient, "PendingPerClient": c.Limits.PendingPerClient,
+	} {
+		if value < 0 {
+			errs = append(errs, fmt.Errorf("Limits.%s is %d: want 0 for the default, or more", name, value))
+		}
+	}
+	for name, value := range map[string]time.Duration{
+		"AttachTimeout": c.Limits.AttachTimeout, "AnswerTimeout": c.Limits.AnswerTimeout,
+		"RestoreTimeout": c.Limits.RestoreTimeout, "": c.IdleTimeout,
+	} {
+		if value < 0 {
+			errs = append(errs, fmt.Errorf("%s is %v: want 0 for the default, or more", orIdle(name), value))
+		}
+	}
+	if c.Limits.RelayRate < 0 {
+		errs = append(errs, fmt.Errorf("Limits.RelayRate is %d: want bytes per second, or 0 for no limit", c.Limits.RelayRate))
+	}
+	return errors.Join(errs...)
+}
+
+func orIdle(name string) string {
+	if name == "" {
+		return "IdleTimeout"
+	}
+	return "Limits." + name
+}
+
+func (c *Config) withDefaults() Config {
+	var config Config
+	if c != nil {
+		config = *c
+	}
+	if config.Addr == "" {
+		config.Addr = ":" + strconv.Itoa(DefaultPort)
+	}
+	if config.Logger == nil {
+		config.Logger = slog.New(slog.DiscardHandler)
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	config.Limits = config.Limits.withDefaults()
+	return config
+}
+
+func (l Limits) withDefaults() Limits {
+	defaultTo := func(field *int, value int) {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	defaultTo(&l.Clients, 10_000)
+	defaultTo(&l.ChannelsPerClient, 1024)
+	defaultTo(&l.PendingPerClient, 64)
+	for field, value := range map[*time.Duration]time.Duration{
+		&l.AttachTimeout: 10 * time.Second, &l.AnswerTimeout: 10 * time.Second, &l.RestoreTimeout: 2 * time.Minute,
+	} {
+		if *field == 0 {
+			*field = value
+		}
+	}
+	return l
+}
+
+// resolve makes a local address to bind to.
+func resolve(addr string) (netip.AddrPort, error) {
+	udp, err := net.ResolveUDPAddr("udp", addr)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	if udp.IP == nil {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(udp.Port)), nil
+	}
+	bound := udp.AddrPort()
+	return netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), nil
+}

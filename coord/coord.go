@@ -1,0 +1,178 @@
+package coord
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// Coordinator is a running coordinator. All methods may be called from any
+// goroutine.
+type Coordinator struct {
+	config    Config
+	identity  *netio.Identity
+	sys       *actors.System
+	transport *netio.Transport
+	relay     *netio.Relay
+	link      netio.Link
+	pid       *actor.PID
+	counters  *counters
+
+	close  sync.Once
+	closed error
+}
+
+// Start runs a coordinator until [Coordinator.Close]. ctx limits the start only.
+// It fails if the configuration is wrong or the address is in use.
+func Start(ctx context.Context, config *Config) (*Coordinator, error) {
+	if err := config.Validate(); err != nil {
+		return nil, fmt.Errorf("coordinator config: %w", err)
+	}
+	c := &Coordinator{config: config.withDefaults(), counters: &counters{}}
+	if err := c.identify(); err != nil {
+		return nil, err
+	}
+	if err := c.listen(); err != nil {
+		return nil, err
+	}
+	c.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec", Logger: c.config.Logger})
+	var err error
+	c.pid, err = c.sys.Spawn(c.props(), "coordinator")
+	if err != nil {
+		return nil, errors.Join(err, c.transport.Close(), c.sys.Close(ctx))
+	}
+	c.config.Logger.Info("coordinator started", "addr", c.Addr().String(), "fingerprint", c.Fingerprint())
+	return c, nil
+}
+
+// identify makes a development identity if there is no other.
+func (c *Coordinator) identify() error {
+	c.identity = c.config.Identity
+	if c.identity != nil {
+		return nil
+	}
+	now := c.config.Now()
+	authority, err := netio.NewAuthority("conec development authority", now)
+	if err != nil {
+		return fmt.Errorf("make certificate: %w", err)
+	}
+	c.identity, err = authority.Issue("localhost", now)
+	return err
+}
+
+func (c *Coordinator) listen() error {
+	c.link = c.config.Link
+	if c.link == nil {
+		addr, err := resolve(c.config.Addr)
+		if err != nil {
+			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
+		}
+		if c.link, err = netio.ListenUDP(addr); err != nil {
+			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
+		}
+	}
+	c.relay = netio.NewRelay(netio.RelayConfig{
+		RoutesPerClient: c.config.Limits.ChannelsPerClient + c.config.Limits.PendingPerClient,
+		BytesPerSecond:  c.config.Limits.RelayRate, MaxClients: c.config.Limits.Clients + 1,
+	})
+	sw, err := netio.NewSwitch(netio.SwitchConfig{AcceptRaw: true, Relay: c.relay}, c.link)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), c.link.Close())
+	}
+	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
+		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
+		StatelessRetry: c.config.StatelessRetry, ClientRoots: c.config.ClientRoots, Now: c.config.Now,
+	})
+	if err != nil {
+		return errors.Join(err, sw.Close())
+	}
+	return nil
+}
+
+func (c *Coordinator) props() *actor.Props {
+	return c.sys.Props(func() actor.Actor {
+		return &coordinator{sys: c.sys, config: &c.config, transport: c.transport, relay: c.relay, counters: c.counters}
+	}, actor.WithSupervisor(actors.Never()))
+}
+
+// homeProps makes the props of the home channel on an accepted connection.
+func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
+	return actors.ChannelProps(sys, actors.ChannelSpec{
+		Channel: &actors.Channel{Accepted: true, StopReason: messages.ErrShutdown},
+		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
+	})
+}
+
+// Addr returns the UDP address that the coordinator listens on.
+func (c *Coordinator) Addr() netip.AddrPort { return c.link.LocalAddr() }
+
+// Fingerprint returns what clients may pin: the fingerprint of the certificate
+// authority, or of the certificate itself if it came alone.
+func (c *Coordinator) Fingerprint() string {
+	chain := c.identity.Chain()
+	return netio.Fingerprint(chain[len(chain)-1])
+}
+
+// Introduce hands two attached clients a channel to each other, as if each had
+// accepted it. It blocks until both have, one refuses, or ctx ends. Errors:
+// [messages.ErrNoSuchPeer], [messages.ErrNotAccepting], [messages.ErrLimit], a
+// client's reason to refuse.
+func (c *Coordinator) Introduce(ctx context.Context, a, b, purpose string) error {
+	if len(purpose) > messages.MaxPurpose {
+		return fmt.Errorf("introduce: %w: purpose of %d bytes, limit %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	}
+	result, err := actors.Ask[*introduceResult](ctx, c.sys, c.pid, introduce{a, b, purpose, conecv1.Mode_MODE_UNSPECIFIED})
+	if err != nil {
+		return fmt.Errorf("introduce %q to %q: %w", a, b, err)
+	}
+	if result.err != nil {
+		return fmt.Errorf("introduce %q to %q: %w", a, b, result.err)
+	}
+	return nil
+}
+
+// Stats is what a coordinator has and has done.
+type Stats struct {
+	// Connections counts home channels, attached or not yet.
+	Connections int
+	// Attached counts attached clients.
+	Attached int
+	// Refused counts connections that were turned away since the start.
+	Refused int
+	// Channels counts the introduced channels.
+	Channels int
+	// Introductions counts offers made since the start.
+	Introductions int
+	// Relay is what the relay did.
+	Relay netio.RelayStats
+	// Switch is what came in and went out.
+	Switch netio.SwitchStats
+}
+
+// Stats returns the counters of now.
+func (c *Coordinator) Stats() Stats {
+	return Stats{
+		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
+		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()),
+		Introductions: int(c.counters.introductions.Load()),
+		Relay:         c.relay.Stats(), Switch: c.transport.Switch().Stats(),
+	}
+}
+
+// Close tells all clients that the coordinator is shutting down, and stops it.
+// It blocks until everything has ended or ctx ends. Direct channels between
+// clients go on; clients attach again when a coordinator is back.
+func (c *Coordinator) Close(ctx context.Context) error {
+	c.close.Do(func() {
+		c.closed = errors.Join(c.sys.Close(ctx), c.transport.Close())
+	})
+	return c.closed
+}

@@ -1,0 +1,81 @@
+package netio
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+// A bind tells the coordinator through which address a client can be reached now; a bound answers with that address.
+//
+//	bind  = [34][client id 8][sequence 8][MAC 16][zeros 18]
+//	bound = [35][client id 8][sequence 8][observed address 18][MAC 16]
+//
+// Both have the same size, so a forged source cannot make the coordinator send more than it got.
+const bindSize = 1 + 8 + 8 + addrSize + macSize
+
+const (
+	bindSigned  = 1 + 8 + 8 // what the MAC of a bind covers
+	boundSigned = bindSigned + addrSize
+
+	bindPurpose  = "conec v1 bind, client to coordinator"
+	boundPurpose = "conec v1 bound, coordinator to client"
+)
+
+// BoundFrame is the coordinator's answer to a bind.
+type BoundFrame struct {
+	ID       uint64         // the client's
+	Sequence uint64         // of the bind it answers
+	Observed netip.AddrPort // where the bind came from, as the coordinator saw it
+}
+
+// EncodeBind appends a bind frame to dst. Each frame of a client needs a larger sequence than the one before. The key is
+// the secret that client and coordinator share; subkeys for each direction are derived from it.
+func EncodeBind(dst []byte, id, sequence uint64, key [32]byte) []byte {
+	return appendBind(dst, id, sequence, newMACKey(key, bindPurpose))
+}
+
+func appendBind(dst []byte, id, sequence uint64, key *macKey) []byte {
+	start := len(dst)
+	dst = append(dst, typeBind)
+	dst = binary.BigEndian.AppendUint64(dst, id)
+	dst = binary.BigEndian.AppendUint64(dst, sequence)
+	mac := key.sum(dst[start:])
+	dst = append(dst, mac[:]...)
+	return append(dst, make([]byte, start+bindSize-len(dst))...)
+}
+
+// ParseBound checks and decodes a bound frame. It fails with [ErrMalformed] or [ErrMAC].
+func ParseBound(frame []byte, key [32]byte) (BoundFrame, error) {
+	return parseBound(frame, newMACKey(key, boundPurpose))
+}
+
+func parseBound(frame []byte, key *macKey) (BoundFrame, error) {
+	if len(frame) != bindSize || frame[0] != typeBound {
+		return BoundFrame{}, ErrMalformed
+	}
+	if !key.valid(frame[:boundSigned], frame[boundSigned:]) {
+		return BoundFrame{}, ErrMAC
+	}
+	id, sequence := bindNumbers(frame)
+	return BoundFrame{ID: id, Sequence: sequence, Observed: parseAddr(frame[bindSigned:])}, nil
+}
+
+func appendBound(dst []byte, b BoundFrame, key *macKey) []byte {
+	start := len(dst)
+	dst = append(dst, typeBound)
+	dst = binary.BigEndian.AppendUint64(dst, b.ID)
+	dst = binary.BigEndian.AppendUint64(dst, b.Sequence)
+	dst = appendAddr(dst, b.Observed)
+	mac := key.sum(dst[start:])
+	return append(dst, mac[:]...)
+}
+
+// bindNumbers reads client id and sequence of a bind or bound frame of the right size.
+func bindNumbers(frame []byte) (id, sequence uint64) {
+	return binary.BigEndian.Uint64(frame[1:]), binary.BigEndian.Uint64(frame[9:])
+}
+
+// validBind says whether a frame of the right size and type was made with the key.
+func validBind(frame []byte, key *macKey) bool {
+	return key.valid(frame[:bindSigned], frame[bindSigned:bindSigned+macSize])
+}

@@ -1,0 +1,116 @@
+package netio
+
+import (
+	"context"
+	"crypto/x509"
+	"net/netip"
+	"time"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/quic-go/quic-go"
+)
+
+// HeaderSize is how many bytes the switch puts before each packet of a channel.
+const HeaderSize = headerSize
+
+// Conn is one QUIC connection: a home channel or a channel between two clients.
+// All methods may be called from any goroutine.
+type Conn struct {
+	raw       *quic.Conn
+	transport *Transport
+	port      *Port
+	remote    netip.AddrPort
+}
+
+func (t *Transport) newConn(raw *quic.Conn, port *Port) *Conn {
+	return &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr())}
+}
+
+// Port returns the channel's place at the switch, nil for a home channel.
+func (c *Conn) Port() *Port { return c.port }
+
+// Remote returns the address that the other side of a home channel connected
+// from or was dialed at.
+func (c *Conn) Remote() netip.AddrPort { return c.remote }
+
+// Certificate returns the certificate that the other side proved to own.
+func (c *Conn) Certificate() *x509.Certificate {
+	return c.raw.ConnectionState().TLS.PeerCertificates[0]
+}
+
+// ExportKey derives a key that only the two ends know (RFC 8446 section 7.5).
+func (c *Conn) ExportKey(label string) (key [32]byte, err error) {
+	state := c.raw.ConnectionState().TLS
+	material, err := state.ExportKeyingMaterial("EXPORTER-conec-"+label, nil, len(key))
+	if err != nil {
+		return key, err
+	}
+	return [32]byte(material), nil
+}
+
+// RTT returns the smoothed round-trip time, zero before the first measurement.
+func (c *Conn) RTT() time.Duration { return c.raw.ConnectionStats().SmoothedRTT }
+
+// OpenControl opens the control stream. For the side that dialed, first of all.
+func (c *Conn) OpenControl(ctx context.Context) (*Control, error) {
+	raw, err := c.raw.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	return newControl(raw, &c.transport.buffers), nil
+}
+
+// AcceptControl waits for the control stream, which is there once the other side
+// has said something on it. For the side that accepted, first of all.
+func (c *Conn) AcceptControl(ctx context.Context) (*Control, error) {
+	raw, err := c.raw.AcceptStream(ctx)
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	return newControl(raw, &c.transport.buffers), nil
+}
+
+// OpenStream opens a data stream. It blocks while the other side's limit of
+// streams is reached, until ctx ends; AwaitAnswer then tells whether it accepts.
+func (c *Conn) OpenStream(ctx context.Context, open *conecv1.OpenStream) (*Stream, error) {
+	raw, err := c.raw.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	stream := newStream(raw, &c.transport.buffers, c.transport.config.Limits)
+	if err := stream.startOpener(open); err != nil {
+		stream.Reset(err)
+		return nil, err
+	}
+	return stream, nil
+}
+
+// AcceptStream returns the next data stream that the other side opened. It blocks
+// until there is one or ctx ends; AwaitOpen then tells what it is for.
+func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
+	raw, err := c.raw.AcceptStream(ctx)
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	stream := newStream(raw, &c.transport.buffers, c.transport.config.Limits)
+	stream.startAcceptor()
+	return stream, nil
+}
+
+// Close ends the connection at once and tells the other side why.
+func (c *Conn) Close(why error) {
+	code, reason := messages.ToCode(why)
+	_ = c.raw.CloseWithError(quic.ApplicationErrorCode(code), reason) // always nil
+}
+
+// Done is closed when the connection has ended.
+func (c *Conn) Done() <-chan struct{} { return c.raw.Context().Done() }
+
+// Err returns why the connection ended, nil while it has not.
+func (c *Conn) Err() error {
+	if c.raw.Context().Err() == nil {
+		return nil
+	}
+	return fromQUIC(context.Cause(c.raw.Context()))
+}

@@ -1,0 +1,301 @@
+package netio
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// Sizes in bytes of the chunks that frames are read into. A chunk starts small
+// and doubles while reads fill it, so that an idle stream holds little.
+const (
+	minChunk = 512
+	maxChunk = 32 << 10
+)
+
+// inbox is the receiving half of a stream. One pump reads the QUIC stream into
+// chunks and hands over runs of whole frames; receivers cut messages out of
+// them. The pump reads while less than limit bytes wait (its credit); then the
+// stream's QUIC window fills and stops the sender, and only this sender.
+//
+// What the pump alone owns comes first; the rest is under mu.
+type inbox struct {
+	raw     io.Reader
+	limit   int // bytes that may wait, not counting one message
+	maxBody int // bytes of the largest message
+	field   int // field number of messages
+	first   func(field int, body []byte) error
+
+	chunk      []byte // being filled
+	start, end int    // unparsed bytes in chunk
+	began      bool   // the first frame was seen, where one is expected
+	peek       bool   // a large message may follow: read no more than its start into chunk
+
+	mu      sync.Mutex
+	current []byte   // frames being cut up, from the front
+	runs    [][]byte // further runs of whole frames
+	bytes   int      // size of current and runs
+	err     error    // why receiving is over, once current and runs are used up
+	readers int      // receivers that wait
+	total   uint64   // messages received by the user
+
+	ready  chan struct{} // tells one waiting receiver to look again
+	credit chan struct{} // tells the pump to look again
+	over   chan struct{} // closed when err is set
+}
+
+// newInbox returns an inbox that the caller starts with go pump. If first is not
+// nil, the first frame goes to it and not to receivers.
+func newInbox(raw io.Reader, field, limit, maxBody int, first func(field int, body []byte) error) *inbox {
+	return &inbox{
+		raw: raw, limit: limit, maxBody: maxBody, field: field, first: first, began: first == nil,
+		ready: make(chan struct{}, 1), credit: make(chan struct{}, 1), over: make(chan struct{}),
+	}
+}
+
+// receive returns the next message, or io.EOF after the last. It blocks until
+// there is one or ctx ends; a message that is there is returned even if ctx
+// ended. The slice is the caller's; small messages share an allocation.
+func (i *inbox) receive(ctx context.Context) ([]byte, error) {
+	i.mu.Lock()
+	for {
+		if len(i.current) == 0 && len(i.runs) > 0 {
+			i.current, i.runs[0] = i.runs[0], nil
+			i.runs = i.runs[1:]
+		}
+		if len(i.current) > 0 {
+			message := i.cut()
+			if i.readers > 0 && i.bytes > 0 {
+				signal(i.ready)
+			}
+			i.mu.Unlock()
+			return message, nil
+		}
+		if i.err != nil {
+			err := i.err
+			signal(i.ready) // the others end too
+			i.mu.Unlock()
+			return nil, err
+		}
+		i.readers++
+		i.mu.Unlock()
+		var ended error
+		select {
+		case <-i.ready:
+		case <-ctx.Done():
+			ended = ctx.Err()
+		}
+		i.mu.Lock()
+		i.readers--
+		if ended != nil {
+			i.mu.Unlock()
+			return nil, ended
+		}
+	}
+}
+
+// cut takes the first message off current. The pump has checked all frames.
+func (i *inbox) cut() []byte {
+	header, _, _ := parseFrameHeader(i.current)
+	size := header.size + header.body
+	message := i.current[header.size:size:size]
+	i.current = i.current[size:]
+	full := i.bytes >= i.limit
+	i.bytes -= size
+	i.total++
+	if full && i.bytes < i.limit {
+		signal(i.credit)
+	}
+	return message
+}
+
+// signal puts a token into a channel of capacity one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// pump reads until the stream ends or fails, and returns why. It blocks on the
+// QUIC stream on behalf of the receivers.
+func (i *inbox) pump() error {
+	size := minChunk
+	i.chunk = make([]byte, size)
+	for {
+		if err := i.awaitCredit(); err != nil {
+			return err
+		}
+		if i.peek && len(i.chunk)-i.end < minChunk {
+			i.nextChunk(size)
+		}
+		space := i.chunk[i.end:]
+		if i.peek {
+			space = space[:minChunk]
+		}
+		n, err := i.raw.Read(space)
+		i.end += n
+		i.peek = false
+		if parseErr := i.parse(); parseErr != nil {
+			return i.finish(parseErr)
+		}
+		if err != nil {
+			if err == io.EOF && i.start != i.end {
+				err = fmt.Errorf("%w: stream ends inside a frame", messages.ErrProtocol)
+			}
+			return i.finish(err)
+		}
+		if i.end == len(i.chunk) {
+			if i.start == 0 || n > len(i.chunk)/2 {
+				size = min(2*size, maxChunk)
+			}
+			i.nextChunk(size)
+		}
+	}
+}
+
+// awaitCredit blocks while too much waits for receivers.
+func (i *inbox) awaitCredit() error {
+	for {
+		i.mu.Lock()
+		err, full := i.err, i.bytes >= i.limit
+		i.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if !full {
+			return nil
+		}
+		<-i.credit
+	}
+}
+
+// nextChunk starts a chunk with the part of a frame that the last one ends with.
+func (i *inbox) nextChunk(size int) {
+	rest := i.chunk[i.start:i.end]
+	chunk := make([]byte, max(size, 2*len(rest)))
+	i.end = copy(chunk, rest)
+	i.start = 0
+	i.chunk = chunk
+}
+
+// parse hands over the whole frames in chunk. A large message whose start is
+// there is read directly into its own memory.
+func (i *inbox) parse() error {
+	at := i.start
+	for {
+		header, complete, err := parseFrameHeader(i.chunk[at:i.end])
+		if err != nil {
+			return err
+		}
+		if !complete {
+			break
+		}
+		if err := i.check(header); err != nil {
+			return err
+		}
+		size := header.size + header.body
+		if at+size > i.end {
+			if i.began && size > len(i.chunk)/2 && size > maxChunk/4 {
+				i.deliver(i.chunk[i.start:at:at])
+				return i.large(at, header)
+			}
+			break
+		}
+		if !i.began {
+			i.began = true
+			if err := i.first(header.field, i.chunk[at+header.size:at+size]); err != nil {
+				return err
+			}
+			i.start = at + size
+		}
+		at += size
+	}
+	i.deliver(i.chunk[i.start:at:at])
+	i.start = at
+	return nil
+}
+
+// check refuses a frame that may not come now.
+func (i *inbox) check(header frameHeader) error {
+	limit := i.maxBody
+	if !i.began {
+		limit = maxFirstFrame
+	} else if header.field != i.field {
+		return fmt.Errorf("%w: unexpected frame %d", messages.ErrProtocol, header.field)
+	}
+	if header.body > limit {
+		return fmt.Errorf("%w: frame of %d bytes, limit %d", messages.ErrTooLarge, header.body, limit)
+	}
+	return nil
+}
+
+// large reads the rest of a message that begins at chunk[at] into its own
+// memory, which grows with what arrives, so that a length alone costs nothing.
+func (i *inbox) large(at int, header frameHeader) error {
+	size := header.size + header.body
+	message := make([]byte, min(size, max(i.limit, 2*(i.end-at))))
+	have := copy(message, i.chunk[at:i.end])
+	i.start, i.end, i.peek = at, at, true
+	for have < size {
+		if have == len(message) {
+			grown := make([]byte, min(size, 2*len(message)))
+			copy(grown, message)
+			message = grown
+		}
+		n, err := i.raw.Read(message[have:])
+		have += n
+		if err != nil && have < size {
+			if err == io.EOF {
+				err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
+			}
+			return err
+		}
+	}
+	i.deliver(message)
+	return nil
+}
+
+// deliver hands a run of whole frames to the receivers.
+func (i *inbox) deliver(run []byte) {
+	if len(run) == 0 {
+		return
+	}
+	i.mu.Lock()
+	if i.err == nil {
+		i.runs = append(i.runs, run)
+		i.bytes += len(run)
+		if i.readers > 0 {
+			signal(i.ready)
+		}
+	}
+	i.mu.Unlock()
+}
+
+// finish records why receiving is over: messages that wait can still be
+// received, then every receive returns the error. It returns the error in force.
+func (i *inbox) finish(err error) error {
+	if err != io.EOF {
+		err = fromQUIC(err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.err == nil {
+		i.err = err
+		close(i.over)
+	}
+	signal(i.ready)
+	signal(i.credit)
+	return i.err
+}
+
+// discard drops what waits and ends receiving with err.
+func (i *inbox) discard(err error) {
+	_ = i.finish(err)
+	i.mu.Lock()
+	i.current, i.runs, i.bytes = nil, nil, 0
+	i.mu.Unlock()
+}

@@ -1,0 +1,220 @@
+package netio
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// outbox is the sending half of a stream: frames wait in one buffer until the
+// pump writes all of them at once. There is no timer: the pump starts with the
+// first frame, and while it writes, the frames of the next write gather.
+//
+// Owned by any number of senders and one pump at a time, under mu.
+type outbox struct {
+	raw     rawSender
+	buffers *bufferPool
+	limit   int // bytes that may wait, not counting one oversized frame
+
+	mu       sync.Mutex
+	waiting  []byte          // frames that the pump has not taken yet
+	spare    []byte          // buffer of the last write, kept while the pump runs
+	pumping  bool            // a pump runs
+	ending   bool            // no more frames; end the stream after the last
+	err      error           // why sending is over, once it is
+	space    []chan struct{} // senders that wait for space, in order
+	done     chan struct{}   // closed when sending is over and the pump has ended
+	finished bool            // done is closed
+	total    uint64          // messages accepted
+}
+
+// rawSender is what the outbox needs of a QUIC stream.
+type rawSender interface {
+	io.Writer
+	Close() error
+}
+
+func newOutbox(raw rawSender, buffers *bufferPool, limit int) *outbox {
+	return &outbox{raw: raw, buffers: buffers, limit: limit, done: make(chan struct{})}
+}
+
+// send queues one frame. It blocks while the buffer is full, until ctx ends: then
+// nothing of the frame was or will be sent.
+func (o *outbox) send(ctx context.Context, field int, body []byte) error {
+	size := frameSize(len(body))
+	o.mu.Lock()
+	for {
+		if o.err != nil || o.ending {
+			err := o.err
+			o.mu.Unlock()
+			if err == nil {
+				err = fmt.Errorf("%w: sending side", messages.ErrClosed)
+			}
+			return err
+		}
+		if len(o.waiting) == 0 || len(o.waiting)+size <= o.limit {
+			break
+		}
+		turn := make(chan struct{})
+		o.space = append(o.space, turn)
+		o.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			o.leave(turn)
+			return ctx.Err()
+		}
+		o.mu.Lock()
+	}
+	o.queue(field, body, size)
+	o.mu.Unlock()
+	return nil
+}
+
+// try queues one frame if there is space for it now, and otherwise returns an
+// error that matches [messages.ErrLimit]. It does not block.
+func (o *outbox) try(field int, body []byte) error {
+	size := frameSize(len(body))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.err != nil:
+		return o.err
+	case o.ending:
+		return fmt.Errorf("%w: sending side", messages.ErrClosed)
+	case len(o.waiting)+size > o.limit:
+		return fmt.Errorf("%w: %d bytes wait to be sent", messages.ErrLimit, len(o.waiting))
+	}
+	o.queue(field, body, size)
+	return nil
+}
+
+// queue appends one frame. Called with mu held.
+func (o *outbox) queue(field int, body []byte, size int) {
+	o.waiting = appendFrame(o.room(size), field, body)
+	o.total++
+	o.startPump()
+}
+
+// room returns the waiting buffer with space for size more bytes.
+func (o *outbox) room(size int) []byte {
+	need := len(o.waiting) + size
+	if need <= cap(o.waiting) {
+		return o.waiting
+	}
+	buffer := append(o.buffers.get(need), o.waiting...)
+	o.buffers.put(o.waiting)
+	return buffer
+}
+
+// leave takes a sender that gave up out of the queue; if it was just called, its
+// turn goes to the next.
+func (o *outbox) leave(turn chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i, other := range o.space {
+		if other == turn {
+			o.space = append(o.space[:i], o.space[i+1:]...)
+			return
+		}
+	}
+	o.wake()
+}
+
+// wake lets every waiting sender look again.
+func (o *outbox) wake() {
+	for _, turn := range o.space {
+		close(turn)
+	}
+	o.space = nil
+}
+
+// startPump starts the pump if it does not run.
+func (o *outbox) startPump() {
+	if !o.pumping {
+		o.pumping = true
+		go o.pump()
+	}
+}
+
+// pump writes what waits until nothing does. It blocks on the QUIC stream on
+// behalf of all senders.
+func (o *outbox) pump() {
+	o.mu.Lock()
+	for o.err == nil && len(o.waiting) > 0 {
+		frames := o.waiting
+		o.waiting = o.spare[:0]
+		o.wake()
+		o.mu.Unlock()
+		_, err := o.raw.Write(frames)
+		o.mu.Lock()
+		o.spare = frames
+		if err != nil {
+			o.fail(fromQUIC(err))
+		}
+	}
+	o.pumping = false
+	o.rest()
+	ending := o.ending && o.err == nil
+	o.mu.Unlock()
+	if ending {
+		_ = o.raw.Close() // only says that the stream was reset before
+		o.end(fmt.Errorf("%w: sending side", messages.ErrClosed))
+	} else {
+		o.settle()
+	}
+}
+
+// rest gives the buffers back, but for a small one: an idle stream costs little.
+func (o *outbox) rest() {
+	if cap(o.waiting) == 0 || cap(o.waiting) > smallBuffer && cap(o.spare) <= smallBuffer {
+		o.waiting, o.spare = o.spare[:0], o.waiting
+	}
+	o.buffers.put(o.spare)
+	o.spare = nil
+	if cap(o.waiting) > smallBuffer {
+		o.buffers.put(o.waiting)
+		o.waiting = nil
+	}
+}
+
+// closeSend ends the sending side once everything queued was written.
+func (o *outbox) closeSend() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.ending && o.err == nil {
+		o.ending = true
+		o.wake()
+		o.startPump()
+	}
+}
+
+// end makes err the result of every later send, unless there is one already.
+func (o *outbox) end(err error) {
+	o.mu.Lock()
+	o.fail(err)
+	o.mu.Unlock()
+	o.settle()
+}
+
+// fail records why sending is over. Called with mu held.
+func (o *outbox) fail(err error) {
+	if o.err == nil {
+		o.err = err
+		o.waiting = nil
+	}
+	o.wake()
+}
+
+// settle closes done when sending is over and no pump runs.
+func (o *outbox) settle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err != nil && !o.pumping && !o.finished {
+		o.finished = true
+		close(o.done)
+	}
+}

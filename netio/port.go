@@ -1,0 +1,263 @@
+package netio
+
+import (
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// MaxSources is how many sources may deliver direct packets to one port; allowing one more forgets the oldest.
+const MaxSources = 64
+
+// Path is where a port's packets go. The zero Path is nowhere: packets are dropped and counted, which QUIC sees as loss.
+type Path struct {
+	Link    Link           // nil: the link that raw QUIC packets to the same address take
+	To      netip.AddrPort // the peer, or the coordinator if relayed
+	Relayed bool
+	Local   netip.Addr // source address, where the link has several; invalid = the system's choice
+}
+
+// Traffic counts packets and the bytes of QUIC in them.
+type Traffic struct{ Packets, Bytes uint64 }
+
+// PortStats says what went through a port.
+type PortStats struct {
+	DirectIn, DirectOut     Traffic
+	RelayedIn, RelayedOut   Traffic
+	Dropped                 uint64    // packets not sent: no path, or the link did not take them
+	LargestOut              int       // bytes of the largest QUIC packet sent
+	LastDirect, LastRelayed time.Time // when the last packet came in; zero if none did
+}
+
+// Port is one end of a channel at the switch: QUIC sees a fixed address, the switch knows where the packets go now.
+//
+// All methods may be called by anybody at any time, and none blocks.
+type Port struct {
+	sw      *Switch
+	tag     uint32
+	addr    *net.UDPAddr
+	probing atomic.Pointer[probing]
+	peerTag atomic.Uint32
+	out     atomic.Pointer[outgoing] // nil: no path
+	sources atomic.Pointer[[]source]
+
+	mu     sync.Mutex // guards the fields below, and changes to peerTag, out and sources
+	path   Path
+	route  uint32
+	closed bool
+
+	directIn, directOut, relayedIn, relayedOut traffic
+	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
+	dropped                                    atomic.Uint64
+	largest                                    atomic.Int64
+}
+
+// outgoing is all that sending needs to know, never changed once published.
+type outgoing struct {
+	Path
+	header [headerSize]byte
+}
+
+type source struct {
+	link Link
+	from netip.AddrPort
+}
+
+type traffic struct{ packets, bytes atomic.Uint64 }
+
+func (t *traffic) add(packets, bytes int) {
+	t.packets.Add(uint64(packets))
+	t.bytes.Add(uint64(bytes))
+}
+
+func (t *traffic) load() Traffic { return Traffic{t.packets.Load(), t.bytes.Load()} }
+
+func newPort(sw *Switch, tag uint32) *Port {
+	return &Port{sw: sw, tag: tag, addr: &net.UDPAddr{IP: fakeIP(tag), Port: 1}}
+}
+
+// fakeIP is the address under which QUIC knows the port with this tag: fd63:6f6e:6563::<tag>. The prefix is a
+// unique local one (RFC 4193), which no packet on a network we use should have.
+func fakeIP(tag uint32) net.IP {
+	ip := net.IP{0: 0xfd, 1: 'c', 2: 'o', 3: 'n', 4: 'e', 5: 'c', 15: 0}
+	binary.BigEndian.PutUint32(ip[12:], tag)
+	return ip
+}
+
+// fakeTag is the tag in an address that fakeIP made.
+func fakeTag(ip net.IP) (tag uint32, ok bool) {
+	if len(ip) != net.IPv6len || [12]byte(ip) != ([12]byte{0xfd, 'c', 'o', 'n', 'e', 'c'}) {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(ip[12:]), true
+}
+
+// Addr is the address to dial with QUIC to reach the peer, and from which the peer's packets seem to come. The caller
+// must not change it. Packets for the same IP and any other port take the same way.
+func (p *Port) Addr() *net.UDPAddr { return p.addr }
+
+// Tag is what the peer must put into direct packets for this port. It is never zero.
+func (p *Port) Tag() uint32 { return p.tag }
+
+// Close frees the tag and the route. Packets for the port are dropped from then on.
+func (p *Port) Close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	p.sw.ports.remove(uint64(p.tag), p.is)
+	p.sw.routes.remove(uint64(p.route), p.is)
+	p.probing.Store(nil)
+	p.out.Store(nil)
+}
+
+func (p *Port) is(other *Port) bool { return p == other }
+
+// SetRoute sets our number of the relay route between the two ends, 0 for none.
+func (p *Port) SetRoute(route uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.route == route {
+		return
+	}
+	p.sw.routes.remove(uint64(p.route), p.is)
+	p.route = route
+	if route != 0 {
+		p.sw.routes.put(uint64(route), p, p.sw.cfg.MaxPorts, false)
+	}
+	p.publish()
+}
+
+// SetPeerTag sets the tag that the peer chose for direct packets to it.
+func (p *Port) SetPeerTag(tag uint32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.peerTag.Store(tag)
+	p.publish()
+}
+
+// SetPath moves the channel to another path, from the next packet on.
+func (p *Port) SetPath(path Path) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	path.To = unmap(path.To)
+	p.path = path
+	p.publish()
+}
+
+// Path is the path that SetPath set last.
+func (p *Port) Path() Path {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.path
+}
+
+// publish tells the writers what is now known. A path without its number is no path.
+func (p *Port) publish() {
+	kind, number := byte(typeDirect), p.peerTag.Load()
+	if p.path.Relayed {
+		kind, number = typeRelay, p.route
+	}
+	if p.closed || !p.path.To.IsValid() || number == 0 {
+		p.out.Store(nil)
+		return
+	}
+	o := &outgoing{Path: p.path}
+	putHeader(o.header[:], kind, number)
+	p.out.Store(o)
+}
+
+// Allow lets a source deliver direct packets to this port: one that answered a probe.
+func (p *Port) Allow(link Link, from netip.AddrPort) {
+	p.setSource(source{link, unmap(from)}, true)
+}
+
+// Disallow takes back what Allow gave.
+func (p *Port) Disallow(link Link, from netip.AddrPort) {
+	p.setSource(source{link, unmap(from)}, false)
+}
+
+func (p *Port) setSource(s source, allow bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var now []source
+	if old := p.sources.Load(); old != nil {
+		now = slices.DeleteFunc(slices.Clone(*old), func(o source) bool { return o == s })
+	}
+	if allow {
+		now = append(now, s)
+		now = now[max(0, len(now)-MaxSources):]
+	}
+	p.sources.Store(&now)
+}
+
+func (p *Port) allowed(link Link, from netip.AddrPort) bool {
+	s := p.sources.Load()
+	return s != nil && slices.Contains(*s, source{link, from})
+}
+
+// received counts packets that were handed to QUIC.
+func (p *Port) received(direct bool, packets, bytes int, at time.Duration) {
+	if direct {
+		p.directIn.add(packets, bytes)
+		p.lastDirect.Store(int64(at))
+		return
+	}
+	p.relayedIn.add(packets, bytes)
+	p.lastRelayed.Store(int64(at))
+}
+
+// write sends QUIC packets to the peer.
+func (p *Port) write(b []byte, segment int, ecn uint8) {
+	packets := 1
+	largest := len(b)
+	if segment > 0 && segment < len(b) {
+		packets = (len(b) + segment - 1) / segment
+		largest = segment
+	}
+	o := p.out.Load()
+	if o == nil {
+		p.dropped.Add(uint64(packets))
+		p.sw.drops.add(dropNoPath, packets)
+		return
+	}
+	link, local := o.Link, o.Local
+	if link == nil {
+		if link, local = p.sw.rawRoute(o.To); link == nil {
+			p.dropped.Add(uint64(packets))
+			p.sw.drops.add(dropNoPath, packets)
+			return
+		}
+	}
+	err := p.sw.sendPackets(link, o.To, Packets{Header: o.header[:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
+	if err != nil {
+		p.dropped.Add(uint64(packets))
+		return
+	}
+	if int64(largest) > p.largest.Load() {
+		p.largest.Store(int64(largest)) // two writers at once may lose the larger; the next packet repairs it
+	}
+	if o.Relayed {
+		p.relayedOut.add(packets, len(b))
+	} else {
+		p.directOut.add(packets, len(b))
+	}
+}
+
+// Stats says what went through the port so far.
+func (p *Port) Stats() PortStats {
+	return PortStats{
+		DirectIn: p.directIn.load(), DirectOut: p.directOut.load(),
+		RelayedIn: p.relayedIn.load(), RelayedOut: p.relayedOut.load(),
+		Dropped:     p.dropped.Load(),
+		LargestOut:  int(p.largest.Load()),
+		LastDirect:  p.sw.instant(p.lastDirect.Load()),
+		LastRelayed: p.sw.instant(p.lastRelayed.Load()),
+	}
+}

@@ -1,0 +1,253 @@
+package netio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/quic-go/quic-go"
+	"google.golang.org/protobuf/proto"
+)
+
+// maxFirstFrame limits the frame that opens, accepts or refuses a stream.
+const maxFirstFrame = 4 << 10
+
+// Stream is an ordered, bidirectional sequence of whole messages on a [Conn].
+// Its two directions are independent. All methods may be called from any
+// goroutine.
+type Stream struct {
+	raw    *quic.Stream
+	limits Limits
+	out    *outbox
+	in     *inbox
+	ended  chan struct{} // closed when both directions are over
+
+	answered chan struct{} // closed with the first frame of the other side
+	answer   error         // why it refused
+	opened   *conecv1.OpenStream
+}
+
+// Limits bound what one stream holds, in bytes. A zero field means its default.
+type Limits struct {
+	// MaxMessage is the largest message, sent or received. If zero, 16 MiB.
+	MaxMessage int
+	// SendBuffer is how much may wait to be sent. If zero, 256 KiB.
+	SendBuffer int
+	// ReceiveBuffer is how much may wait to be received, beside what QUIC holds
+	// (see [Config]). If zero, 256 KiB.
+	ReceiveBuffer int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.MaxMessage == 0 {
+		l.MaxMessage = 16 << 20
+	}
+	if l.SendBuffer == 0 {
+		l.SendBuffer = 256 << 10
+	}
+	if l.ReceiveBuffer == 0 {
+		l.ReceiveBuffer = 256 << 10
+	}
+	return l
+}
+
+// newStream wraps a QUIC stream. first takes the other side's first frame.
+func newStream(raw *quic.Stream, buffers *bufferPool, limits Limits) *Stream {
+	return &Stream{
+		raw: raw, limits: limits,
+		out:      newOutbox(raw, buffers, limits.SendBuffer),
+		ended:    make(chan struct{}),
+		answered: make(chan struct{}),
+	}
+}
+
+// startOpener opens the stream: it says what the stream is for and expects an answer.
+func (s *Stream) startOpener(open *conecv1.OpenStream) error {
+	body, err := proto.Marshal(open)
+	if err != nil {
+		return err
+	}
+	s.in = newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, s.takeAnswer)
+	go s.pump()
+	return s.out.send(context.Background(), fieldOpen, body)
+}
+
+// startAcceptor expects the frame that says what the stream is for.
+func (s *Stream) startAcceptor() {
+	s.in = newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, s.takeOpen)
+	go s.pump()
+}
+
+// takeAnswer is given the first frame of the side that accepts.
+func (s *Stream) takeAnswer(field int, body []byte) error {
+	switch field {
+	case fieldOpened:
+		if err := proto.Unmarshal(body, &conecv1.StreamOpened{}); err != nil {
+			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
+		}
+	case fieldRefused:
+		var refused conecv1.StreamRefused
+		if err := proto.Unmarshal(body, &refused); err != nil {
+			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
+		}
+		s.answer = remoteError{messages.FromCode(refused.GetCode(), refused.GetReason())}
+	default:
+		return fmt.Errorf("%w: frame %d answers no open", messages.ErrProtocol, field)
+	}
+	close(s.answered)
+	return nil
+}
+
+// takeOpen is given the first frame of the side that opens.
+func (s *Stream) takeOpen(field int, body []byte) error {
+	if field != fieldOpen {
+		return fmt.Errorf("%w: stream begins with frame %d", messages.ErrProtocol, field)
+	}
+	open := &conecv1.OpenStream{}
+	if err := proto.Unmarshal(body, open); err != nil {
+		return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
+	}
+	if len(open.GetPurpose()) > messages.MaxPurpose {
+		return fmt.Errorf("%w: purpose of %d bytes", messages.ErrProtocol, len(open.GetPurpose()))
+	}
+	s.opened = open
+	close(s.answered)
+	return nil
+}
+
+// AwaitAnswer blocks until the other side accepted the stream (nil) or refused
+// it, the stream failed, or ctx ended. For the side that opened.
+func (s *Stream) AwaitAnswer(ctx context.Context) error {
+	if err := s.awaitFirst(ctx); err != nil {
+		return err
+	}
+	return s.answer
+}
+
+// AwaitOpen blocks until the other side said what the stream is for. For the
+// side that accepts, which then calls Accept or Refuse.
+func (s *Stream) AwaitOpen(ctx context.Context) (*conecv1.OpenStream, error) {
+	if err := s.awaitFirst(ctx); err != nil {
+		return nil, err
+	}
+	return s.opened, nil
+}
+
+func (s *Stream) awaitFirst(ctx context.Context) error {
+	select {
+	case <-s.answered:
+		return nil
+	case <-s.in.over:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-s.answered: // it came, and then the stream ended
+		return nil
+	default:
+		if err := s.in.err; err != io.EOF {
+			return err
+		}
+		return fmt.Errorf("%w: stream ended without an answer", messages.ErrProtocol)
+	}
+}
+
+// Accept tells the opener that the stream is open. It does not block.
+func (s *Stream) Accept() error {
+	return s.out.send(context.Background(), fieldOpened, nil)
+}
+
+// Refuse tells the opener why the stream is not open, and ends it. It does not
+// block.
+func (s *Stream) Refuse(why error) {
+	code, reason := messages.ToCode(why)
+	body, err := proto.Marshal(&conecv1.StreamRefused{Code: code, Reason: reason})
+	if err == nil {
+		_ = s.out.send(context.Background(), fieldRefused, body) // the stream may be gone already
+	}
+	s.Close()
+}
+
+// ID returns the QUIC stream number.
+func (s *Stream) ID() uint64 { return uint64(s.raw.StreamID()) }
+
+// Send queues one message; a pump writes it as soon as the connection takes it.
+// It returns when the message is queued, not when it has arrived. It blocks while
+// SendBuffer bytes wait, until ctx ends: then nothing of the message is sent.
+// Errors: [messages.ErrTooLarge] (the stream stays usable), what the other side
+// gave as reason, anything matching net.ErrClosed.
+func (s *Stream) Send(ctx context.Context, message []byte) error {
+	if len(message) > s.limits.MaxMessage {
+		return fmt.Errorf("%w: %d bytes, limit %d", messages.ErrTooLarge, len(message), s.limits.MaxMessage)
+	}
+	return s.out.send(ctx, fieldMessages, message)
+}
+
+// Receive returns the next message, or io.EOF after the other side's last. It
+// blocks until there is one or ctx ends. The slice is the caller's to keep and
+// change; messages of a few KiB share an allocation of at most 32 KiB, so who
+// keeps a few of many for long should copy them.
+func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
+	return s.in.receive(ctx)
+}
+
+// CloseSend ends the sending direction after everything queued: the other side
+// receives it all and then io.EOF. It does not block.
+func (s *Stream) CloseSend() { s.out.closeSend() }
+
+// Close ends the stream: what was queued is still sent, what was not received is
+// dropped. It does not block.
+func (s *Stream) Close() {
+	s.out.closeSend()
+	s.stopReceiving(messages.ErrClosed)
+}
+
+// Reset ends the stream at once in both directions; the other side gets why.
+func (s *Stream) Reset(why error) {
+	code, _ := messages.ToCode(why)
+	s.raw.CancelWrite(quic.StreamErrorCode(code))
+	s.out.end(why)
+	s.stopReceiving(why)
+}
+
+func (s *Stream) stopReceiving(why error) {
+	code, _ := messages.ToCode(why)
+	s.in.discard(why)
+	s.raw.CancelRead(quic.StreamErrorCode(code))
+}
+
+// ReceiveEnded is closed when the last message of the other side has been read
+// off the network, or receiving failed.
+func (s *Stream) ReceiveEnded() <-chan struct{} { return s.in.over }
+
+// SendEnded is closed when sending is over and everything was handed to QUIC, or
+// sending failed.
+func (s *Stream) SendEnded() <-chan struct{} { return s.out.done }
+
+// Ended is closed when both directions are over.
+func (s *Stream) Ended() <-chan struct{} { return s.ended }
+
+// pump reads until the other side's end; then it waits for the end of sending.
+func (s *Stream) pump() {
+	defer close(s.ended)
+	if err := s.in.pump(); err != io.EOF {
+		code, _ := messages.ToCode(err)
+		s.raw.CancelRead(quic.StreamErrorCode(code))
+		if isOurs(err) { // a fault of the other side: nothing more to say to it
+			s.raw.CancelWrite(quic.StreamErrorCode(code))
+			s.out.end(err)
+		}
+	}
+	select {
+	case <-s.out.done:
+		return
+	case <-s.raw.Context().Done(): // also when the other side no longer reads
+	}
+	if cause := context.Cause(s.raw.Context()); !errors.Is(cause, quic.ErrStreamClosed) {
+		s.out.end(fromQUIC(cause))
+	}
+	<-s.out.done
+}

@@ -1,0 +1,364 @@
+package netio
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/conec-go/conec/messages"
+	"github.com/quic-go/quic-go"
+)
+
+// Config says how connections behave. A nil *Config and zero fields mean the
+// defaults.
+type Config struct {
+	// Limits bound each stream.
+	Limits Limits
+	// MaxStreams is how many streams the other side may have open on a channel
+	// at the same time. If zero, 1,024. Together with Limits it bounds what a
+	// peer can make this side hold: streams × (Limits.ReceiveBuffer + 256 KiB),
+	// or 6 MiB more for a stream that was read fast before.
+	MaxStreams int
+	// KeepAlive is how often an idle connection sends a packet. If zero, 5
+	// seconds on home channels, 10 on others; if negative, never.
+	KeepAlive time.Duration
+	// IdleTimeout is how long nothing may be heard before a connection is given
+	// up. If zero, 15 seconds on home channels, 30 on others.
+	IdleTimeout time.Duration
+	// HandshakeTimeout limits the time to connect. If zero, 10 seconds.
+	HandshakeTimeout time.Duration
+	// KeyLog receives TLS secrets in NSS format (SSLKEYLOGFILE), for debugging
+	// with Wireshark: whoever has them reads the traffic. If nil, none.
+	KeyLog io.Writer
+	// StatelessRetry makes who connects prove its address first, at the cost of
+	// one round trip (RFC 9000 section 8.1.2). For coordinators.
+	StatelessRetry bool
+	// ClientRoots are the authorities that clients of a coordinator must be
+	// vouched for by. If nil, a client may present any certificate, and a name
+	// belongs to whoever attached with it first.
+	ClientRoots *x509.CertPool
+	// Now is the wall clock for checks of certificates. If nil, time.Now.
+	Now func() time.Time
+}
+
+func (c *Config) withDefaults() Config {
+	var config Config
+	if c != nil {
+		config = *c
+	}
+	config.Limits = config.Limits.withDefaults()
+	if config.MaxStreams == 0 {
+		config.MaxStreams = 1024
+	}
+	if config.HandshakeTimeout == 0 {
+		config.HandshakeTimeout = 10 * time.Second
+	}
+	if config.Now == nil {
+		config.Now = time.Now
+	}
+	return config
+}
+
+// QUIC flow control, in bytes.
+const (
+	streamWindow     = 256 << 10 // of a stream that nobody reads
+	maxStreamWindow  = 6 << 20   // of a stream that is read fast
+	homeWindow       = 256 << 10 // of a control stream
+	channelPacket    = 1200      // first packet size: fits every path that QUIC may use
+	expectedChannels = 1         // connections that wait for each port's acceptor
+)
+
+// Transport makes connections over a [Switch]: it dials and listens on the same
+// sockets. All methods may be called from any goroutine.
+type Transport struct {
+	config   Config
+	identity *Identity
+	sw       *Switch
+	quic     *quic.Transport
+	listener *quic.Listener
+	buffers  bufferPool
+	home     chan *Conn // accepted home channels
+
+	mu       sync.Mutex
+	expected map[netip.AddrPort]*expected
+	closed   bool
+
+	closing chan struct{} // closed when Close begins
+	done    chan struct{} // closed when the accept goroutine has ended
+}
+
+// expected is a port that waits for its peer to dial.
+type expected struct {
+	port        *Port
+	peer        string
+	certificate []byte
+	conns       chan *Conn
+}
+
+// NewTransport starts to listen for connections. A coordinator's transport
+// accepts home channels from everybody; a client's accepts channels on the
+// ports that Expect names. The transport owns the switch from now on.
+func NewTransport(sw *Switch, identity *Identity, coordinator bool, config *Config) (*Transport, error) {
+	key, err := identity.resetKey()
+	if err != nil {
+		return nil, err
+	}
+	resetKey := quic.StatelessResetKey(key)
+	t := &Transport{
+		config: config.withDefaults(), identity: identity, sw: sw,
+		quic:     &quic.Transport{Conn: sw, StatelessResetKey: &resetKey},
+		home:     make(chan *Conn),
+		expected: map[netip.AddrPort]*expected{},
+		closing:  make(chan struct{}),
+		done:     make(chan struct{}),
+	}
+	tlsConfig, quicConfig := t.channelServer(), t.channelConfig()
+	if coordinator {
+		tlsConfig, quicConfig = t.homeServer(), t.homeConfig(1)
+		if t.config.StatelessRetry {
+			t.quic.VerifySourceAddress = func(net.Addr) bool { return true }
+		}
+	}
+	if t.listener, err = t.quic.Listen(tlsConfig, quicConfig); err != nil {
+		return nil, err
+	}
+	go t.accept()
+	return t, nil
+}
+
+// Switch returns the switch under the transport.
+func (t *Transport) Switch() *Switch { return t.sw }
+
+// Now returns the wall clock's time.
+func (t *Transport) Now() time.Time { return t.config.Now() }
+
+// Identity returns who this transport is.
+func (t *Transport) Identity() *Identity { return t.identity }
+
+func (t *Transport) baseTLS(alpn string) *tls.Config {
+	return &tls.Config{
+		Certificates:           []tls.Certificate{t.identity.certificate},
+		NextProtos:             []string{alpn},
+		MinVersion:             tls.VersionTLS13,
+		KeyLogWriter:           t.config.KeyLog,
+		Time:                   t.config.Now,
+		SessionTicketsDisabled: true, // a resumed session shows no certificate to check
+	}
+}
+
+func (t *Transport) homeServer() *tls.Config {
+	config := t.baseTLS(messages.ALPNHome)
+	config.ClientAuth = tls.RequireAnyClientCert
+	config.VerifyConnection = verifyClient(t.config.ClientRoots, t.config.Now)
+	return config
+}
+
+// channelServer picks the TLS configuration by the port that a packet came to:
+// each port expects one peer.
+func (t *Transport) channelServer() *tls.Config {
+	config := t.baseTLS(messages.ALPNChannel)
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		peer := t.lookup(hello.Conn.RemoteAddr())
+		if peer == nil {
+			return nil, untrusted("nobody is expected on this port")
+		}
+		pinned := t.baseTLS(messages.ALPNChannel)
+		pinned.ClientAuth = tls.RequireAnyClientCert
+		pinned.VerifyConnection = verifyPinned(peer.peer, peer.certificate, t.config.Now)
+		return pinned, nil
+	}
+	return config
+}
+
+func (t *Transport) lookup(addr net.Addr) *expected {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.expected[addrPort(addr)]
+}
+
+func addrPort(addr net.Addr) netip.AddrPort {
+	udp, ok := addr.(*net.UDPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	return udp.AddrPort()
+}
+
+func orDefault(value, otherwise time.Duration) time.Duration {
+	switch {
+	case value == 0:
+		return otherwise
+	case value < 0:
+		return 0
+	}
+	return value
+}
+
+func (t *Transport) homeConfig(incoming int64) *quic.Config {
+	return &quic.Config{
+		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
+		MaxIdleTimeout:                 orDefault(t.config.IdleTimeout, 15*time.Second),
+		KeepAlivePeriod:                orDefault(t.config.KeepAlive, 5*time.Second),
+		InitialStreamReceiveWindow:     homeWindow,
+		MaxStreamReceiveWindow:         homeWindow,
+		InitialConnectionReceiveWindow: 2 * homeWindow,
+		MaxConnectionReceiveWindow:     2 * homeWindow,
+		MaxIncomingStreams:             incoming,
+		MaxIncomingUniStreams:          -1,
+	}
+}
+
+// channelConfig gives the connection a window that all its streams together can
+// not use up: then no set of unread streams stops another one.
+func (t *Transport) channelConfig() *quic.Config {
+	streams := uint64(t.config.MaxStreams) + 1
+	return &quic.Config{
+		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
+		MaxIdleTimeout:                 orDefault(t.config.IdleTimeout, 30*time.Second),
+		KeepAlivePeriod:                orDefault(t.config.KeepAlive, 10*time.Second),
+		InitialStreamReceiveWindow:     streamWindow,
+		MaxStreamReceiveWindow:         maxStreamWindow,
+		InitialConnectionReceiveWindow: streams * maxStreamWindow,
+		MaxConnectionReceiveWindow:     streams * maxStreamWindow,
+		MaxIncomingStreams:             int64(t.config.MaxStreams) + 1,
+		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              channelPacket,
+	}
+}
+
+// Coordinator says how a client knows its coordinator.
+type Coordinator struct {
+	// Host is the name that the certificate must be for, unless Fingerprint is set.
+	Host string
+	// Fingerprint, if not empty, is that of the coordinator's certificate or of
+	// the authority that issued it (see the function [Fingerprint]).
+	Fingerprint string
+	// Roots are the authorities to trust. If nil, the system's.
+	Roots *x509.CertPool
+}
+
+// DialHome connects to a coordinator. It blocks until the handshake is done or
+// ctx ends.
+func (t *Transport) DialHome(ctx context.Context, addr netip.AddrPort, coordinator Coordinator) (*Conn, error) {
+	t.sw.AllowRaw(addr)
+	config := t.baseTLS(messages.ALPNHome)
+	config.ServerName = coordinator.Host
+	config.InsecureSkipVerify = true // VerifyConnection checks instead, pinned certificates too
+	config.VerifyConnection = verifyCoordinator(coordinator.Host, coordinator.Fingerprint, coordinator.Roots, t.config.Now)
+	raw, err := t.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), config, t.homeConfig(-1))
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	return t.newConn(raw, nil), nil
+}
+
+// DialChannel connects to the peer behind port, which must present exactly
+// certificate. It blocks until the handshake is done or ctx ends.
+func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, certificate []byte) (*Conn, error) {
+	config := t.baseTLS(messages.ALPNChannel)
+	config.ServerName = "conec"
+	config.InsecureSkipVerify = true // VerifyConnection compares with the introduced certificate instead
+	config.VerifyConnection = verifyPinned(peer, certificate, t.config.Now)
+	raw, err := t.quic.Dial(ctx, port.Addr(), config, t.channelConfig())
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	return t.newConn(raw, port), nil
+}
+
+// Expect lets the peer behind port dial; it must present exactly certificate.
+// The returned function waits for it: it blocks until the handshake is done or
+// ctx ends, and may be called once.
+func (t *Transport) Expect(port *Port, peer string, certificate []byte) func(ctx context.Context) (*Conn, error) {
+	addr := port.Addr().AddrPort()
+	waiting := &expected{port: port, peer: peer, certificate: certificate, conns: make(chan *Conn, expectedChannels)}
+	t.mu.Lock()
+	t.expected[addr] = waiting
+	t.mu.Unlock()
+	return func(ctx context.Context) (*Conn, error) {
+		defer func() {
+			t.mu.Lock()
+			delete(t.expected, addr)
+			t.mu.Unlock()
+		}()
+		select {
+		case conn := <-waiting.conns:
+			return conn, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-t.done:
+			return nil, messages.ErrClosed
+		}
+	}
+}
+
+// AcceptHome returns the next home channel. It blocks until there is one, ctx
+// ends, or the transport is closed.
+func (t *Transport) AcceptHome(ctx context.Context) (*Conn, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case conn := <-t.home:
+		return conn, nil
+	case <-t.done:
+		return nil, messages.ErrClosed
+	}
+}
+
+// accept hands accepted connections to who expects them.
+func (t *Transport) accept() {
+	defer close(t.done)
+	for {
+		raw, err := t.listener.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		addr := addrPort(raw.RemoteAddr())
+		t.mu.Lock()
+		waiting := t.expected[addr]
+		t.mu.Unlock()
+		if waiting != nil {
+			t.give(waiting, raw)
+			continue
+		}
+		select {
+		case t.home <- t.newConn(raw, nil):
+		case <-t.closing:
+			return
+		}
+	}
+}
+
+// give hands a channel to the port that expects it; a second one is refused.
+func (t *Transport) give(waiting *expected, raw *quic.Conn) {
+	conn := t.newConn(raw, waiting.port)
+	select {
+	case waiting.conns <- conn:
+	default:
+		conn.Close(fmt.Errorf("%w: the channel is connected already", messages.ErrRefused))
+	}
+}
+
+// Close ends every connection at once, then the switch and its links, and waits
+// until all goroutines of the transport have ended.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	closed := t.closed
+	t.closed = true
+	t.mu.Unlock()
+	if closed {
+		<-t.done
+		return nil
+	}
+	close(t.closing)
+	err := errors.Join(t.listener.Close(), t.quic.Close(), t.sw.Close())
+	<-t.done
+	return err
+}
