@@ -111,6 +111,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		if c.paths != nil {
 			ctx.Send(c.paths, msg)
+			ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
 		}
 	default:
 		c.behavior.Receive(ctx)
@@ -320,10 +321,7 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 		c.becomeUp(ctx)
 		return
 	}
-	mode := c.introduction.GetMode()
-	if c.spec.Config.RelayOnly {
-		mode = conecv1.Mode_MODE_RELAY
-	}
+	mode := c.mode()
 	c.paths = ctx.Spawn(pathsProps(c.sys, pathsSpec{
 		peer: c.shared.Peer, mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
 	}))
@@ -333,6 +331,14 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 		return
 	}
 	c.becomeUp(ctx)
+}
+
+// mode says which paths this side uses.
+func (c *channel) mode() conecv1.Mode {
+	if c.spec.Config.RelayOnly {
+		return conecv1.Mode_MODE_RELAY
+	}
+	return c.introduction.GetMode()
 }
 
 // proving waits for a direct path, where nothing else may carry data.

@@ -31,7 +31,7 @@ func (closedError) Is(target error) bool { return target == net.ErrClosed }
 
 // A Fault is why an actor failed. It is the reason that a [actor.SupervisorStrategy] is given, whatever the actor panicked
 // with.
-type Fault struct {
+type Fault struct { //nolint:errname // a word of the domain: what a supervisor is told
 	// Err is what was given to [Fail], or describes what the actor panicked with. It is never nil.
 	Err error
 	// Stack is the stack of the panic. It is nil after [Fail], which is an expected way to fail.

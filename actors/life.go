@@ -21,7 +21,7 @@ import (
 type Life struct{ self *lifetime }
 
 type lifetime struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // a life is a context with an identity
 	cancel context.CancelFunc
 }
 
@@ -37,14 +37,14 @@ func Begin() Life {
 	return Life{&lifetime{ctx, cancel}}
 }
 
-// End ends the life: its context is cancelled, so its pumps end. It may be called more than once, and does not wait.
+// End ends the life: its context is canceled, so its pumps end. It may be called more than once, and does not wait.
 func (l Life) End() {
 	if l.self != nil {
 		l.self.cancel()
 	}
 }
 
-// Context is cancelled when the life ends. It is for pumps.
+// Context is canceled when the life ends. It is for pumps.
 func (l Life) Context() context.Context {
 	if l.self == nil {
 		ctx, cancel := context.WithCancel(context.Background())

@@ -276,10 +276,12 @@ func BenchmarkTell(b *testing.B) {
 		spawn func(b *testing.B, props *actor.Props) (*actor.RootContext, *actor.PID)
 	}{
 		{"conec", func(b *testing.B, props *actor.Props) (*actor.RootContext, *actor.PID) {
+			b.Helper()
 			sys := start(b, &actors.SystemConfig{MailboxLimit: 1 << 30})
 			return sys.Root, sys.Root.Spawn(props)
 		}},
 		{"unbounded", func(b *testing.B, props *actor.Props) (*actor.RootContext, *actor.PID) {
+			b.Helper()
 			root := foreign().Root
 			return root, root.Spawn(props)
 		}},

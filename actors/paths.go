@@ -146,7 +146,7 @@ func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
 	switch probe.Kind {
 	case netio.Ping:
 		// An error means that the link did not take it: like a probe lost on the way.
-		_ = p.spec.conn.Port().SendProbe(probe.Link, probe.From, netio.Pong, probe.Tx, probe.From, probe.Size)
+		_ = p.spec.conn.Port().AnswerProbe(probe)
 		p.set.seen(p.now(), probe.From)
 	case netio.Pong:
 		if p.set.answer(p.now(), probe.From, probe.Tx) && !p.allowed[probe.From] {

@@ -23,8 +23,12 @@ func TestBackoffState(t *testing.T) {
 		steps  []step
 	}{
 		{"doubles up to the maximum, then gives up", fixed, []step{
-			{0, second, false}, {second, 2 * second, false}, {2 * second, 4 * second, false},
-			{4 * second, 8 * second, false}, {8 * second, 10 * second, false}, {10 * second, 0, true},
+			{0, second, false},
+			{second, 2 * second, false},
+			{2 * second, 4 * second, false},
+			{4 * second, 8 * second, false},
+			{8 * second, 10 * second, false},
+			{10 * second, 0, true},
 		}},
 		{"forgets after the window, counted from the restart", fixed, []step{
 			{0, second, false}, {61*second - 1, 2 * second, false}, {62 * second, second, false},
@@ -47,10 +51,17 @@ func TestBackoffState(t *testing.T) {
 			{0, time.Millisecond, false},
 		}},
 		{"defaults", Backoff{Rand: func() float64 { return 0.5 }}, []step{
-			{0, 90 * time.Millisecond, false}, {0, 180 * time.Millisecond, false}, {0, 360 * time.Millisecond, false},
-			{0, 720 * time.Millisecond, false}, {0, 1440 * time.Millisecond, false}, {0, 2880 * time.Millisecond, false},
-			{0, 5760 * time.Millisecond, false}, {0, 11520 * time.Millisecond, false}, {0, 23040 * time.Millisecond, false},
-			{0, 27 * second, false}, {0, 0, true},
+			{0, 90 * time.Millisecond, false},
+			{0, 180 * time.Millisecond, false},
+			{0, 360 * time.Millisecond, false},
+			{0, 720 * time.Millisecond, false},
+			{0, 1440 * time.Millisecond, false},
+			{0, 2880 * time.Millisecond, false},
+			{0, 5760 * time.Millisecond, false},
+			{0, 11520 * time.Millisecond, false},
+			{0, 23040 * time.Millisecond, false},
+			{0, 27 * second, false},
+			{0, 0, true},
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -30,6 +30,7 @@ func failsAt(log *journal, begin time.Time, always bool) actor.ReceiveFunc {
 
 // under spawns a parent whose child is supervised by the given strategy, and notes what the parent is told.
 func under(t *testing.T, sys *actors.System, log *journal, by actor.SupervisorStrategy, child actor.ReceiveFunc) *actor.PID {
+	t.Helper()
 	var pid *actor.PID
 	begin := time.Now()
 	spawn(t, sys, "parent", func(ctx actor.Context) {

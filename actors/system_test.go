@@ -19,28 +19,28 @@ import (
 )
 
 // start returns a system that is closed at the end of the test.
-func start(t testing.TB, cfg *actors.SystemConfig) *actors.System {
-	t.Helper()
+func start(tb testing.TB, cfg *actors.SystemConfig) *actors.System {
+	tb.Helper()
 	sys := actors.NewSystem(cfg)
-	t.Cleanup(func() { closeIn(t, sys, 10*time.Second) })
+	tb.Cleanup(func() { closeIn(tb, sys, 10*time.Second) })
 	return sys
 }
 
-func closeIn(t testing.TB, sys *actors.System, d time.Duration) {
-	t.Helper()
+func closeIn(tb testing.TB, sys *actors.System, d time.Duration) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)
 	defer cancel()
 	if err := sys.Close(ctx); err != nil {
-		t.Error(err)
+		tb.Error(err)
 	}
 }
 
 // spawn starts an actor under the system's root.
-func spawn(t testing.TB, sys *actors.System, name string, receive actor.ReceiveFunc, opts ...actor.PropsOption) *actor.PID {
-	t.Helper()
+func spawn(tb testing.TB, sys *actors.System, name string, receive actor.ReceiveFunc, opts ...actor.PropsOption) *actor.PID {
+	tb.Helper()
 	pid, err := sys.Spawn(sys.Props(func() actor.Actor { return receive }, opts...), name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return pid
 }
@@ -63,10 +63,10 @@ func (j *journal) list() []string {
 	return slices.Clone(j.entries)
 }
 
-func (j *journal) want(t testing.TB, want ...string) {
-	t.Helper()
+func (j *journal) want(tb testing.TB, want ...string) {
+	tb.Helper()
 	if got := j.list(); !slices.Equal(got, want) {
-		t.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+		tb.Errorf("got\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
 	}
 }
 
@@ -112,7 +112,7 @@ func TestCloseStopsChildrenBeforeParents(t *testing.T) {
 				switch ctx.Message().(type) {
 				case *actor.Started:
 					if depth > 0 { // plain Props: a proto.actor actor as it is
-						ctx.SpawnNamed(actor.PropsFromFunc(tree(name+"/c", depth-1)), "c")
+						_, _ = ctx.SpawnNamed(actor.PropsFromFunc(tree(name+"/c", depth-1)), "c")
 					}
 				case *actor.Stopping, *actor.Stopped:
 					log.add("%s %s", ctx.Self().Id, lifecycle(ctx.Message()))
@@ -283,11 +283,11 @@ func TestSpawnWhileStopping(t *testing.T) {
 						ctx.Spawn(nothing)
 					case *actor.Terminated:
 						if when == "terminated" && !strings.HasSuffix(msg.Who.Id, "late") {
-							ctx.SpawnNamed(late, "late")
+							_, _ = ctx.SpawnNamed(late, "late")
 						}
 					default:
 						if lifecycle(msg) == when {
-							ctx.SpawnNamed(late, "late")
+							_, _ = ctx.SpawnNamed(late, "late")
 						}
 					}
 				})
@@ -368,6 +368,7 @@ func TestWatchOfNobody(t *testing.T) {
 func BenchmarkSpawn(b *testing.B) {
 	nothing := func() actor.Actor { return actor.ReceiveFunc(func(actor.Context) {}) }
 	run := func(b *testing.B, root *actor.RootContext, props *actor.Props) {
+		b.Helper()
 		b.ReportAllocs()
 		for b.Loop() {
 			root.Stop(root.Spawn(props))
@@ -402,6 +403,7 @@ func retained(n int, make func()) float64 {
 func BenchmarkIdleActor(b *testing.B) {
 	nothing := func() actor.Actor { return actor.ReceiveFunc(func(actor.Context) {}) }
 	run := func(b *testing.B, root *actor.RootContext, props *actor.Props) {
+		b.Helper()
 		for b.Loop() {
 			b.ReportMetric(retained(10_000, func() { root.Send(root.Spawn(props), "hi") }), "B/actor")
 		}

@@ -17,10 +17,11 @@ import (
 
 // Limits and times of a client actor.
 const (
-	maxWaiting     = 4096                   // messages that wait for the coordinator
-	bindFirst      = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
-	bindSlowest    = 2 * time.Second
-	bindKeepAlive  = 15 * time.Second // half the shortest usual NAT timeout (RFC 4787 section 4.3)
+	maxWaiting    = 4096                   // messages that wait for the coordinator
+	retryAtLeast  = 2 * time.Second        // longest pause between attempts to connect what was lost
+	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
+	bindSlowest   = 2 * time.Second
+	bindKeepAlive = 15 * time.Second // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
 
 // clientActor owns a client: its attachment to the coordinator and its channels.
@@ -38,8 +39,8 @@ const (
 //	any       Terminated         forgets the channel, takes its request back
 //	any       Stopping           ends timers
 //
-// Children: the home channel and the channels, supervised by [actors.Permanent];
-// a channel itself decides when to stop for good.
+// Children: the home channel and the channels, supervised by [actors.Backoff]
+// without a limit; a channel itself decides when to stop for good.
 type clientActor struct {
 	cl *Client
 
@@ -231,7 +232,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	for _, asker := range c.attached {
 		ctx.Send(asker, &attachResult{err, remote})
 	}
-	c.attached = nil
+	c.attached, c.waiting = nil, nil
 	for _, e := range c.channels { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)

@@ -121,7 +121,7 @@ func (cl *Client) start() error {
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly,
 	}
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
-		actor.WithSupervisor(actors.Permanent())), "client")
+		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "client")
 	if err != nil {
 		cl.Abort()
 		return err
