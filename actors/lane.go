@@ -19,6 +19,7 @@ const maxLane = 65_536
 //	any       Envelope  keeps it; starts the pump if none runs
 //	any       sent      starts the pump again if more waits; after a failure, what
 //	                    was in hand and what waits become dead letters
+//	any       ended     opens another stream for the next message
 //	any       Stopping  stops the pump
 //
 // Parent: the system's root.
@@ -30,13 +31,19 @@ type lane struct {
 	sending bool
 }
 
-// sent is told by the pump.
-type sent struct {
-	Life
-	stream Stream
-	unsent []*conecv1.Envelope
-	err    error
-}
+// Told by the pump, and by the one that receives on the same stream.
+type (
+	sent struct {
+		Life
+		stream Stream
+		unsent []*conecv1.Envelope
+		err    error
+	}
+	ended struct {
+		Life
+		stream Stream
+	}
+)
 
 func laneProps(p *remotePeer) *actor.Props {
 	return p.remote.sys.Props(func() actor.Actor { return &lane{peer: p} })
@@ -62,6 +69,10 @@ func (l *lane) Receive(ctx actor.Context) {
 		l.startPump(ctx)
 	case sent:
 		l.sent(ctx, msg)
+	case ended:
+		if msg.Of(l.life) && l.stream == msg.stream {
+			l.stream = nil
+		}
 	}
 }
 
@@ -74,7 +85,7 @@ func (l *lane) startPump(ctx actor.Context) {
 	l.waiting = nil
 	life, root, self := l.life, ctx.ActorSystem().Root, ctx.Self()
 	l.peer.remote.sys.Pumps.Go(func() {
-		root.Send(self, l.peer.send(life, stream, batch))
+		root.Send(self, l.peer.send(life, stream, batch, func(stream Stream) { root.Send(self, ended{life, stream}) }))
 	})
 }
 
@@ -103,14 +114,17 @@ func (l *lane) drop(envelopes []*conecv1.Envelope, why error) {
 }
 
 // send is the pump: it opens the stream if need be and sends a batch.
-func (p *remotePeer) send(life Life, stream Stream, batch []*conecv1.Envelope) sent {
+func (p *remotePeer) send(life Life, stream Stream, batch []*conecv1.Envelope, over func(Stream)) sent {
 	ctx := life.Context()
 	if stream == nil {
 		var err error
 		if stream, err = p.remote.open(ctx, p.peer); err != nil {
 			return sent{Life: life, unsent: batch, err: err}
 		}
-		p.remote.sys.Pumps.Go(func() { p.remote.Serve(ctx, p.peer, stream) })
+		p.remote.sys.Pumps.Go(func() {
+			p.remote.Serve(ctx, p.peer, stream)
+			over(stream)
+		})
 	}
 	for i, envelope := range batch {
 		raw, err := proto.Marshal(envelope)

@@ -3,11 +3,13 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -38,30 +40,30 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	addr, fingerprint := coordinator.Addr().String(), coordinator.Fingerprint()
 	fmt.Fprintf(out, "coordinator  at %s, %.15s…\n", addr, fingerprint)
 
-	// Bob answers: by an echo on every stream, and by an actor that peers may reach as "greeter".
+	// Bob answers: on every stream that a peer opens, and by an actor that peers may reach as "greeter".
 	bob, err := client.Connect(ctx, &client.Config{
 		Name: "bob", Coordinator: addr, Fingerprint: fingerprint, Bind: "127.0.0.1:0",
 	})
 	if err != nil {
 		return err
 	}
-	var echoes sync.WaitGroup
-	defer echoes.Wait()
+	var shouting sync.WaitGroup
+	defer shouting.Wait()
 	defer func() { err = errors.Join(err, bob.Close(ctx)) }()
-	echoes.Go(func() { echo(ctx, bob, &echoes) })
+	shouting.Go(func() { shout(ctx, bob) })
 	greeter, err := bob.Actors().Spawn(actor.PropsFromFunc(greet), "greeter")
 	if err != nil {
 		return err
 	}
 	bob.Actors().Export("greeter", greeter)
 
-	// Alice has an actor system and a UDP socket of her own. She is told when a channel finds a direct path.
-	direct := make(chan struct{}, 1)
+	// Alice has an actor system and a UDP socket of her own. She is told which path a channel takes, now and later.
+	paths := make(chan client.PathChanged, 16)
 	alice, err := client.Connect(ctx, &client.Config{
 		Name: "alice", Coordinator: addr, Fingerprint: fingerprint, Bind: "127.0.0.1:0",
 		OnEvent: func(event client.Event) {
-			if path, ok := event.(client.PathChanged); ok && path.Peer == "bob" && !path.Relayed {
-				direct <- struct{}{}
+			if path, ok := event.(client.PathChanged); ok && len(paths) < cap(paths) {
+				paths <- path
 			}
 		},
 	})
@@ -71,65 +73,52 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, alice.Close(ctx)) }()
 	fmt.Fprintf(out, "clients      alice at %s, bob at %s\n\n", alice.LocalAddr(), bob.LocalAddr())
 
-	if err := overRelay(ctx, out, alice); err != nil {
+	// One stream stays on the relay; another moves to a direct path, and goes on while it does.
+	if err := talk(ctx, out, alice, client.RelayOnly, paths); err != nil {
 		return err
 	}
-	if err := upgrading(ctx, out, alice, direct); err != nil {
+	if err := talk(ctx, out, alice, client.Automatic, paths); err != nil {
 		return err
 	}
 	return askActor(ctx, out, alice)
 }
 
-// overRelay sends messages that the coordinator forwards. They are encrypted from alice to bob, so it can not read them.
-func overRelay(ctx context.Context, out io.Writer, alice *client.Client) error {
-	stream, err := alice.OpenStream(ctx, "bob", &client.StreamOptions{Mode: client.RelayOnly})
+// talk sends messages and gets answers until the channel has the path that the mode is for. Whatever the path, messages
+// are encrypted from alice to bob: the coordinator can not read them.
+func talk(ctx context.Context, out io.Writer, alice *client.Client, mode client.Mode, paths <-chan client.PathChanged) error {
+	stream, err := alice.OpenStream(ctx, "bob", &client.StreamOptions{Mode: mode})
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	for _, text := range []string{"hello", "is anybody there?"} {
-		if err := stream.Send(ctx, []byte(text)); err != nil {
+	for count := 1; ; count++ {
+		if err := exchange(ctx, stream, fmt.Sprintf("message %d", count)); err != nil {
 			return err
 		}
-		reply, err := stream.Receive(ctx)
-		if err != nil {
-			return err
+		select {
+		case path := <-paths:
+			fmt.Fprintf(out, "%-12s path to %s, relayed: %t\n", mode, path.Remote, path.Relayed)
+			if path.Relayed == (mode == client.RelayOnly) {
+				fmt.Fprintf(out, "%-12s %d messages each way, now %v\n\n", "", count, stream.Channel().Path())
+				return nil
+			}
+		default: // no news
 		}
-		fmt.Fprintf(out, "relay only   alice: %q, bob: %q\n", text, reply)
 	}
-	fmt.Fprintf(out, "             path: %v\n\n", stream.Channel().Path())
-	return nil
 }
 
-// upgrading goes on sending while the channel moves from the relay to a direct path. The stream does not notice.
-func upgrading(ctx context.Context, out io.Writer, alice *client.Client, direct <-chan struct{}) error {
-	stream, err := alice.OpenStream(ctx, "bob", nil)
+// exchange sends a message and checks the answer.
+func exchange(ctx context.Context, stream *client.Stream, text string) error {
+	if err := stream.Send(ctx, []byte(text)); err != nil {
+		return err
+	}
+	reply, err := stream.Receive(ctx)
 	if err != nil {
 		return err
 	}
-	defer stream.Close()
-	fmt.Fprintf(out, "automatic    path: %v\n", stream.Channel().Path())
-	count := 0
-	for moved := false; !moved; count++ {
-		select {
-		case <-direct:
-			moved = true // and one more message, on the new path
-		default:
-		}
-		text := fmt.Sprintf("message %d", count)
-		if err := stream.Send(ctx, []byte(text)); err != nil {
-			return err
-		}
-		reply, err := stream.Receive(ctx)
-		if err != nil {
-			return err
-		}
-		if string(reply) != text {
-			return fmt.Errorf("sent %q, got %q", text, reply)
-		}
+	if string(reply) != strings.ToUpper(text) {
+		return fmt.Errorf("sent %q, got %q", text, reply)
 	}
-	fmt.Fprintf(out, "             %d messages each way, all in order, while the channel moved\n", count)
-	fmt.Fprintf(out, "             path: %v\n\n", stream.Channel().Path())
 	return nil
 }
 
@@ -151,17 +140,19 @@ func greet(ctx actor.Context) {
 	}
 }
 
-// echo sends every message back on the stream that it came on, until the client is closed.
-func echo(ctx context.Context, cl *client.Client, echoes *sync.WaitGroup) {
+// shout answers every message on every stream in capital letters, until the client is closed.
+func shout(ctx context.Context, cl *client.Client) {
+	var streams sync.WaitGroup
+	defer streams.Wait()
 	for {
 		stream, err := cl.AcceptStream(ctx)
 		if err != nil {
 			return
 		}
-		echoes.Go(func() {
+		streams.Go(func() {
 			defer stream.Close()
 			for message, err := range stream.Messages(ctx) {
-				if err != nil || stream.Send(ctx, message) != nil {
+				if err != nil || stream.Send(ctx, bytes.ToUpper(message)) != nil {
 					return
 				}
 			}
