@@ -27,10 +27,12 @@ import (
 //	up           DrainChannel       ends streams, tells the peer               draining
 //	up           CloseChannel       waits for the ends of the peer's streams   drained
 //	draining     ChannelDrained     -                                          lost, in order
+//	draining     closeTimeout       (the peer's close was lost)                lost, in order
 //	any          Control            does it, or gives it to the parent (home)
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
+//	over         lifeEnded          tells who drained                          stops
 //
 // lost tells the parent, ends the connection, and restarts the actor if this
 // side opened the channel and it was up before; else the actor stops.
@@ -57,6 +59,7 @@ type channel struct {
 	requests map[uint64]*actor.PID    // stream actors by request
 	asked    map[string]uint64        // requests by the stream actor's id
 	ended    bool                     // lost was called
+	told     bool                     // over, and the connection has ended: nobody waits
 }
 
 type pendingOpen struct {
@@ -79,8 +82,13 @@ type (
 		Life
 		stream *netio.Stream
 	}
-	upTimeout struct{ Life }
-	drained   struct{ Life }
+	upTimeout    struct{ Life }
+	drained      struct{ Life }
+	closeTimeout struct{ Life }
+	lifeEnded    struct {
+		err    error
+		remote bool
+	}
 )
 
 // Receive implements actor.Actor.
@@ -93,8 +101,10 @@ func (c *channel) Receive(ctx actor.Context) {
 		if why == nil {
 			why = messages.ErrClosed
 		}
-		c.endLife(why)
+		c.endLife(why, nil)
 		c.failWaiters(ctx, messages.ErrClosed, false)
+		c.told = true
+		c.answerDrainers(ctx, messages.ErrClosed, false)
 		c.behavior.Become(ctx, "over", c.over)
 	case *actor.Terminated:
 		c.streamGone(msg.Who)
@@ -142,6 +152,12 @@ func (c *channel) startTimer(ctx actor.Context) {
 	}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.timer = time.AfterFunc(timeout, func() { root.Send(self, upTimeout{life}) })
+}
+
+func (c *channel) stopTimer() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
 }
 
 // introduce asks the parent, and that the coordinator, for the peer.
@@ -252,7 +268,7 @@ func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), true)
 		return
 	}
-	c.endLife(messages.ErrCanceled)
+	c.endLife(messages.ErrCanceled, nil)
 	c.start(ctx)
 }
 
@@ -299,6 +315,12 @@ func (c *channel) pumped(ctx actor.Context, message Pumped) {
 		}
 	case drained:
 		c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}})
+		// The peer closes the connection now. It says so in one packet, which may get lost.
+		life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+		c.stopTimer()
+		c.timer = time.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life}) })
+	case closeTimeout:
+		c.lost(ctx, messages.ErrClosed, true)
 	}
 }
 
@@ -551,7 +573,7 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 		return
 	}
 	c.ended = true
-	last := c.isLast(err)
+	last := c.isLast(err, remote)
 	if last {
 		c.shared.ending.Store(true)
 	}
@@ -559,34 +581,43 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 	ctx.Request(ctx.Parent(), &conecv1.ChannelLost{
 		Channel: c.introduction.GetChannel(), Peer: c.shared.Peer, Code: code, Reason: reason, Remote: remote, Last: last,
 	})
-	c.endLife(err)
 	c.failWaiters(ctx, err, remote)
-	if last {
-		c.behavior.Become(ctx, "over", c.over)
-		ctx.Stop(ctx.Self())
-		return
+	if !last {
+		c.endLife(err, nil)
+		c.answerDrainers(ctx, err, remote)
+		Fail(err)
 	}
-	Fail(err)
+	c.behavior.Become(ctx, "over", c.over)
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	c.endLife(err, func() { root.Send(self, lifeEnded{err, remote}) })
 }
 
-// over answers who asks between the end and the stop, which waits for children.
+// over stops once the peer has been told: the parent takes that as leave to give
+// the route back, and who waits for the drain to close the client.
 func (c *channel) over(ctx actor.Context) {
-	switch ctx.Message().(type) {
+	switch msg := ctx.Message().(type) {
+	case lifeEnded:
+		c.told = true
+		c.answerDrainers(ctx, msg.err, msg.remote)
+		ctx.Stop(ctx.Self())
 	case OpenStream:
 		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
 	case AwaitUp:
 		ctx.Respond(&ChannelResult{Err: messages.ErrClosed})
 	case DrainChannel:
-		ctx.Respond(&ChannelResult{})
+		c.drainers = append(c.drainers, ctx.Sender())
+		if c.told {
+			c.answerDrainers(ctx, messages.ErrClosed, false)
+		}
 	}
 }
 
 // isLast decides between a restart and the end.
-func (c *channel) isLast(err error) bool {
+func (c *channel) isLast(err error, remote bool) bool {
 	inOrder := errors.Is(err, messages.ErrClosed) || errors.Is(err, messages.ErrShutdown)
 	switch {
 	case c.spec.Home != nil:
-		return !c.spec.HomeDialed || c.behavior.Name() == "up" && errors.Is(err, messages.ErrClosed)
+		return !c.spec.HomeDialed || !remote && errors.Is(err, messages.ErrClosed)
 	case c.spec.Introduction != nil, !c.introductionDials(), inOrder, errors.Is(err, messages.ErrCanceled):
 		return true
 	case !c.shared.wasUp.Load():
@@ -600,11 +631,10 @@ func (c *channel) introductionDials() bool {
 	return c.introduction == nil || c.introduction.GetDials()
 }
 
-// endLife ends the pumps and the connection of this life.
-func (c *channel) endLife(why error) {
-	if c.timer != nil {
-		c.timer.Stop()
-	}
+// endLife ends the pumps and the connection of this life, and then calls ended,
+// which may be nil.
+func (c *channel) endLife(why error, ended func()) {
+	c.stopTimer()
 	c.shared.conn.Store(nil)
 	life, conn, port := c.life, c.conn, c.port
 	c.life, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil
@@ -616,10 +646,13 @@ func (c *channel) endLife(why error) {
 		if port != nil {
 			port.Close()
 		}
+		if ended != nil {
+			ended()
+		}
 	})
 }
 
-// failWaiters tells everybody who waits that it is over.
+// failWaiters tells who waits for the channel that it is over.
 func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
 	for _, waiter := range c.waiters {
 		ctx.Send(waiter, &ChannelResult{Err: err, Remote: remote})
@@ -627,6 +660,11 @@ func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
 	for _, open := range c.pending {
 		ctx.Send(open.asker, &StreamResult{Err: err, Remote: remote})
 	}
+	c.waiters, c.pending = nil, nil
+}
+
+// answerDrainers tells who waits for the end how it came.
+func (c *channel) answerDrainers(ctx actor.Context, err error, remote bool) {
 	for _, drainer := range c.drainers {
 		result := &ChannelResult{Err: err, Remote: remote}
 		if errors.Is(err, messages.ErrClosed) {
@@ -634,5 +672,5 @@ func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
 		}
 		ctx.Send(drainer, result)
 	}
-	c.waiters, c.pending, c.drainers = nil, nil, nil
+	c.drainers = nil
 }

@@ -10,6 +10,12 @@ import (
 	"github.com/conec-go/conec/netio"
 )
 
+// Times of a channel on the relay.
+const (
+	relayTick  = time.Second // how often a channel looks that can take no other path
+	relayDoubt = time.Second // silence, while sending, until the relay is asked whether it knows us; doubles
+)
+
 // minProbe is the smallest probe in bytes: a path must carry what QUIC may always send.
 const minProbe = 1200 + netio.HeaderSize
 
@@ -33,8 +39,13 @@ type paths struct {
 	timer   *time.Timer
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
-	relayed bool
+	onRelay bool
 	out     uint64 // bytes sent directly at the last look
+	relay   silence
+	relayed struct {
+		out    uint64 // bytes sent over the relay at the last look
+		doubts int    // how often we told that it is silent, since it was not
+	}
 	allowed map[netip.AddrPort]bool
 }
 
@@ -161,8 +172,9 @@ func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
 func (p *paths) look(ctx actor.Context) {
 	port := p.spec.conn.Port()
 	stats := port.Stats()
-	on := heard{last: stats.LastDirect, sending: stats.DirectOut.Bytes != p.out}
+	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
+	p.hearRelay(stats)
 	pings, again := p.set.look(p.now(), on)
 	size := min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	for _, ping := range pings {
@@ -173,18 +185,36 @@ func (p *paths) look(ctx actor.Context) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	if len(p.set.candidates) > 0 {
+	if len(p.set.candidates) == 0 {
+		again = relayTick
+	}
+	if len(p.set.candidates) > 0 || p.onRelay {
 		p.timer = time.AfterFunc(again, func() { root.Send(self, looked{life}) })
+	}
+}
+
+// hearRelay tells the client when the relay is silent though we send over it, the
+// more rarely the longer that lasts: the peer may be gone.
+func (p *paths) hearRelay(stats netio.PortStats) {
+	sending := stats.RelayedOut.Bytes != p.relayed.out
+	p.relayed.out = stats.RelayedOut.Bytes
+	silent := p.relay.hear(p.now(), stats.LastRelayed, sending && p.onRelay)
+	switch {
+	case silent == 0:
+		p.relayed.doubts = 0
+	case silent >= relayDoubt<<p.relayed.doubts && p.spec.config.DoubtRelay != nil:
+		p.relayed.doubts++
+		p.spec.config.DoubtRelay()
 	}
 }
 
 // tell applies a changed choice and tells it to the channel.
 func (p *paths) tell(ctx actor.Context) {
 	addr, relayed := p.set.choice()
-	if p.chosen && addr == p.addr && relayed == p.relayed {
+	if p.chosen && addr == p.addr && relayed == p.onRelay {
 		return
 	}
-	p.chosen, p.addr, p.relayed = true, addr, relayed
+	p.chosen, p.addr, p.onRelay = true, addr, relayed
 	if addr.IsValid() && p.spec.mode == conecv1.Mode_MODE_DIRECT {
 		p.set.allowRelay = false
 	}
@@ -203,7 +233,7 @@ func (p *paths) tell(ctx actor.Context) {
 func (p *paths) apply() {
 	path := netio.Path{}
 	switch {
-	case p.relayed:
+	case p.onRelay:
 		path = p.spec.config.Relay()
 	case p.addr.IsValid():
 		path = netio.Path{Link: p.link(), To: p.addr}

@@ -14,8 +14,12 @@ const (
 	urgentTick    = 50 * time.Millisecond  // while the path in use is in doubt
 	probeIdle     = 5 * time.Second        // between probes of a path that answers
 	probeUrgent   = 100 * time.Millisecond // between probes of the path in doubt
-	doubtAfter    = 250 * time.Millisecond // silence, while sending, until the path is in doubt
-	deadAfter     = 700 * time.Millisecond // silence, while probing, until it is given up
+	doubtAfter    = 250 * time.Millisecond // silence, while sending, until the path is in doubt; at least two round trips
+	deadAfter     = 700 * time.Millisecond // silence until a path in doubt may be given up…
+	proofAfter    = 400 * time.Millisecond // …if probes were not answered for so long; at least two round trips
+	followAfter   = 50 * time.Millisecond  // the same where the peer has left the path, beyond one and a half round trips
+	pressedAgain  = 300 * time.Millisecond // pings closer than this come from a peer that is in doubt
+	pressedPause  = time.Second            // after an answer, until a peer's doubt makes us probe again
 	roundPause    = 10 * time.Second       // between punching rounds that found nothing
 	holdDown      = 3 * time.Second        // before a path that died may be used again
 	gainNeeded    = 5 * time.Millisecond   // advantage that is worth a move…
@@ -37,6 +41,7 @@ type pathSet struct {
 
 	candidates []*candidate
 	current    *candidate // nil: the relay, if allowed
+	silence    silence    // of the path in use
 	nextTx     uint64
 }
 
@@ -50,6 +55,7 @@ type candidate struct {
 	asked    time.Time // when the oldest unanswered probe was sent; zero if none
 	answered time.Time // when the last answer came; zero if never
 	answers  int       // answers since it was last given up
+	pinged   time.Time // when the peer's last ping came from there
 	dead     time.Time // when it was last given up
 	rtt      time.Duration
 	sent     map[uint64]sentProbe
@@ -89,13 +95,28 @@ func (p *pathSet) seen(now time.Time, addr netip.AddrPort) {
 	if !p.allowDirect {
 		return
 	}
-	if known := p.find(addr); known != nil {
-		if known.answered.IsZero() && known.round >= len(punchGaps) {
-			known.round, known.due = 0, now // it lives: ask again at once
-		}
+	known := p.find(addr)
+	if known == nil {
+		p.add(now, addr, true)
+		p.verify(now) // the peer's address may have changed
 		return
 	}
-	p.add(now, addr, true)
+	pressed := now.Sub(known.pinged) < pressedAgain
+	known.pinged = now
+	switch {
+	case known == p.current && pressed:
+		p.verify(now) // the peer does not hear us: do we still reach it?
+	case known.answered.IsZero() && now.Add(pressedPause).Before(known.due):
+		known.round, known.due = 0, now // it lives: do not wait for the next round
+		p.verify(now)
+	}
+}
+
+// verify has the path in use probed now, if that was not done lately.
+func (p *pathSet) verify(now time.Time) {
+	if c := p.current; c != nil && c.asked.IsZero() && now.Sub(c.answered) > pressedPause {
+		c.due = now
+	}
 }
 
 func (p *pathSet) add(now time.Time, addr netip.AddrPort, reflexed bool) {
@@ -114,23 +135,23 @@ func (p *pathSet) find(addr netip.AddrPort) *candidate {
 	return nil
 }
 
-// heard says when something was last received on the path in use, and whether
-// something was sent on it since then.
+// heard says when packets were last received, directly and over the relay, and
+// whether any were sent directly since the last look.
 type heard struct {
-	last    time.Time
-	sending bool
+	last, relayed time.Time
+	sending       bool
 }
 
 // look advances time. It returns the probes to send now and when to look again.
 // Whether the choice changed is seen by comparing [pathSet.choice].
 func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Duration) {
-	again = tick
+	again = min(tick, p.hear(now, on))
 	if p.doubtful(now, on) {
 		again = urgentTick
-		p.current.due = earliest(p.current.due, p.lastAsked(p.current).Add(probeUrgent))
-		silent := now.Sub(latest(on.last, p.current.answered))
-		if silent > deadAfter && !p.current.asked.IsZero() && now.Sub(p.current.asked) > deadAfter-doubtAfter {
-			p.giveUp(now, p.current)
+		c := p.current
+		c.due = earliest(c.due, p.lastAsked(c).Add(probeUrgent))
+		if p.overdue(now, on) {
+			p.giveUp(now, c)
 		}
 	}
 	for _, c := range p.candidates {
@@ -152,18 +173,81 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 	return pings, max(again, time.Millisecond)
 }
 
+// silence notices that something is sent and nothing heard.
+type silence struct {
+	looked time.Time // when it was last told
+	since  time.Time // since when we have been sending without hearing anything; zero if not
+}
+
+// hear takes when something was last heard, and whether something was sent since
+// the last call. It returns for how long only we have been speaking.
+func (s *silence) hear(now, last time.Time, sending bool) time.Duration {
+	before := s.looked
+	s.looked = now
+	if last.After(s.since) {
+		s.since = time.Time{}
+	}
+	if s.since.IsZero() && sending {
+		s.since = latest(last, before)
+	}
+	if s.since.IsZero() {
+		return 0
+	}
+	return now.Sub(s.since)
+}
+
+// hear listens to the path in use. It returns when it may be in doubt.
+func (p *pathSet) hear(now time.Time, on heard) time.Duration {
+	if p.current == nil {
+		p.silence = silence{looked: now}
+		return tick
+	}
+	return p.current.patience() - p.silence.hear(now, latest(on.last, p.current.answered), on.sending)
+}
+
+// patience is how long the path may be silent while we send.
+func (c *candidate) patience() time.Duration { return max(doubtAfter, 2*c.rtt) }
+
 // doubtful reports whether the path in use is in doubt: silent although we send,
-// or a probe of it was not answered.
+// or a probe of it was not answered, or the peer has left it.
 func (p *pathSet) doubtful(now time.Time, on heard) bool {
 	c := p.current
 	if c == nil {
 		return false
 	}
-	patience := doubtAfter + 2*c.rtt
-	silent := now.Sub(latest(on.last, c.answered)) > patience
-	unanswered := !c.asked.IsZero() && now.Sub(c.asked) > patience
-	return silent && (on.sending || unanswered)
+	unheard := !p.silence.since.IsZero() && now.Sub(p.silence.since) >= c.patience()
+	unanswered := !c.asked.IsZero() && now.Sub(c.asked) >= c.patience()
+	return unheard || unanswered || p.left(on)
 }
+
+// left reports whether the peer now sends over the relay.
+func (p *pathSet) left(on heard) bool {
+	return p.allowRelay && on.relayed.After(latest(on.last, p.current.answered))
+}
+
+// overdue reports whether the path in doubt is to be given up: it is silent for
+// too long and so are our probes of it. Probes alone decide if the peer has given
+// it up, for it may be we whom the peer does not hear, and if another path
+// answers, for what we hear may come from there.
+func (p *pathSet) overdue(now time.Time, on heard) bool {
+	c := p.current
+	if c.asked.IsZero() {
+		return false
+	}
+	asked := now.Sub(c.asked)
+	if p.left(on) && asked >= followAfter+c.rtt*3/2 {
+		return true
+	}
+	for _, other := range p.candidates {
+		if other.proven() && other.answered.After(c.asked) && asked >= c.patience() {
+			return true
+		}
+	}
+	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt)
+}
+
+// proven reports whether packets pass in both directions.
+func (c *candidate) proven() bool { return c.answers >= answersNeeded }
 
 func (p *pathSet) lastAsked(c *candidate) time.Time {
 	var last time.Time
@@ -198,13 +282,23 @@ func (p *pathSet) expire(now time.Time, c *candidate) {
 	}
 }
 
-// giveUp returns a candidate to the state of one that never answered.
+// giveUp returns a candidate to the state of one that never answered. If it is
+// the path in use, others that have not answered since it was silent have to
+// answer again before they are used: they may have died with it.
 func (p *pathSet) giveUp(now time.Time, c *candidate) {
+	silent := c.asked
 	c.answered, c.asked, c.dead = time.Time{}, time.Time{}, now
 	c.round, c.due, c.answers = 0, now, 0
-	if p.current == c {
-		p.current = nil
+	if p.current != c {
+		return
 	}
+	p.current, p.silence = nil, silence{looked: now}
+	for _, other := range p.candidates {
+		if other.answers > 0 && !other.answered.After(silent) {
+			other.answers, other.due = 0, now
+		}
+	}
+	p.choose(now)
 }
 
 // answer notes the answer to a probe: the path works in both directions. It
@@ -223,7 +317,7 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 		}
 		c.answers++
 		c.due = now.Add(probeIdle)
-		if c.answers < answersNeeded {
+		if !c.proven() {
 			c.due = now
 		}
 		c.answered, c.asked = now, time.Time{}
@@ -242,7 +336,7 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 // by a margin, so that the choice does not flap.
 func (p *pathSet) choose(now time.Time) {
 	for _, c := range p.candidates {
-		if c.answers < answersNeeded || !c.dead.IsZero() && now.Sub(c.dead) < holdDown {
+		if !c.proven() || !c.dead.IsZero() && now.Sub(c.dead) < holdDown {
 			continue
 		}
 		if p.current == nil {

@@ -16,6 +16,7 @@ const (
 	maxPendingOpens  = 1024             // streams that wait for the channel to connect
 	defaultUpTimeout = 15 * time.Second // to connect, and to find a direct path if only those are allowed
 	channelRestarts  = 10               // failures in a row until a channel is given up
+	closeWait        = 2 * time.Second  // from the end of a drain until the peer has closed the connection
 )
 
 // ChannelConfig is what all channels of a client share.
@@ -24,6 +25,9 @@ type ChannelConfig struct {
 	Transport *netio.Transport
 	// Relay returns the path to the relay now; the zero path if there is none.
 	Relay func() netio.Path
+	// DoubtRelay is told that the relay is silent while a channel sends over it.
+	// It must not block. May be nil.
+	DoubtRelay func()
 	// Addrs returns the addresses at which this client might be reached.
 	Addrs func() []netip.AddrPort
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
@@ -58,6 +62,9 @@ type Channel struct {
 	wasUp    atomic.Bool
 	ending   atomic.Bool
 }
+
+// WasUp reports whether the channel has ever been connected.
+func (c *Channel) WasUp() bool { return c.wasUp.Load() }
 
 // Draining reports whether the channel takes no new streams because it is ending.
 func (c *Channel) Draining() bool { return c.ending.Load() }

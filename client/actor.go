@@ -1,10 +1,13 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +23,8 @@ const (
 	maxWaiting    = 4096                   // messages that wait for the coordinator
 	retryAtLeast  = 2 * time.Second        // longest pause between attempts to connect what was lost
 	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
-	bindSlowest   = 2 * time.Second
+	bindSlowest   = time.Second
+	bindTries     = 8                // unanswered binds, over 5 seconds, until the coordinator counts as lost
 	bindKeepAlive = 15 * time.Second // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
 
@@ -32,7 +36,8 @@ const (
 //	any       Control            home: does what the coordinator says
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
-//	any       bindDue            binds (again)
+//	any       bindDue            binds (again); gives the coordinator up if it does not answer
+//	any       relayDoubted       binds, unless it waits for an answer
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -60,11 +65,13 @@ type clientActor struct {
 	request  uint64                // last request number
 	waiting  []*conecv1.Control    // to say once bound
 	channels map[string]*entry     // by actor id
+	spawned  uint64                // channels so far
 	attached []*actor.PID          // want to know when the client is attached
 }
 
 // entry is one channel.
 type entry struct {
+	number  uint64 // in the order of spawning
 	ref     *channelRef
 	id      string // of the introduction, empty if there is none
 	request uint64 // its open request, 0 if there is none
@@ -85,8 +92,9 @@ type shared struct {
 
 // Sent by timers, the switch and the program.
 type (
-	bindDue    struct{ actors.Life }
-	boundHeard struct {
+	bindDue      struct{ actors.Life }
+	relayDoubted struct{}
+	boundHeard   struct {
 		frame netio.BoundFrame
 	}
 	findChannel struct {
@@ -135,6 +143,10 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		if msg.Of(c.life) {
 			c.bind(ctx)
 		}
+	case relayDoubted:
+		if c.bound && c.tries == 0 {
+			c.bind(ctx)
+		}
 	case boundHeard:
 		c.boundTo(ctx, msg.frame)
 	default:
@@ -161,7 +173,7 @@ func (c *clientActor) asked(ctx actor.Context) {
 		}
 	case listChannels:
 		list := &channelList{}
-		for _, e := range c.channels {
+		for _, e := range c.inOrder() {
 			list.pids = append(list.pids, e.ref.pid)
 		}
 		ctx.Respond(list)
@@ -205,10 +217,12 @@ func (c *clientActor) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	if msg.GetLast() {
 		c.cl.incoming.dropChannel(e.ref)
 	}
-	if e.ref.Conn() != nil || !msg.GetLast() || e.id != "" {
+	if e.ref.WasUp() {
 		c.cl.events.put(ChannelClosed{Peer: msg.GetPeer(), Err: err, Restarting: !msg.GetLast()})
 	}
-	c.release(ctx, e)
+	if !msg.GetLast() { // else when it has stopped: until then it tells the peer
+		c.release(ctx, e)
+	}
 }
 
 // release gives the route of a channel back.
@@ -221,6 +235,9 @@ func (c *clientActor) release(ctx actor.Context, e *entry) {
 
 // detached waits for the home channel's restart, unless it would be of no use.
 func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
+	if c.id != 0 {
+		c.cl.transport.Switch().RemoveBindKey(c.id)
+	}
 	c.id, c.bound = 0, false
 	c.stopTimer()
 	if errors.Is(err, messages.ErrSuperseded) {
@@ -233,7 +250,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 		ctx.Send(asker, &attachResult{err, remote})
 	}
 	c.attached, c.waiting = nil, nil
-	for _, e := range c.channels { // requests that were said to the lost attachment are said again
+	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)
 			c.ask(ctx, e)
@@ -295,6 +312,11 @@ func (c *clientActor) bind(ctx actor.Context) {
 	if c.id == 0 {
 		return
 	}
+	if c.tries == bindTries { // its connection may take much longer to notice
+		code, reason := messages.ToCode(fmt.Errorf("%w: the relay does not answer", messages.ErrUnreachable))
+		ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
+		return
+	}
 	c.sequence++
 	relay := c.cl.shared.relay.Load()
 	frame := netio.EncodeBind(nil, c.id, c.sequence, c.key)
@@ -335,7 +357,7 @@ func (c *clientActor) boundTo(ctx actor.Context, frame netio.BoundFrame) {
 		ctx.Send(asker, &attachResult{})
 	}
 	c.attached = nil
-	for _, e := range c.channels {
+	for _, e := range c.inOrder() {
 		if e.id != "" {
 			c.say(ctx, &conecv1.Control{Said: &conecv1.Control_RestoreChannel{RestoreChannel: &conecv1.RestoreChannel{
 				Channel: []byte(e.id), Peer: e.ref.Peer,
@@ -425,12 +447,12 @@ func (c *clientActor) offered(ctx actor.Context, msg *conecv1.ChannelOffered) {
 		return
 	}
 	if intro.GetShared() && intro.GetPeer() != c.cl.config.Name {
-		for request, pid := range c.requests {
-			e := c.channels[pid.GetId()]
-			if e.ref.Peer == intro.GetPeer() && e.ref.Shared && e.ref.Mode == intro.GetMode() {
-				delete(c.requests, request)
+		for _, e := range c.inOrder() {
+			waits := e.request != 0 && c.requests[e.request] != nil
+			if waits && e.ref.Peer == intro.GetPeer() && e.ref.Shared && e.ref.Mode == intro.GetMode() {
+				delete(c.requests, e.request)
 				e.request, e.id = 0, string(intro.GetChannel())
-				ctx.Send(pid, msg)
+				ctx.Send(e.ref.pid, msg)
 				return
 			}
 		}
@@ -459,7 +481,7 @@ func (c *clientActor) refusal(intro *conecv1.Introduction) error {
 // find returns a channel to the peer: one that streams may share, or a new one.
 func (c *clientActor) find(ctx actor.Context, want findChannel) (*channelRef, error) {
 	if !want.fresh {
-		for _, e := range c.channels {
+		for _, e := range c.inOrder() {
 			if e.ref.Peer == want.peer && e.ref.Mode == want.mode && e.ref.Shared && !e.ref.Draining() {
 				return e.ref, nil
 			}
@@ -478,7 +500,8 @@ func (c *clientActor) spawn(ctx actor.Context, channel *actors.Channel, intro *c
 	pid := ctx.Spawn(actors.ChannelProps(c.cl.sys, actors.ChannelSpec{
 		Channel: channel, Config: &c.cl.channels, Introduction: intro,
 	}))
-	e := &entry{ref: &channelRef{channel, pid}}
+	c.spawned++
+	e := &entry{number: c.spawned, ref: &channelRef{channel, pid}}
 	c.channels[pid.GetId()] = e
 	return e
 }
@@ -501,6 +524,12 @@ func (c *clientActor) terminated(who *actor.PID) {
 	if e.id != "" && c.bound {
 		root.Send(c.home, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: []byte(e.id)}}})
 	}
+}
+
+// inOrder returns the channels in the order in which they were spawned: what is
+// said must not depend on the order of a map.
+func (c *clientActor) inOrder() []*entry {
+	return slices.SortedFunc(maps.Values(c.channels), func(a, b *entry) int { return cmp.Compare(a.number, b.number) })
 }
 
 func (c *clientActor) byID(id string) *entry {

@@ -118,7 +118,7 @@ func (cl *Client) start() error {
 	})
 	cl.channels = actors.ChannelConfig{
 		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Offer: cl.offer,
-		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly,
+		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
 	}
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
 		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "client")
@@ -188,6 +188,13 @@ func (cl *Client) relayPath() netio.Path {
 		return *path
 	}
 	return netio.Path{}
+}
+
+// doubtRelay has the relay asked whether it still knows where this client is.
+func (cl *Client) doubtRelay() {
+	if pid := cl.shared.pid.Load(); pid != nil {
+		cl.sys.Root.Send(pid, relayDoubted{})
+	}
 }
 
 // candidates returns the addresses at which peers might reach this client: the

@@ -52,6 +52,16 @@ func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	return message, err
 }
 
+// ReceiveInto is Receive into the caller's memory: it returns buffer[:0] with the
+// message appended. Who receives many large messages spares the collector.
+func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	message, err := s.raw.ReceiveInto(ctx, buffer)
+	if err != nil && err != io.EOF {
+		return nil, s.opError("receive", err)
+	}
+	return message, err
+}
+
 // Messages iterates over the messages until the peer's last. An error, of the
 // stream or of ctx, comes as the last pair.
 func (s *Stream) Messages(ctx context.Context) iter.Seq2[[]byte, error] {

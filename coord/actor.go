@@ -55,7 +55,7 @@ type home struct {
 
 // counters are shared with whoever asks for [Stats].
 type counters struct {
-	connections, attached, refused, channels, introductions atomic.Int64
+	connections, attached, refused, channels, pending, introductions atomic.Int64
 }
 
 // Sent by the pump, the timer and [Coordinator.Introduce].
@@ -100,6 +100,7 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.introduce(ctx, msg)
 	}
 	c.counters.channels.Store(int64(len(c.registry.channels)))
+	c.counters.pending.Store(int64(len(c.registry.pending)))
 }
 
 func (c *coordinator) start(ctx actor.Context) {

@@ -149,6 +149,8 @@ type Stats struct {
 	Refused int
 	// Channels counts the introduced channels.
 	Channels int
+	// Pending counts the introductions that wait for an answer.
+	Pending int
 	// Introductions counts offers made since the start.
 	Introductions int
 	// Relay is what the relay did.
@@ -161,7 +163,7 @@ type Stats struct {
 func (c *Coordinator) Stats() Stats {
 	return Stats{
 		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
-		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()),
+		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()), Pending: int(c.counters.pending.Load()),
 		Introductions: int(c.counters.introductions.Load()),
 		Relay:         c.relay.Stats(), Switch: c.transport.Switch().Stats(),
 	}

@@ -2,8 +2,11 @@ package coord
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/conec-go/conec/messages"
@@ -22,6 +25,23 @@ type registry struct {
 	pending  map[string]*introduction // offered, not yet answered; by channel
 	channels map[string]*introduced   // by channel
 	restores map[string]*restore      // wait for the other client; by channel
+	last     serial
+}
+
+// serial numbers what the registry holds, so that what is said does not depend
+// on the order of a map.
+type serial uint64
+
+func (s serial) number() serial { return s }
+
+func (r *registry) next() serial {
+	r.last++
+	return r.last
+}
+
+// byNumber returns the values of a map, the oldest first.
+func byNumber[T interface{ number() serial }](m map[string]T) []T {
+	return slices.SortedFunc(maps.Values(m), func(a, b T) int { return cmp.Compare(a.number(), b.number()) })
 }
 
 // routeTable is the relay, as far as the registry needs it.
@@ -45,6 +65,7 @@ type attachment struct {
 // introduction is a channel that was asked for and is not there yet. The
 // acceptor is asked first; the dialer hears of it when the acceptor is ready.
 type introduction struct {
+	serial
 	channel          string
 	dialer, acceptor *attachment
 	request          uint64 // of the dialer; 0 if the coordinator's program introduces
@@ -60,6 +81,7 @@ type introduction struct {
 
 // introduced is a channel that two clients were given.
 type introduced struct {
+	serial
 	channel string
 	ends    [2]*attachment
 	route   uint32 // of ends[0]; removing it removes both
@@ -112,7 +134,7 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 	}
 	delete(r.clients, id)
 	delete(r.names, a.name)
-	for _, intro := range r.pending {
+	for _, intro := range byNumber(r.pending) {
 		switch a {
 		case intro.dialer:
 			says = append(says, r.withdraw(intro, conecv1.Code_CODE_CANCELED)...)
@@ -120,7 +142,7 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 			says = append(says, r.fail(intro, conecv1.Code_CODE_NO_SUCH_PEER, "the peer left", false)...)
 		}
 	}
-	for _, channel := range a.channels {
+	for _, channel := range byNumber(a.channels) {
 		r.drop(channel)
 		for _, other := range channel.ends {
 			if other != a {
@@ -194,7 +216,7 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", messages.ErrLimit, err)
 	}
-	intro.channel = newChannelID()
+	intro.channel, intro.serial = newChannelID(), r.next()
 	intro.deadline = now.Add(r.limits.AnswerTimeout)
 	intro.dialer.pending++
 	intro.acceptor.pending++
@@ -206,15 +228,26 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 // both have accepted, or why not.
 func (r *registry) introduce(now time.Time, dialer, acceptor, purpose string, mode conecv1.Mode, done func(error)) ([]say, error) {
 	intro := &introduction{mode: mode, purpose: purpose, done: done}
-	for name, end := range map[string]**attachment{dialer: &intro.dialer, acceptor: &intro.acceptor} {
-		if *end = r.names[name]; *end == nil {
-			return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNoSuchPeer}
-		}
-		if !(*end).accepts {
-			return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNotAccepting}
-		}
+	var err error
+	if intro.dialer, err = r.accepting(dialer); err != nil {
+		return nil, err
+	}
+	if intro.acceptor, err = r.accepting(acceptor); err != nil {
+		return nil, err
 	}
 	return r.offer(now, intro)
+}
+
+// accepting returns the client of a name, if it accepts channels.
+func (r *registry) accepting(name string) (*attachment, error) {
+	a := r.names[name]
+	if a == nil {
+		return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNoSuchPeer}
+	}
+	if !a.accepts {
+		return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNotAccepting}
+	}
+	return a, nil
 }
 
 // cancel takes an OpenChannel back.
@@ -259,6 +292,7 @@ func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 
 // keep notes a channel that both ends have.
 func (r *registry) keep(channel *introduced) {
+	channel.serial = r.next()
 	r.channels[channel.channel] = channel
 	for _, end := range channel.ends {
 		end.channels[channel.channel] = channel
@@ -331,7 +365,7 @@ func (r *registry) rejoin(channel string, a, b *attachment) []say {
 
 // expire ends introductions that nobody answered, and wishes nobody shared.
 func (r *registry) expire(now time.Time) (says []say) {
-	for _, intro := range r.pending {
+	for _, intro := range byNumber(r.pending) {
 		if now.After(intro.deadline) {
 			says = append(says, r.fail(intro, conecv1.Code_CODE_TIMEOUT, "the peer did not answer", false)...)
 		}

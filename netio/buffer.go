@@ -19,6 +19,8 @@ const mediumBuffer = 32 << 10
 // get returns an empty buffer that holds at least size bytes.
 func (p *bufferPool) get(size int) []byte {
 	switch {
+	case p == nil:
+		return make([]byte, 0, size)
 	case size <= smallBuffer:
 		return make([]byte, 0, smallBuffer)
 	case size <= mediumBuffer:
@@ -31,8 +33,11 @@ func (p *bufferPool) get(size int) []byte {
 }
 
 // put takes a buffer back; one of another size than get makes is left to the
-// collector.
+// collector. A nil pool keeps nothing.
 func (p *bufferPool) put(buffer []byte) {
+	if p == nil || buffer == nil {
+		return
+	}
 	buffer = buffer[:0]
 	switch cap(buffer) {
 	case mediumBuffer:

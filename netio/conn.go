@@ -78,7 +78,7 @@ func (c *Conn) OpenStream(ctx context.Context, open *conecv1.OpenStream) (*Strea
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, &c.transport.buffers, c.transport.config.Limits)
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
 	if err := stream.startOpener(open); err != nil {
 		stream.Reset(err)
 		return nil, err
@@ -93,7 +93,7 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, &c.transport.buffers, c.transport.config.Limits)
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
 	stream.startAcceptor()
 	return stream, nil
 }

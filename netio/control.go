@@ -2,6 +2,7 @@ package netio
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -32,11 +33,15 @@ func newControl(raw *quic.Stream, buffers *bufferPool) *Control {
 }
 
 // Send queues a control message. It does not block: an error that matches
-// [messages.ErrLimit] says that the other side has not read for long.
+// [messages.ErrLimit] says that the other side has not read for long, one that
+// matches [messages.ErrTooLarge] that the message has more than 64 KiB.
 func (c *Control) Send(message *conecv1.Control) error {
 	body, err := proto.Marshal(message)
 	if err != nil {
 		return err
+	}
+	if len(body) > maxControl {
+		return fmt.Errorf("%w: control message of %d bytes, limit %d", messages.ErrTooLarge, len(body), maxControl)
 	}
 	return c.out.try(fieldControl, body)
 }
@@ -89,8 +94,11 @@ func (c *Control) fill(size int) error {
 	}
 	n, err := c.raw.Read(c.buffer[c.end:])
 	c.end += n
-	if n > 0 {
+	switch {
+	case n > 0:
 		return nil
+	case err == io.EOF && c.start != c.end:
+		return fmt.Errorf("%w: control stream ends inside a frame", messages.ErrProtocol)
 	}
 	return fromQUIC(err)
 }

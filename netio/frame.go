@@ -69,16 +69,13 @@ func parseFrameHeader(b []byte) (header frameHeader, complete bool, err error) {
 		return frameHeader{}, false, fmt.Errorf("%w: tag byte %#x starts no frame", messages.ErrProtocol, tag)
 	}
 	var body uint64
-	for i := 1; i < len(b); i++ {
-		if i >= maxFrameHeader {
-			return frameHeader{}, false, fmt.Errorf("%w: frame length has more than %d bytes", messages.ErrProtocol, maxFrameHeader-1)
-		}
+	for i := 1; i < min(len(b), maxFrameHeader); i++ {
 		body |= uint64(b[i]&0x7f) << (7 * (i - 1))
 		if b[i]&0x80 == 0 {
 			return frameHeader{field: int(tag >> 3), size: i + 1, body: int(body)}, true, nil
 		}
 	}
-	if len(b) > maxFrameHeader {
+	if len(b) >= maxFrameHeader {
 		return frameHeader{}, false, fmt.Errorf("%w: frame length has more than %d bytes", messages.ErrProtocol, maxFrameHeader-1)
 	}
 	return frameHeader{}, false, nil

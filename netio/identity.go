@@ -105,6 +105,24 @@ func (i *Identity) Issue(name string, now time.Time, addresses ...netip.Addr) (*
 	return issue(i, template)
 }
 
+// IssueHosts makes an identity that this one, an authority, vouches for, for a
+// coordinator that clients reach by any of hosts: DNS names and IP addresses.
+func (i *Identity) IssueHosts(hosts []string, now time.Time) (*Identity, error) {
+	if len(hosts) == 0 {
+		return nil, errors.New("identity: needs a host")
+	}
+	template := certificateTemplate(hosts[0], now)
+	template.DNSNames = nil
+	for _, host := range hosts {
+		if address, err := netip.ParseAddr(host); err == nil {
+			template.IPAddresses = append(template.IPAddresses, address.AsSlice())
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	return issue(i, template)
+}
+
 // NewAuthority makes a certificate authority of its own.
 func NewAuthority(name string, now time.Time) (*Identity, error) {
 	template := certificateTemplate(name, now)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/conec-go/conec/messages"
 )
@@ -24,27 +25,37 @@ const (
 // What the pump alone owns comes first; the rest is under mu.
 type inbox struct {
 	raw     io.Reader
-	limit   int // bytes that may wait, not counting one message
-	maxBody int // bytes of the largest message
-	field   int // field number of messages
+	lost    <-chan struct{} // closed when the connection has ended: reading fails then
+	buffers *bufferPool     // nil: no memory is used again
+	limit   int             // bytes that may wait, not counting one message
+	maxBody int             // bytes of the largest message
+	field   int             // field number of messages
 	first   func(field int, body []byte) error
 
 	chunk      []byte // being filled
 	start, end int    // unparsed bytes in chunk
 	began      bool   // the first frame was seen, where one is expected
 	peek       bool   // a large message may follow: read no more than its start into chunk
+	largest    int    // size of the largest message that came whole
 
 	mu      sync.Mutex
-	current []byte   // frames being cut up, from the front
-	runs    [][]byte // further runs of whole frames
-	bytes   int      // size of current and runs
-	err     error    // why receiving is over, once current and runs are used up
-	readers int      // receivers that wait
-	total   uint64   // messages received by the user
+	current run    // frames being cut up, from the front
+	runs    []run  // further runs of whole frames
+	bytes   int    // size of current and runs
+	err     error  // why receiving is over, once current and runs are used up
+	readers int    // receivers that wait
+	total   uint64 // messages received by the user
 
+	reuse  atomic.Bool   // messages are copied out, so the memory of large ones can be used again
 	ready  chan struct{} // tells one waiting receiver to look again
 	credit chan struct{} // tells the pump to look again
 	over   chan struct{} // closed when err is set
+}
+
+// run is a run of whole frames, handed from the pump to the receivers.
+type run struct {
+	frames []byte
+	whole  []byte // the pool's buffer that holds the one frame; nil if it is not the pool's
 }
 
 // newInbox returns an inbox that the caller starts with go pump. If first is not
@@ -60,14 +71,30 @@ func newInbox(raw io.Reader, field, limit, maxBody int, first func(field int, bo
 // there is one or ctx ends; a message that is there is returned even if ctx
 // ended. The slice is the caller's; small messages share an allocation.
 func (i *inbox) receive(ctx context.Context) ([]byte, error) {
+	return i.next(ctx, nil, false)
+}
+
+// receiveInto does the same, but copies the message into buffer, which grows if
+// it is too small. The memory of large messages is used again.
+func (i *inbox) receiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	return i.next(ctx, buffer, true)
+}
+
+func (i *inbox) next(ctx context.Context, buffer []byte, into bool) ([]byte, error) {
 	i.mu.Lock()
 	for {
-		if len(i.current) == 0 && len(i.runs) > 0 {
-			i.current, i.runs[0] = i.runs[0], nil
+		if len(i.current.frames) == 0 && len(i.runs) > 0 {
+			i.current, i.runs[0] = i.runs[0], run{}
 			i.runs = i.runs[1:]
 		}
-		if len(i.current) > 0 {
+		if len(i.current.frames) > 0 {
 			message := i.cut()
+			if into {
+				message = append(buffer[:0], message...)
+				i.reuse.Store(true)
+				i.buffers.put(i.current.whole)
+				i.current.whole = nil
+			}
 			if i.readers > 0 && i.bytes > 0 {
 				signal(i.ready)
 			}
@@ -99,10 +126,10 @@ func (i *inbox) receive(ctx context.Context) ([]byte, error) {
 
 // cut takes the first message off current. The pump has checked all frames.
 func (i *inbox) cut() []byte {
-	header, _, _ := parseFrameHeader(i.current)
+	header, _, _ := parseFrameHeader(i.current.frames)
 	size := header.size + header.body
-	message := i.current[header.size:size:size]
-	i.current = i.current[size:]
+	message := i.current.frames[header.size:size:size]
+	i.current.frames = i.current.frames[size:]
 	full := i.bytes >= i.limit
 	i.bytes -= size
 	i.total++
@@ -143,8 +170,12 @@ func (i *inbox) pump() error {
 			return i.finish(parseErr)
 		}
 		if err != nil {
-			if err == io.EOF && i.start != i.end {
+			switch {
+			case err != io.EOF:
+			case i.start != i.end:
 				err = fmt.Errorf("%w: stream ends inside a frame", messages.ErrProtocol)
+			case !i.began:
+				err = fmt.Errorf("%w: stream ends before its first frame", messages.ErrProtocol)
 			}
 			return i.finish(err)
 		}
@@ -169,7 +200,11 @@ func (i *inbox) awaitCredit() error {
 		if !full {
 			return nil
 		}
-		<-i.credit
+		select {
+		case <-i.credit:
+		case <-i.lost:
+			return nil // the next read says why; no receiver might ever come
+		}
 	}
 }
 
@@ -182,25 +217,26 @@ func (i *inbox) nextChunk(size int) {
 	i.chunk = chunk
 }
 
-// parse hands over the whole frames in chunk. A large message whose start is
-// there is read directly into its own memory.
+// parse hands over the whole frames in chunk, also those before a bad one. A
+// large message whose start is there is read directly into its own memory.
 func (i *inbox) parse() error {
 	at := i.start
 	for {
 		header, complete, err := parseFrameHeader(i.chunk[at:i.end])
+		if complete {
+			err = i.check(header)
+		}
 		if err != nil {
+			i.deliver(run{frames: i.chunk[i.start:at:at]})
 			return err
 		}
 		if !complete {
 			break
 		}
-		if err := i.check(header); err != nil {
-			return err
-		}
 		size := header.size + header.body
 		if at+size > i.end {
 			if i.began && size > len(i.chunk)/2 && size > maxChunk/4 {
-				i.deliver(i.chunk[i.start:at:at])
+				i.deliver(run{frames: i.chunk[i.start:at:at]})
 				return i.large(at, header)
 			}
 			break
@@ -214,7 +250,7 @@ func (i *inbox) parse() error {
 		}
 		at += size
 	}
-	i.deliver(i.chunk[i.start:at:at])
+	i.deliver(run{frames: i.chunk[i.start:at:at]})
 	i.start = at
 	return nil
 }
@@ -234,10 +270,14 @@ func (i *inbox) check(header frameHeader) error {
 }
 
 // large reads the rest of a message that begins at chunk[at] into its own
-// memory, which grows with what arrives, so that a length alone costs nothing.
+// memory, which grows with what arrives: a length alone gets no more memory than
+// a message that came whole before it, or one chunk.
 func (i *inbox) large(at int, header frameHeader) error {
 	size := header.size + header.body
-	message := make([]byte, min(size, max(i.limit, 2*(i.end-at))))
+	if i.reuse.Load() && size <= largeBuffer {
+		return i.largeInto(i.buffers.get(size)[:size], at)
+	}
+	message := make([]byte, min(size, max(i.largest, maxChunk, 2*(i.end-at))))
 	have := copy(message, i.chunk[at:i.end])
 	i.start, i.end, i.peek = at, at, true
 	for have < size {
@@ -255,19 +295,36 @@ func (i *inbox) large(at int, header frameHeader) error {
 			return err
 		}
 	}
-	i.deliver(message)
+	i.largest = max(i.largest, size)
+	i.deliver(run{frames: message})
+	return nil
+}
+
+// largeInto reads the rest of a message that begins at chunk[at] into a buffer
+// of the pool, which returns there when the message was copied out of it.
+func (i *inbox) largeInto(message []byte, at int) error {
+	have := copy(message, i.chunk[at:i.end])
+	i.start, i.end, i.peek = at, at, true
+	if _, err := io.ReadFull(i.raw, message[have:]); err != nil {
+		i.buffers.put(message)
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
+		}
+		return err
+	}
+	i.deliver(run{frames: message, whole: message})
 	return nil
 }
 
 // deliver hands a run of whole frames to the receivers.
-func (i *inbox) deliver(run []byte) {
-	if len(run) == 0 {
+func (i *inbox) deliver(run run) {
+	if len(run.frames) == 0 {
 		return
 	}
 	i.mu.Lock()
 	if i.err == nil {
 		i.runs = append(i.runs, run)
-		i.bytes += len(run)
+		i.bytes += len(run.frames)
 		if i.readers > 0 {
 			signal(i.ready)
 		}
@@ -292,10 +349,21 @@ func (i *inbox) finish(err error) error {
 	return i.err
 }
 
-// discard drops what waits and ends receiving with err.
+// discard drops what waits and ends receiving with err. If something was
+// dropped, the other side's end is not what the receivers see.
 func (i *inbox) discard(err error) {
 	_ = i.finish(err)
 	i.mu.Lock()
-	i.current, i.runs, i.bytes = nil, nil, 0
+	if i.bytes > 0 {
+		i.err = err
+	}
+	i.current, i.runs, i.bytes = run{}, nil, 0
 	i.mu.Unlock()
+}
+
+// reason returns why receiving is over, nil while it is not.
+func (i *inbox) reason() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.err
 }

@@ -29,7 +29,7 @@ type PortStats struct {
 	DirectIn, DirectOut     Traffic
 	RelayedIn, RelayedOut   Traffic
 	Dropped                 uint64    // packets not sent: no path, or the link did not take them
-	LargestOut              int       // bytes of the largest QUIC packet sent
+	LargestOut              int       // bytes of the largest QUIC packets sent, without those by which QUIC tries a path's MTU
 	LastDirect, LastRelayed time.Time // when the last packet came in; zero if none did
 }
 
@@ -54,7 +54,21 @@ type Port struct {
 	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
 	dropped                                    atomic.Uint64
 	largest                                    atomic.Int64
+
+	keep sync.Mutex // guards kept
+	kept kept
 }
+
+// kept is the packet that QUIC wrote last.
+type kept struct {
+	packet []byte
+	at     int64 // time since the switch's start
+	size   int   // of recent packets that are larger than those before…
+	count  int   // …and how many came in a row
+}
+
+// maxTries is how many packets of one size QUIC sends only to try a path's MTU (RFC 8899 section 5.1.2, MAX_PROBES).
+const maxTries = 3
 
 // outgoing is all that sending needs to know, never changed once published.
 type outgoing struct {
@@ -132,6 +146,7 @@ func (p *Port) SetRoute(route uint32) {
 		p.sw.routes.put(uint64(route), p, p.sw.cfg.MaxPorts, false)
 	}
 	p.publish()
+	p.replay()
 }
 
 // SetPeerTag sets the tag that the peer chose for direct packets to it.
@@ -147,8 +162,12 @@ func (p *Port) SetPath(path Path) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	path.To = unmap(path.To)
+	moved := path != p.path
 	p.path = path
 	p.publish()
+	if moved {
+		p.replay()
+	}
 }
 
 // Path is the path that SetPath set last.
@@ -171,6 +190,42 @@ func (p *Port) publish() {
 	o := &outgoing{Path: p.path}
 	putHeader(o.header[:], kind, number)
 	p.out.Store(o)
+}
+
+// replay sends the packet that QUIC wrote last over the path of now, if nothing
+// was received since. After an outage QUIC waits ever longer between attempts;
+// that packet was one, so its acknowledgment ends the wait. Elsewhere the peer's
+// QUIC drops the copy. Called with mu held, so it does not wait for the link.
+func (p *Port) replay() {
+	o := p.out.Load()
+	p.keep.Lock()
+	packet, at := slices.Clone(p.kept.packet), p.kept.at
+	p.keep.Unlock()
+	if o == nil || o.Link == nil || len(packet) == 0 || max(p.lastDirect.Load(), p.lastRelayed.Load()) > at {
+		return
+	}
+	// An error counts as loss.
+	_ = p.sw.sendPackets(o.Link, o.To, Packets{Header: o.header[:], Data: packet, Local: o.Local}, false)
+}
+
+// remember keeps the last packet of what QUIC writes, and the size of what it writes often.
+func (p *Port) remember(b []byte, segment, packets, largest int) {
+	if segment > 0 && segment < len(b) {
+		b = b[(len(b)-1)/segment*segment:]
+	}
+	p.keep.Lock()
+	defer p.keep.Unlock()
+	p.kept.packet = append(p.kept.packet[:0], b...)
+	p.kept.at = int64(time.Since(p.sw.start))
+	if int64(largest) <= p.largest.Load() {
+		return
+	}
+	if p.kept.size != largest {
+		p.kept.size, p.kept.count = largest, 0
+	}
+	if p.kept.count += packets; p.kept.count > maxTries {
+		p.largest.Store(int64(largest))
+	}
 }
 
 // Allow lets a source deliver direct packets to this port: one that answered a probe.
@@ -221,6 +276,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8) {
 		packets = (len(b) + segment - 1) / segment
 		largest = segment
 	}
+	p.remember(b, segment, packets, largest)
 	o := p.out.Load()
 	if o == nil {
 		p.dropped.Add(uint64(packets))
@@ -239,9 +295,6 @@ func (p *Port) write(b []byte, segment int, ecn uint8) {
 	if err != nil {
 		p.dropped.Add(uint64(packets))
 		return
-	}
-	if int64(largest) > p.largest.Load() {
-		p.largest.Store(int64(largest)) // two writers at once may lose the larger; the next packet repairs it
 	}
 	if o.Relayed {
 		p.relayedOut.add(packets, len(b))

@@ -20,6 +20,7 @@ const maxFirstFrame = 4 << 10
 // goroutine.
 type Stream struct {
 	raw    *quic.Stream
+	lost   <-chan struct{} // closed when the connection has ended
 	limits Limits
 	out    *outbox
 	in     *inbox
@@ -54,10 +55,10 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// newStream wraps a QUIC stream. first takes the other side's first frame.
-func newStream(raw *quic.Stream, buffers *bufferPool, limits Limits) *Stream {
+// newStream wraps a QUIC stream of a connection that lost tells the end of.
+func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limits Limits) *Stream {
 	return &Stream{
-		raw: raw, limits: limits,
+		raw: raw, lost: lost, limits: limits,
 		out:      newOutbox(raw, buffers, limits.SendBuffer),
 		ended:    make(chan struct{}),
 		answered: make(chan struct{}),
@@ -66,19 +67,25 @@ func newStream(raw *quic.Stream, buffers *bufferPool, limits Limits) *Stream {
 
 // startOpener opens the stream: it says what the stream is for and expects an answer.
 func (s *Stream) startOpener(open *conecv1.OpenStream) error {
+	s.in = s.newInbox(s.takeAnswer)
 	body, err := proto.Marshal(open)
 	if err != nil {
 		return err
 	}
-	s.in = newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, s.takeAnswer)
 	go s.pump()
 	return s.out.send(context.Background(), fieldOpen, body)
 }
 
 // startAcceptor expects the frame that says what the stream is for.
 func (s *Stream) startAcceptor() {
-	s.in = newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, s.takeOpen)
+	s.in = s.newInbox(s.takeOpen)
 	go s.pump()
+}
+
+func (s *Stream) newInbox(first func(field int, body []byte) error) *inbox {
+	in := newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, first)
+	in.lost, in.buffers = s.lost, s.out.buffers
+	return in
 }
 
 // takeAnswer is given the first frame of the side that accepts.
@@ -148,10 +155,7 @@ func (s *Stream) awaitFirst(ctx context.Context) error {
 	case <-s.answered: // it came, and then the stream ended
 		return nil
 	default:
-		if err := s.in.err; err != io.EOF {
-			return err
-		}
-		return fmt.Errorf("%w: stream ended without an answer", messages.ErrProtocol)
+		return s.in.reason()
 	}
 }
 
@@ -192,6 +196,12 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 // keeps a few of many for long should copy them.
 func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	return s.in.receive(ctx)
+}
+
+// ReceiveInto is Receive into the caller's memory: it returns buffer[:0] with the
+// message appended. Who receives many large messages spares the collector.
+func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	return s.in.receiveInto(ctx, buffer)
 }
 
 // CloseSend ends the sending direction after everything queued: the other side
@@ -248,6 +258,7 @@ func (s *Stream) pump() {
 	}
 	if cause := context.Cause(s.raw.Context()); !errors.Is(cause, quic.ErrStreamClosed) {
 		s.out.end(fromQUIC(cause))
+		s.raw.CancelWrite(0) // QUIC keeps the stream until this side has noted the end
 	}
 	<-s.out.done
 }

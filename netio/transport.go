@@ -82,7 +82,6 @@ type Transport struct {
 	identity *Identity
 	sw       *Switch
 	quic     *quic.Transport
-	listener *quic.Listener
 	buffers  bufferPool
 	home     chan *Conn // accepted home channels
 
@@ -90,8 +89,12 @@ type Transport struct {
 	expected map[netip.AddrPort]*expected
 	closed   bool
 
-	closing chan struct{} // closed when Close begins
-	done    chan struct{} // closed when the accept goroutine has ended
+	coordinator bool
+	listening   sync.Once
+	listener    *quic.Listener // nil if there is none
+	listenErr   error
+	accepting   sync.WaitGroup
+	closing     chan struct{} // closed when Close begins
 }
 
 // expected is a port that waits for its peer to dial.
@@ -102,9 +105,8 @@ type expected struct {
 	conns       chan *Conn
 }
 
-// NewTransport starts to listen for connections. A coordinator's transport
-// accepts home channels from everybody; a client's accepts channels on the
-// ports that Expect names. The transport owns the switch from now on.
+// NewTransport makes a transport. A coordinator's accepts home channels from
+// everybody; a client's accepts channels on the ports that Expect names. The transport owns the switch from now on.
 func NewTransport(sw *Switch, identity *Identity, coordinator bool, config *Config) (*Transport, error) {
 	key, err := identity.resetKey()
 	if err != nil {
@@ -115,22 +117,34 @@ func NewTransport(sw *Switch, identity *Identity, coordinator bool, config *Conf
 		config: config.withDefaults(), identity: identity, sw: sw,
 		quic:     &quic.Transport{Conn: sw, StatelessResetKey: &resetKey},
 		home:     make(chan *Conn),
-		expected: map[netip.AddrPort]*expected{},
-		closing:  make(chan struct{}),
-		done:     make(chan struct{}),
+		expected: map[netip.AddrPort]*expected{}, coordinator: coordinator,
+		closing: make(chan struct{}),
 	}
-	tlsConfig, quicConfig := t.channelServer(), t.channelConfig()
-	if coordinator {
-		tlsConfig, quicConfig = t.homeServer(), t.homeConfig(1)
-		if t.config.StatelessRetry {
-			t.quic.VerifySourceAddress = func(net.Addr) bool { return true }
-		}
+	if !coordinator {
+		return t, nil
 	}
-	if t.listener, err = t.quic.Listen(tlsConfig, quicConfig); err != nil {
+	if t.config.StatelessRetry {
+		t.quic.VerifySourceAddress = func(net.Addr) bool { return true }
+	}
+	if err := t.listen(); err != nil {
 		return nil, err
 	}
-	go t.accept()
 	return t, nil
+}
+
+// listen starts to accept connections. A client does so when it first expects
+// one: quic-go's listener takes 100 KB.
+func (t *Transport) listen() error {
+	t.listening.Do(func() {
+		tlsConfig, quicConfig := t.channelServer(), t.channelConfig()
+		if t.coordinator {
+			tlsConfig, quicConfig = t.homeServer(), t.homeConfig(1)
+		}
+		if t.listener, t.listenErr = t.quic.Listen(tlsConfig, quicConfig); t.listenErr == nil {
+			t.accepting.Go(t.accept)
+		}
+	})
+	return t.listenErr
 }
 
 // Switch returns the switch under the transport.
@@ -277,6 +291,9 @@ func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, ce
 // The returned function waits for it: it blocks until the handshake is done or
 // ctx ends, and may be called once.
 func (t *Transport) Expect(port *Port, peer string, certificate []byte) func(ctx context.Context) (*Conn, error) {
+	if err := t.listen(); err != nil {
+		return func(context.Context) (*Conn, error) { return nil, err }
+	}
 	addr := port.Addr().AddrPort()
 	waiting := &expected{port: port, peer: peer, certificate: certificate, conns: make(chan *Conn, expectedChannels)}
 	t.mu.Lock()
@@ -293,7 +310,7 @@ func (t *Transport) Expect(port *Port, peer string, certificate []byte) func(ctx
 			return conn, nil
 		case <-ctx.Done():
 			return nil, ctx.Err()
-		case <-t.done:
+		case <-t.closing:
 			return nil, messages.ErrClosed
 		}
 	}
@@ -307,14 +324,13 @@ func (t *Transport) AcceptHome(ctx context.Context) (*Conn, error) {
 		return nil, ctx.Err()
 	case conn := <-t.home:
 		return conn, nil
-	case <-t.done:
+	case <-t.closing:
 		return nil, messages.ErrClosed
 	}
 }
 
 // accept hands accepted connections to who expects them.
 func (t *Transport) accept() {
-	defer close(t.done)
 	for {
 		raw, err := t.listener.Accept(context.Background())
 		if err != nil {
@@ -354,11 +370,16 @@ func (t *Transport) Close() error {
 	t.closed = true
 	t.mu.Unlock()
 	if closed {
-		<-t.done
+		t.accepting.Wait()
 		return nil
 	}
 	close(t.closing)
-	err := errors.Join(t.listener.Close(), t.quic.Close(), t.sw.Close())
-	<-t.done
+	t.listening.Do(func() { t.listenErr = messages.ErrClosed }) // never again
+	var err error
+	if t.listener != nil {
+		err = t.listener.Close()
+	}
+	err = errors.Join(err, t.quic.Close(), t.sw.Close())
+	t.accepting.Wait()
 	return err
 }

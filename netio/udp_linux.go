@@ -74,6 +74,9 @@ type udpReader struct {
 	n     int
 	errno syscall.Errno
 	recv  func(fd uintptr) bool
+	batch *Batch // being read
+
+	buffers sync.Pool // of *[MaxBatch]byte
 	zone  string // of zoneID
 	scope uint32
 }
@@ -84,27 +87,48 @@ func (r *udpReader) init() {
 	r.hdr.SetIovlen(1)
 	r.hdr.Control = &r.oob[0]
 	r.recv = func(fd uintptr) bool {
+		r.open()
 		for {
 			r.hdr.Namelen = unix.SizeofSockaddrInet6
 			r.hdr.SetControllen(oobSize)
 			n, _, errno := unix.Syscall(unix.SYS_RECVMSG, fd, uintptr(unsafe.Pointer(&r.hdr)), unix.MSG_DONTWAIT)
 			r.n, r.errno = int(n), errno
-			if errno != unix.EINTR {
-				return errno != unix.EAGAIN
+			switch errno {
+			case unix.EINTR:
+			case unix.EAGAIN:
+				r.close()
+				return false
+			default:
+				return true
 			}
 		}
 	}
 }
 
+// open gives the batch a buffer, if it has none.
+func (r *udpReader) open() {
+	if len(r.batch.Buf) < MaxBatch {
+		buffer, ok := r.buffers.Get().(*[MaxBatch]byte)
+		if !ok {
+			buffer = new([MaxBatch]byte)
+		}
+		r.batch.Buf = buffer[:]
+	}
+	r.iov.Base = &r.batch.Buf[0]
+	r.iov.SetLen(len(r.batch.Buf))
+}
+
+// close takes the buffer back while there is nothing to read: an idle socket holds none for long.
+func (r *udpReader) close() {
+	r.buffers.Put((*[MaxBatch]byte)(r.batch.Buf))
+	r.batch.Buf, r.iov.Base = nil, nil
+}
+
 // Read waits for datagrams; see [Link].
 func (l *UDPLink) Read(b *Batch) error {
-	if len(b.Buf) < MaxBatch {
-		b.Buf = make([]byte, MaxBatch)
-	}
 	r := &l.sock.reader
+	r.batch = b
 	for range maxReadErrors {
-		r.iov.Base = &b.Buf[0]
-		r.iov.SetLen(len(b.Buf))
 		if err := l.sock.raw.Read(r.recv); err != nil {
 			if isTimeout(err) {
 				return os.ErrDeadlineExceeded

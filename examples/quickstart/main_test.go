@@ -20,11 +20,11 @@ func TestRun(t *testing.T) {
 	for _, line := range []string{
 		`coordinator  at 127\.0\.0\.1:\d+, sha256:[0-9a-f]{8}…\n`,
 		`clients      alice at 127\.0\.0\.1:\d+, bob at 127\.0\.0\.1:\d+\n`,
-		`relay only   alice: "hello", bob: "HELLO"\n`,
-		`             path: relayed 127\.0\.0\.1:\d+ → 127\.0\.0\.1:\d+ \([0-9.]+[µm]s\)\n`,
-		`automatic    path: relayed 127\.0\.0\.1:\d+ → 127\.0\.0\.1:\d+ \([0-9.]+[µm]s\)\n`,
-		`             \d+ messages each way while the channel moved\n`,
-		`             path: direct 127\.0\.0\.1:\d+ → 127\.0\.0\.1:\d+ \([0-9.]+[µm]s\)\n`,
+		`relay only   path to 127\.0\.0\.1:\d+, relayed: true\n`,
+		`             \d+ messages each way, now relayed 127\.0\.0\.1:\d+ → 127\.0\.0\.1:\d+ \([0-9.]+[µm]?s\)\n`,
+		`automatic    path to 127\.0\.0\.1:\d+, relayed: true\n`,
+		`automatic    path to 127\.0\.0\.1:\d+, relayed: false\n`,
+		`             \d+ messages each way, now direct 127\.0\.0\.1:\d+ → 127\.0\.0\.1:\d+ \([0-9.]+[µm]?s\)\n`,
 		`actors       alice asks bob's greeter: "Hello, alice!"\n`,
 	} {
 		found := regexp.MustCompile(line).FindStringIndex(text[at:])

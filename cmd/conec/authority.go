@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/conec-go/conec/coord"
+)
+
+// Files of a coordinator's data directory. The certificate files are written after their keys: while one is missing, its pair
+// does not count.
+const (
+	authorityFile    = "ca.pem"
+	authorityKeyFile = "ca-key.pem"
+	certificateFile  = "cert.pem"
+	keyFile          = "key.pem"
+)
+
+// dataDir holds a coordinator's certificate, and the development authority that issued it. Only its owner may read it.
+type dataDir struct {
+	path string
+	now  time.Time
+}
+
+// identity returns the coordinator's certificate. The first time it makes the authority and a certificate for hosts; if hosts
+// or the calendar ask for another later, it issues that, and clients that pinned the authority do not notice. A certificate
+// without the authority's key beside it is the operator's own, and used as it is.
+func (d dataDir) identity(hosts []string) (*coord.Identity, error) {
+	if err := os.MkdirAll(d.path, 0o700); err != nil {
+		return nil, err
+	}
+	current, err := d.load(certificateFile, keyFile)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := d.load(authorityFile, authorityKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	if current != nil && (authority == nil || d.covers(current, hosts)) {
+		return current, nil
+	}
+	if authority == nil {
+		if authority, err = coord.NewAuthority("conec development authority", d.now); err != nil {
+			return nil, err
+		}
+		if err = d.save(authority, authorityFile, authorityKeyFile); err != nil {
+			return nil, err
+		}
+	}
+	if current, err = authority.IssueHosts(hosts, d.now); err != nil {
+		return nil, err
+	}
+	return current, d.save(current, certificateFile, keyFile)
+}
+
+// covers reports whether a certificate is good for hosts, now and for a month.
+func (d dataDir) covers(identity *coord.Identity, hosts []string) bool {
+	certificate := identity.Certificate()
+	for _, host := range hosts {
+		if certificate.VerifyHostname(host) != nil {
+			return false
+		}
+	}
+	return d.now.AddDate(0, 1, 0).Before(certificate.NotAfter)
+}
+
+// load reads a certificate and its key, nil if there is no certificate.
+func (d dataDir) load(certificate, key string) (*coord.Identity, error) {
+	certificatePEM, err := os.ReadFile(filepath.Join(d.path, certificate))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	keyPEM, err := os.ReadFile(filepath.Join(d.path, key))
+	if errors.Is(err, fs.ErrNotExist) && certificate == authorityFile {
+		return nil, nil // kept elsewhere: nothing can be issued here
+	}
+	if err != nil {
+		return nil, err
+	}
+	identity, err := coord.LoadIdentity(certificatePEM, keyPEM)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(d.path, certificate), err)
+	}
+	return identity, nil
+}
+
+func (d dataDir) save(identity *coord.Identity, certificate, key string) error {
+	certificatePEM, keyPEM, err := identity.PEM()
+	if err != nil {
+		return err
+	}
+	if err := d.write(key, keyPEM); err != nil {
+		return err
+	}
+	return d.write(certificate, certificatePEM)
+}
+
+// write replaces a file as a whole.
+func (d dataDir) write(name string, data []byte) error {
+	file, err := os.CreateTemp(d.path, name+".*") // mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
+		err = os.Rename(file.Name(), filepath.Join(d.path, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(file.Name()))
+	}
+	return nil
+}
+
+// hostsOf returns what a coordinator's certificate is for: what the operator named, this host, and the loopback addresses.
+func hostsOf(named []string) []string {
+	hosts := slices.Clone(named)
+	if name, err := os.Hostname(); err == nil && name != "" {
+		hosts = append(hosts, name)
+	}
+	for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
+		if !slices.Contains(hosts, host) {
+			hosts = append(hosts, host)
+		}
+	}
+	return hosts
+}
+
+// publicHost guesses under which address others reach this host.
+func publicHost() string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "127.0.0.1"
+	}
+	best := "127.0.0.1"
+	for _, addr := range addrs {
+		prefix, ok := addr.(*net.IPNet)
+		if !ok || !prefix.IP.IsGlobalUnicast() {
+			continue
+		}
+		if prefix.IP.To4() != nil {
+			return prefix.IP.String()
+		}
+		best = prefix.IP.String()
+	}
+	return best
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/conec-go/conec/coord"
+)
+
+// closeTimeout limits how long a coordinator takes to say goodbye.
+const closeTimeout = 10 * time.Second
+
+// coordFlags are the flags of conec coord.
+type coordFlags struct {
+	addr, data, clientCA, log string
+	hosts                     []string
+	retry                     bool
+	clients                   int
+	relayRate                 int64
+	stats                     time.Duration
+}
+
+func parseCoord(args []string, std streams) (*coordFlags, error) {
+	f := &coordFlags{}
+	flags := flag.NewFlagSet("coord", flag.ContinueOnError)
+	flags.StringVar(&f.addr, "addr", ":"+strconv.Itoa(coord.DefaultPort), "UDP address to listen on")
+	flags.StringVar(&f.data, "data", "", "`directory` for certificates (default conec/coordinator in the user's configuration)")
+	flags.Func("host", "`name` or address by which clients reach this host, for the certificate; may be repeated",
+		func(host string) error { f.hosts = append(f.hosts, host); return nil })
+	flags.StringVar(&f.clientCA, "client-ca", "", "PEM `file` of the authorities that must vouch for clients (default: any key may take a free name)")
+	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
+	flags.IntVar(&f.clients, "clients", 0, "how many clients may be attached (default 10000)")
+	flags.Int64Var(&f.relayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
+	flags.StringVar(&f.log, "log", "warn", "log `level`: debug, info, warn or error")
+	flags.DurationVar(&f.stats, "stats", 0, "how often to log counters, at level info (default never)")
+	if err := parse(flags, "conec coord [flags]: run a coordinator until SIGINT or SIGTERM", args, std); err != nil {
+		return nil, err
+	}
+	if flags.NArg() > 0 {
+		return nil, fmt.Errorf("%w: coord: unexpected argument %q", errUsage, flags.Arg(0))
+	}
+	if f.stats < 0 {
+		return nil, fmt.Errorf("%w: coord: -stats is %v: want more than 0", errUsage, f.stats)
+	}
+	return f, nil
+}
+
+// runCoord runs a coordinator until ctx ends.
+func runCoord(ctx context.Context, args []string, std streams) error {
+	f, err := parseCoord(args, std)
+	if err != nil {
+		return err
+	}
+	config, err := f.config(std)
+	if err != nil {
+		return err
+	}
+	keyLog, err := openKeyLog()
+	if err != nil {
+		return err
+	}
+	if keyLog != nil {
+		defer keyLog.Close()
+		config.KeyLog = keyLog
+	}
+	if err := config.Validate(); err != nil {
+		return fmt.Errorf("%w: coord: %w", errUsage, err)
+	}
+	if err := f.identify(config); err != nil {
+		return err
+	}
+	c, err := coord.Start(ctx, config)
+	if err != nil {
+		return err
+	}
+	f.announce(std, c)
+	if f.stats > 0 {
+		logStats(ctx, config.Logger, c, f.stats)
+	}
+	<-ctx.Done()
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return c.Close(closing)
+}
+
+// config is what the flags say, without the certificate.
+func (f *coordFlags) config(std streams) (*coord.Config, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.log)); err != nil {
+		return nil, fmt.Errorf("%w: coord: -log %q: want debug, info, warn or error", errUsage, f.log)
+	}
+	config := &coord.Config{
+		Addr: f.addr, StatelessRetry: f.retry,
+		Limits: coord.Limits{Clients: f.clients, RelayRate: f.relayRate},
+		Logger: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level})),
+	}
+	if f.clientCA != "" {
+		roots, err := readRoots(f.clientCA)
+		if err != nil {
+			return nil, fmt.Errorf("-client-ca: %w", err)
+		}
+		config.ClientRoots = roots
+	}
+	return config, nil
+}
+
+// identify loads or makes the certificate.
+func (f *coordFlags) identify(config *coord.Config) error {
+	if f.data == "" {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return fmt.Errorf("%w: give -data: %w", errUsage, err)
+		}
+		f.data = filepath.Join(dir, "conec", "coordinator")
+	}
+	identity, err := dataDir{f.data, time.Now()}.identity(hostsOf(f.hosts))
+	if err != nil {
+		return fmt.Errorf("certificate: %w", err)
+	}
+	config.Identity = identity
+	return nil
+}
+
+// announce prints how to join. Scripts read these lines.
+func (f *coordFlags) announce(std streams, c *coord.Coordinator) {
+	addr := c.Addr()
+	host := addr.Addr().String()
+	switch {
+	case len(f.hosts) > 0:
+		host = f.hosts[0]
+	case addr.Addr().IsUnspecified():
+		host = publicHost()
+	}
+	public := net.JoinHostPort(host, strconv.Itoa(int(addr.Port())))
+	fmt.Fprintf(std.out, "coordinator on %s, certificates in %s\n", addr, f.data)
+	fmt.Fprintf(std.out, "fingerprint %s\n", c.Fingerprint())
+	fmt.Fprintf(std.out, "join with: conec pipe -coordinator %s -fingerprint %s -name NAME PEER\n", public, c.Fingerprint())
+}
+
+// logStats logs counters until ctx ends.
+func logStats(ctx context.Context, logger *slog.Logger, c *coord.Coordinator, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s := c.Stats()
+			logger.Info("stats", "connections", s.Connections, "attached", s.Attached, "refused", s.Refused,
+				"channels", s.Channels, "introductions", s.Introductions, "relay", s.Relay)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// readRoots reads certificates of authorities.
+func readRoots(name string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("%s: no PEM certificate in it", name)
+	}
+	return roots, nil
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"net"
+	"syscall"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// hints is all advice that the command line gives: the first row that fits the error counts. An empty op fits any.
+var hints = []struct {
+	op  string // of the messages.OpError
+	err error
+	say string
+}{
+	{"", errUsage, "conec help"},
+	{"", messages.ErrNameTaken, "another client has the name now; take another with -name, or stop that one"},
+	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
+	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
+	{"", messages.ErrSuperseded, "the same certificate is in use by a newer client; each needs its own"},
+	{"attach", messages.ErrUntrusted, "compare -fingerprint or -ca with what the coordinator printed at its start; " +
+		"if it wants certificates (-client-ca), give -cert and -key"},
+	{"", messages.ErrUntrusted, "the peer's certificate is not the one that the coordinator vouched for; is its clock right?"},
+	{"", messages.ErrVersion, "the two sides speak different protocols: compare conec version on both; is the address that of a coordinator?"},
+	{"", messages.ErrNoSuchPeer, "is the peer running (conec pipe -name PEER -accept), and attached to the same coordinator?"},
+	{"", messages.ErrNotAccepting, "the peer only connects to others; start it with -accept"},
+	{"", messages.ErrRefused, "the peer decides whom it accepts"},
+	{"", messages.ErrBusy, "the peer has not accepted the streams before; try again later"},
+	{"", messages.ErrLimit, "a limit of the coordinator or the peer is reached; see docs/operations.md"},
+	{"", messages.ErrReset, "the peer ended before all was done, or accepts somebody else only"},
+	{"", messages.ErrShutdown, "the coordinator or the peer is stopping; try again later"},
+	{"attach", messages.ErrUnreachable, "is the coordinator running there, and may UDP packets reach its port?"},
+	{"attach", messages.ErrTimeout, "is the coordinator running there, and may UDP packets reach its port?"},
+	{"open stream", messages.ErrUnreachable, "no path leads to the peer; -mode auto can use the relay"},
+	{"open stream", messages.ErrTimeout, "the peer does not answer; is it still running?"},
+	{"", messages.ErrUnreachable, "the peer's program or network is gone"},
+	{"", messages.ErrTimeout, "the peer has not read everything in time; -linger says how long to wait"},
+	{"", syscall.EADDRINUSE, "another program has the port; is a coordinator running already? -addr takes another"},
+	{"", fs.ErrPermission, "who runs conec must own the file and its folder; ports below 1024 need privileges"},
+	{"", fs.ErrNotExist, "check the file name"},
+	{"", syscall.EPIPE, "what reads the output went away"},
+	{"", net.ErrClosed, "the other side has ended"},
+}
+
+// hintFor returns advice about an error, or nothing.
+func hintFor(err error) string {
+	op := ""
+	var failed *messages.OpError
+	if errors.As(err, &failed) {
+		op = failed.Op
+	}
+	for _, hint := range hints {
+		if (hint.op == "" || hint.op == op) && errors.Is(err, hint.err) {
+			return hint.say
+		}
+	}
+	return ""
+}

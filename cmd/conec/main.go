@@ -1,0 +1,168 @@
+// Conec is the command line of conec: it runs a coordinator, and connects standard input and output to a named peer.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"syscall"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// Exit codes, as "conec help" documents them.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // 128 + SIGINT, as shells have it
+)
+
+const usage = `conec connects programs behind any network by name.
+
+	conec coord [flags]               run a coordinator
+	conec pipe [flags] PEER           connect stdin and stdout to a stream of PEER
+	conec pipe [flags] -accept [PEER] wait for such a stream
+	conec version                     print the version
+	conec help                        print this
+
+Flags of a command: conec COMMAND -h
+
+Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
+
+Environment, as defaults of the flags of pipe: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
+SSLKEYLOGFILE names a file that gets TLS secrets, for debugging.
+`
+
+// Ends that are not failures.
+var (
+	errUsage       = errors.New("usage")
+	errInterrupted = errors.New("interrupted")
+)
+
+// streams are what a command reads and writes.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+func main() {
+	// A reader of our output that goes away is an error that the peer is told, not the end of the process.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := interruptible()
+	code := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	os.Exit(code)
+}
+
+// interruptible returns a context that the first SIGINT or SIGTERM ends with errInterrupted. The next one ends the process.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+			signal.Stop(signals)
+			cancel(errInterrupted)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel(nil) }
+}
+
+// run does what the arguments say and returns the exit code.
+func run(ctx context.Context, args []string, std streams) int {
+	err := dispatch(ctx, args, std)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return exitDone
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	case errors.Is(err, errUsage):
+		complain(std.err, err)
+		return exitUsage
+	}
+	complain(std.err, err)
+	return exitFailed
+}
+
+// complain prints an error, and what to do about it if that is known.
+func complain(w io.Writer, err error) {
+	fmt.Fprintf(w, "conec: %v\n", err)
+	if hint := hintFor(err); hint != "" {
+		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+}
+
+func dispatch(ctx context.Context, args []string, std streams) error {
+	command := "help"
+	if len(args) > 0 {
+		command, args = args[0], args[1:]
+	} else {
+		fmt.Fprint(std.err, usage)
+		return fmt.Errorf("%w: no command", errUsage)
+	}
+	switch command {
+	case "coord":
+		return runCoord(ctx, args, std)
+	case "pipe":
+		return runPipe(ctx, args, std)
+	case "version", "-version", "--version":
+		fmt.Fprintln(std.out, version())
+		return nil
+	case "help", "-h", "-help", "--help":
+		fmt.Fprint(std.out, usage)
+		return nil
+	}
+	return fmt.Errorf("%w: no command %q", errUsage, command)
+}
+
+// parse reads a command's flags. Help goes to stdout and is no failure.
+func parse(flags *flag.FlagSet, synopsis string, args []string, std streams) error {
+	flags.SetOutput(io.Discard)
+	err := flags.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		fmt.Fprintf(std.out, "%s\n\n", synopsis)
+		flags.SetOutput(std.out)
+		flags.PrintDefaults()
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", errUsage, flags.Name(), err)
+	}
+	return nil
+}
+
+// version names the build and the protocols that it speaks.
+func version() string {
+	release, revision := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		release = info.Main.Version
+		for _, setting := range info.Settings {
+			if setting.Key == "vcs.revision" {
+				revision = " " + setting.Value
+			}
+		}
+	}
+	return fmt.Sprintf("conec %s%s, %s, speaks %s and %s", release, revision, runtime.Version(), messages.ALPNHome, messages.ALPNChannel)
+}
+
+// openKeyLog opens the file that SSLKEYLOGFILE names, for TLS secrets. It returns nil if there is none.
+func openKeyLog() (*os.File, error) {
+	name := os.Getenv("SSLKEYLOGFILE")
+	if name == "" {
+		return nil, nil
+	}
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("SSLKEYLOGFILE: %w", err)
+	}
+	return file, nil
+}

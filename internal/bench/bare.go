@@ -1,0 +1,284 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/netio"
+)
+
+const (
+	bareProtocol = "bench"
+	bareHostname = "localhost"
+	bareBuffer   = 64 << 10 // of readers, and of writers of small messages
+)
+
+// bare is quic-go as one would use it without conec: on a *net.UDPConn, with its defaults.
+type bare struct {
+	streams chan *quic.Stream // that came to the host
+	count   atomic.Int64      // connections that the host has
+	at      Place             // where the host is
+}
+
+// bareTLS is what both sides have in common: the same kind of certificate as conec, and no tickets, as conec.
+func bareTLS(who *netio.Identity) (*tls.Config, error) {
+	certificate, key, err := who.PEM()
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair(certificate, key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		Certificates: []tls.Certificate{pair}, NextProtos: []string{bareProtocol},
+		MinVersion: tls.VersionTLS13, SessionTicketsDisabled: true,
+	}, nil
+}
+
+func bareSocket() (*net.UDPConn, error) {
+	addr, err := net.ResolveUDPAddr("udp4", loopback)
+	if err != nil {
+		return nil, err
+	}
+	return net.ListenUDP("udp4", addr)
+}
+
+// host listens with a certificate that an authority vouches for, as a coordinator does.
+func (b *bare) host(context.Context) (place Place, err error) {
+	authority, err := netio.NewAuthority("bench", time.Now())
+	if err != nil {
+		return place, err
+	}
+	who, err := authority.Issue(bareHostname, time.Now())
+	if err != nil {
+		return place, err
+	}
+	config, err := bareTLS(who)
+	if err != nil {
+		return place, err
+	}
+	config.ClientAuth = tls.RequireAnyClientCert
+	socket, err := bareSocket()
+	if err != nil {
+		return place, err
+	}
+	listener, err := (&quic.Transport{Conn: socket}).Listen(config, nil)
+	if err != nil {
+		return place, err
+	}
+	b.streams = make(chan *quic.Stream)
+	go b.acceptAll(listener)
+	return Place{Addr: socket.LocalAddr().String(), Authority: authority.Certificate().Raw}, nil
+}
+
+// acceptAll takes connections and the one stream of each.
+func (b *bare) acceptAll(listener *quic.Listener) {
+	for {
+		conn, err := listener.Accept(context.Background())
+		if err != nil {
+			return
+		}
+		b.count.Add(1)
+		go func() {
+			stream, err := conn.AcceptStream(context.Background())
+			if err != nil {
+				b.count.Add(-1)
+				return
+			}
+			var kind [1]byte
+			if _, err := io.ReadFull(stream, kind[:]); err != nil {
+				b.count.Add(-1)
+				return
+			}
+			if kind[0] == kindStream {
+				b.streams <- stream
+				return
+			}
+			if _, err := stream.Write(kind[:]); err == nil {
+				go wait(stream)
+			}
+		}()
+	}
+}
+
+// The first byte of a stream says what it is for.
+const (
+	kindStream = 1 // messages
+	kindIdle   = 2 // nothing: it is answered, and then stays
+)
+
+// wait is what an idle end does.
+func wait(stream *quic.Stream) {
+	var nothing [1]byte
+	_, _ = stream.Read(nothing[:]) // returns when the connection ends
+}
+
+func (b *bare) attended() int { return int(b.count.Load()) }
+
+func (b *bare) join(_ context.Context, at Place, _ string) error {
+	b.at = at
+	return nil
+}
+
+// bareGuest is a client of bare quic-go.
+type bareGuest struct {
+	to     netip.AddrPort
+	config *tls.Config
+}
+
+func (b *bare) guest(at Place, name string) (guest, error) { return newBareGuest(at, name) }
+
+func newBareGuest(at Place, name string) (*bareGuest, error) {
+	who, err := netio.NewIdentity(name, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	config, err := bareTLS(who)
+	if err != nil {
+		return nil, err
+	}
+	authority, err := x509.ParseCertificate(at.Authority)
+	if err != nil {
+		return nil, err
+	}
+	config.ServerName, config.RootCAs = bareHostname, x509.NewCertPool()
+	config.RootCAs.AddCert(authority)
+	to, err := netip.ParseAddrPort(at.Addr)
+	return &bareGuest{to, config}, err
+}
+
+// dial connects from a socket of its own, which leave closes too.
+func (g *bareGuest) dial(ctx context.Context) (conn *quic.Conn, leave func() error, err error) {
+	socket, err := bareSocket()
+	if err != nil {
+		return nil, nil, err
+	}
+	transport := &quic.Transport{Conn: socket}
+	if conn, err = transport.Dial(ctx, net.UDPAddrFromAddrPort(g.to), g.config, nil); err != nil {
+		return nil, nil, errors.Join(err, transport.Close(), socket.Close())
+	}
+	return conn, func() error {
+		return errors.Join(conn.CloseWithError(0, ""), transport.Close(), socket.Close())
+	}, nil
+}
+
+func (b *bare) open(ctx context.Context, _ client.Mode, small bool) (pipe, error) {
+	who, err := newBareGuest(b.at, senderName)
+	if err != nil {
+		return nil, err
+	}
+	conn, _, err := who.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := stream.Write([]byte{kindStream}); err != nil {
+		return nil, err
+	}
+	return newBarePipe(stream, small), nil
+}
+
+func (b *bare) accept(ctx context.Context, small bool) (pipe, error) {
+	select {
+	case stream := <-b.streams:
+		return newBarePipe(stream, small), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (g *bareGuest) attach(ctx context.Context, stays bool) (func() error, error) {
+	conn, leave, err := g.dial(ctx)
+	if err != nil || !stays {
+		return leave, err
+	}
+	stream, err := conn.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, errors.Join(err, leave())
+	}
+	kind := []byte{kindIdle}
+	if _, err := stream.Write(kind); err != nil {
+		return nil, errors.Join(err, leave())
+	}
+	if _, err := io.ReadFull(stream, kind); err != nil {
+		return nil, errors.Join(err, leave())
+	}
+	go wait(stream)
+	return leave, nil
+}
+
+// barePipe frames messages on a QUIC stream: a varint length and the payload.
+type barePipe struct {
+	stream *quic.Stream
+	reader *bufio.Reader
+	writer *bufio.Writer // of small messages; nil if every frame is written by itself
+	frame  []byte        // being written
+	last   []byte        // message that was read
+}
+
+func newBarePipe(stream *quic.Stream, small bool) *barePipe {
+	p := &barePipe{stream: stream, reader: bufio.NewReaderSize(stream, bareBuffer)}
+	if small {
+		p.writer = bufio.NewWriterSize(stream, bareBuffer)
+	}
+	return p
+}
+
+func (p *barePipe) send(_ context.Context, message []byte) error {
+	if p.writer == nil { // one write, so that header and payload share packets
+		p.frame = append(binary.AppendUvarint(p.frame[:0], uint64(len(message))), message...)
+		_, err := p.stream.Write(p.frame)
+		return err
+	}
+	head := binary.AppendUvarint(p.writer.AvailableBuffer(), uint64(len(message)))
+	if _, err := p.writer.Write(head); err != nil {
+		return err
+	}
+	_, err := p.writer.Write(message)
+	return err
+}
+
+func (p *barePipe) receive(context.Context) ([]byte, error) {
+	size, err := binary.ReadUvarint(p.reader)
+	if err != nil {
+		return nil, err
+	}
+	const limit = 1 << 20
+	if size > limit {
+		return nil, fmt.Errorf("message of %d bytes", size)
+	}
+	if uint64(cap(p.last)) < size {
+		p.last = make([]byte, size)
+	}
+	p.last = p.last[:size]
+	_, err = io.ReadFull(p.reader, p.last)
+	return p.last, err
+}
+
+func (p *barePipe) finish() error {
+	if p.writer != nil {
+		if err := p.writer.Flush(); err != nil {
+			return err
+		}
+	}
+	return p.stream.Close()
+}
+
+func (p *barePipe) relayed() bool { return false }

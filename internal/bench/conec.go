@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/netio"
+)
+
+// loopback is where sockets are bound.
+const loopback = "127.0.0.1:0"
+
+// conec is the system under test.
+type conec struct {
+	coordinator *coord.Coordinator
+	client      *client.Client
+}
+
+func (c *conec) host(ctx context.Context) (place Place, err error) {
+	if c.coordinator, err = coord.Start(ctx, &coord.Config{Addr: loopback}); err != nil {
+		return place, err
+	}
+	return Place{Addr: c.coordinator.Addr().String(), Fingerprint: c.coordinator.Fingerprint()}, nil
+}
+
+func (c *conec) attended() int { return c.coordinator.Stats().Attached }
+
+func (c *conec) config(at Place, name string, who *netio.Identity) *client.Config {
+	return &client.Config{Name: name, Coordinator: at.Addr, Fingerprint: at.Fingerprint, Bind: loopback, Identity: who}
+}
+
+func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
+	c.client, err = client.Connect(ctx, c.config(at, name, nil))
+	return err
+}
+
+func (c *conec) open(ctx context.Context, mode client.Mode, _ bool) (pipe, error) {
+	stream, err := c.client.OpenStream(ctx, receiverName, &client.StreamOptions{Mode: mode})
+	if err != nil {
+		return nil, err
+	}
+	return &conecPipe{stream: stream}, nil
+}
+
+func (c *conec) accept(ctx context.Context, _ bool) (pipe, error) {
+	stream, err := c.client.AcceptStream(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &conecPipe{stream: stream}, nil
+}
+
+func (c *conec) guest(at Place, name string) (guest, error) {
+	who, err := netio.NewIdentity(name, time.Now())
+	return conecGuest{c.config(at, name, who)}, err
+}
+
+// conecGuest is a client of conec. Its home channel has a stream anyway.
+type conecGuest struct{ config *client.Config }
+
+func (g conecGuest) attach(ctx context.Context, _ bool) (func() error, error) {
+	attached, err := client.Connect(ctx, g.config)
+	if err != nil {
+		return nil, err
+	}
+	return func() error { return attached.Close(ctx) }, nil
+}
+
+// conecPipe is a stream of conec.
+type conecPipe struct {
+	stream *client.Stream
+	last   []byte // message that was received
+}
+
+func (p *conecPipe) send(ctx context.Context, message []byte) error {
+	return p.stream.Send(ctx, message)
+}
+
+// receive copies into memory that it uses again, as the bare reader does.
+func (p *conecPipe) receive(ctx context.Context) (message []byte, err error) {
+	p.last, err = p.stream.ReceiveInto(ctx, p.last)
+	return p.last, err
+}
+
+func (p *conecPipe) finish() error {
+	p.stream.CloseSend()
+	return nil
+}
+
+func (p *conecPipe) relayed() bool { return p.stream.Channel().Path().Relayed }

@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"os"
+	"runtime"
+	"runtime/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/conec-go/conec/client"
+)
+
+// The two systems, and the names of their ends.
+const (
+	conecSystem  = "conec"
+	bareSystem   = "bare"
+	senderName   = "sender"
+	receiverName = "receiver"
+)
+
+// system is what an end is an end of: conec or bare quic-go.
+type system interface {
+	// host starts what the others attach to.
+	host(ctx context.Context) (Place, error)
+	// attended is how many clients the host has.
+	attended() int
+	// join makes this process an end of streams.
+	join(ctx context.Context, at Place, name string) error
+	// open opens a stream to the receiver. small says that messages are small and many may be written at once.
+	open(ctx context.Context, mode client.Mode, small bool) (pipe, error)
+	// accept waits for a stream of the sender.
+	accept(ctx context.Context, small bool) (pipe, error)
+	// guest makes the key and the certificate of a further client.
+	guest(at Place, name string) (guest, error)
+}
+
+// guest is a client with a socket of its own.
+type guest interface {
+	// attach attaches it. If it stays, it has a stream.
+	attach(ctx context.Context, stays bool) (leave func() error, err error)
+}
+
+// pipe carries messages both ways.
+type pipe interface {
+	send(ctx context.Context, message []byte) error
+	// receive returns the next message, which is good until the next call, or io.EOF.
+	receive(ctx context.Context) ([]byte, error)
+	// finish ends the sending side in order.
+	finish() error
+	// relayed tells whether the messages take the relay.
+	relayed() bool
+}
+
+// What the parent tells an end, and what it answers.
+type (
+	// Nothing is no argument or no answer.
+	Nothing struct{}
+	// Place is where a host is and how it is known.
+	Place struct {
+		Addr        string
+		Fingerprint string // of the authority, for conec
+		Authority   []byte // certificate of the authority, for bare quic-go
+	}
+	// Join makes a process an end of streams.
+	Join struct {
+		At   Place
+		Name string
+	}
+	// Pour sends messages as fast as it goes.
+	Pour struct {
+		Mode   client.Mode
+		Size   int
+		Length time.Duration
+	}
+	// Poured tells how many.
+	Poured struct{ Messages int64 }
+	// Drain receives them. What comes during Warm is not counted.
+	Drain struct {
+		Size int
+		Warm time.Duration
+	}
+	// Drained tells how many came, how many of them counted, and how long those took.
+	Drained struct {
+		Messages, Counted int64
+		Elapsed           time.Duration
+	}
+	// Ask sends a message when the last one came back.
+	Ask struct {
+		Mode   client.Mode
+		Size   int
+		Length time.Duration
+	}
+	// Asked tells how long that took.
+	Asked struct{ P50, P99 time.Duration }
+	// Invite makes the keys of clients, which are part of neither system's time and memory.
+	Invite struct {
+		At    Place
+		Count int
+	}
+	// Idle attaches the clients with numbers in [From, To), which stay.
+	Idle struct {
+		From, To int
+		Settle   time.Duration
+	}
+	// Attach attaches and closes all clients again and again.
+	Attach struct{ Length time.Duration }
+	// Attached tells how often.
+	Attached struct {
+		Count   int64
+		Elapsed time.Duration
+	}
+)
+
+// end does what the parent says. The parent calls one method at a time, but for Drain and Echo.
+type end struct {
+	sys     system
+	profile string
+	guests  []guest
+	staying []func() error // what ends the guests that stay
+}
+
+// pipes makes one stream of two pipes.
+type pipes struct {
+	io.Reader
+	io.WriteCloser
+}
+
+// runChild does what the parent says until it closes our standard input.
+func runChild(role string) error {
+	out := os.Stdout
+	os.Stdout = os.Stderr // what prints must not mix with our answers
+	e := &end{profile: os.Getenv(profileVar)}
+	switch role {
+	case conecSystem:
+		e.sys = &conec{}
+	case bareSystem:
+		e.sys = &bare{}
+	default:
+		return fmt.Errorf("%s is %q: want %s or %s", roleVar, role, conecSystem, bareSystem)
+	}
+	if e.profile != "" {
+		const often = 4 << 10 // bytes between samples of the heap
+		runtime.MemProfileRate = often
+		file, err := os.Create(e.profile + ".cpu")
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := pprof.StartCPUProfile(file); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
+	calls := rpc.NewServer()
+	if err := calls.RegisterName("End", e); err != nil {
+		return err
+	}
+	calls.ServeCodec(jsonrpc.NewServerCodec(pipes{os.Stdin, out}))
+	return nil
+}
+
+// Host starts what the others attach to.
+func (e *end) Host(_ Nothing, place *Place) (err error) {
+	*place, err = e.sys.host(context.Background())
+	return err
+}
+
+// Attended counts the clients of the host.
+func (e *end) Attended(_ Nothing, count *int) error {
+	*count = e.sys.attended()
+	return nil
+}
+
+// Join makes this process an end of streams.
+func (e *end) Join(args Join, _ *Nothing) error {
+	return e.sys.join(context.Background(), args.At, args.Name)
+}
+
+// Pour sends messages for a while.
+func (e *end) Pour(args Pour, reply *Poured) error {
+	ctx := context.Background()
+	p, err := e.sys.open(ctx, args.Mode, args.Size < smallLimit)
+	if err != nil {
+		return err
+	}
+	reply.Messages, err = pour(ctx, p, args.Size, args.Length)
+	if relayed := args.Mode == client.RelayOnly; err == nil && relayed != p.relayed() {
+		if _, isConec := e.sys.(*conec); isConec {
+			err = fmt.Errorf("relayed is %v, want %v", !relayed, relayed)
+		}
+	}
+	return err
+}
+
+// Drain receives and checks what Pour sends.
+func (e *end) Drain(args Drain, reply *Drained) error {
+	ctx := context.Background()
+	p, err := e.sys.accept(ctx, args.Size < smallLimit)
+	if err != nil {
+		return err
+	}
+	*reply, err = drain(ctx, p, args.Size, args.Warm)
+	return err
+}
+
+// Echo answers what Ask asks.
+func (e *end) Echo(Nothing, *Nothing) error {
+	ctx := context.Background()
+	p, err := e.sys.accept(ctx, false)
+	if err != nil {
+		return err
+	}
+	return echo(ctx, p)
+}
+
+// Ask asks for a while.
+func (e *end) Ask(args Ask, reply *Asked) error {
+	ctx := context.Background()
+	p, err := e.sys.open(ctx, args.Mode, false)
+	if err != nil {
+		return err
+	}
+	*reply, err = ask(ctx, p, args.Size, args.Length)
+	return err
+}
+
+// Invite makes clients that are not attached yet.
+func (e *end) Invite(args Invite, _ *Nothing) error {
+	for len(e.guests) < args.Count {
+		who, err := e.sys.guest(args.At, fmt.Sprintf("guest-%d", len(e.guests)))
+		if err != nil {
+			return err
+		}
+		e.guests = append(e.guests, who)
+	}
+	return nil
+}
+
+// Idle attaches clients that stay.
+func (e *end) Idle(args Idle, _ *Nothing) error {
+	for _, who := range e.guests[args.From:args.To] {
+		leave, err := who.attach(context.Background(), true)
+		if err != nil {
+			return err
+		}
+		e.staying = append(e.staying, leave)
+	}
+	<-time.After(args.Settle)
+	return nil
+}
+
+// Attach attaches and closes for a while, all clients at the same time.
+func (e *end) Attach(args Attach, reply *Attached) error {
+	var all sync.WaitGroup
+	var count atomic.Int64
+	errs := make([]error, len(e.guests))
+	begin := time.Now()
+	for i, who := range e.guests {
+		all.Go(func() {
+			for errs[i] == nil && time.Since(begin) < args.Length {
+				var leave func() error
+				if leave, errs[i] = who.attach(context.Background(), false); errs[i] == nil {
+					errs[i] = leave()
+					count.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	*reply = Attached{Count: count.Load(), Elapsed: time.Since(begin)}
+	return errors.Join(errs...)
+}
+
+// Usage is the CPU time that this process has used.
+func (e *end) Usage(_ Nothing, used *time.Duration) (err error) {
+	*used, err = usage()
+	return err
+}
+
+// Memory is the heap and the stacks that this process holds.
+func (e *end) Memory(_ Nothing, held *int64) error {
+	for range 3 { // what pools hold is gone after the second
+		runtime.GC()
+	}
+	var stats runtime.MemStats
+	runtime.ReadMemStats(&stats)
+	*held = int64(stats.HeapAlloc + stats.StackInuse)
+	if e.profile == "" {
+		return nil
+	}
+	for _, kind := range []string{"heap", "goroutine"} {
+		file, err := os.Create(e.profile + "." + kind)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(pprof.Lookup(kind).WriteTo(file, 0), file.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
