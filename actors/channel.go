@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -241,12 +242,9 @@ func pump(life Life, root *actor.RootContext, self *actor.PID, conn *netio.Conn,
 		return
 	}
 	root.Send(self, connected{life, conn, control})
-	select {
-	case <-conn.Done():
-		root.Send(self, connectionLost{life, conn.Err()})
-	case <-life.Context().Done():
-		conn.Close(messages.ErrClosed) // nothing happens if the actor closed it before
-	}
+	// The rest of the pump's work needs no goroutine: an idle channel costs none for it.
+	conn.OnDone(func() { root.Send(self, connectionLost{life, conn.Err()}) })
+	context.AfterFunc(life.Context(), func() { conn.Close(messages.ErrClosed) }) // if the actor has not
 }
 
 func (c *channel) connecting(ctx actor.Context) {

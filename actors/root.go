@@ -46,7 +46,7 @@ func newActorSystem(address string, logger *slog.Logger) *actor.ActorSystem {
 	as.ProcessRegistry = &actor.ProcessRegistryValue{
 		ActorSystem: as,
 		Address:     address,
-		LocalPIDs:   &actor.SliceMap{LocalPIDs: []cmap.ConcurrentMap{cmap.New()}},
+		LocalPIDs:   &actor.SliceMap{LocalPIDs: []cmap.ConcurrentMap{newProcessMap()}},
 	}
 	as.Root = actor.NewRootContext(as, actor.EmptyMessageHeader)
 	as.Guardians = actor.NewGuardians(as)
@@ -58,6 +58,19 @@ func newActorSystem(address string, logger *slog.Logger) *actor.ActorSystem {
 	actor.SubscribeSupervision(as)
 	as.ProcessRegistry.Add(actor.NewEventStreamProcess(as), "eventstream")
 	return as
+}
+
+// processShards is how many locks the table of a system's processes has.
+const processShards = 4
+
+// newProcessMap makes a table with fewer shards than the library's 32, which take 4 KB: each stands in several places.
+// Lookups work as before; iterating sees each entry several times.
+func newProcessMap() cmap.ConcurrentMap {
+	shards := cmap.New()
+	for i := range shards {
+		shards[i] = shards[i%processShards]
+	}
+	return shards
 }
 
 // setField sets an unexported field. It says whether there is one of that name and type.

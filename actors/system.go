@@ -257,6 +257,7 @@ func (s *System) leftovers() string {
 		})
 	}
 	slices.Sort(names)
+	names = slices.Compact(names)
 	if more := len(names) - most; more > 0 {
 		names = append(names[:most], fmt.Sprintf("and %d more", more))
 	}

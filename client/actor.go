@@ -23,9 +23,9 @@ const (
 	maxWaiting    = 4096                   // messages that wait for the coordinator
 	retryAtLeast  = 2 * time.Second        // longest pause between attempts to connect what was lost
 	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
-	bindSlowest   = time.Second
-	bindTries     = 8                // unanswered binds, over 5 seconds, until the coordinator counts as lost
-	bindKeepAlive = 15 * time.Second // half the shortest usual NAT timeout (RFC 4787 section 4.3)
+	bindSlowest   = time.Second            // between later ones
+	bindTries     = 8                      // unanswered binds, over 5 seconds, until the coordinator counts as lost
+	bindKeepAlive = 15 * time.Second       // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
 
 // clientActor owns a client: its attachment to the coordinator and its channels.

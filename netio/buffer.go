@@ -4,7 +4,7 @@ import "sync"
 
 // Sizes of buffers in bytes.
 const (
-	smallBuffer = 1 << 10 // may stay with an idle stream
+	smallBuffer = 256 // may stay with an idle stream
 	largeBuffer = 256<<10 + maxFrameHeader
 )
 

@@ -107,6 +107,9 @@ func (c *Conn) Close(why error) {
 // Done is closed when the connection has ended.
 func (c *Conn) Done() <-chan struct{} { return c.raw.Context().Done() }
 
+// OnDone calls f in a goroutine of its own once the connection has ended.
+func (c *Conn) OnDone(f func()) { context.AfterFunc(c.raw.Context(), f) }
+
 // Err returns why the connection ended, nil while it has not.
 func (c *Conn) Err() error {
 	if c.raw.Context().Err() == nil {

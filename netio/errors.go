@@ -19,6 +19,7 @@ const (
 	alertCertRequired  = cryptoErrors + 116
 	alertNoApplication = cryptoErrors + 120
 	alertProtocol      = cryptoErrors + 70
+	alertInternal      = cryptoErrors + 80
 )
 
 // remoteError marks an error as the other side's decision.
@@ -80,6 +81,8 @@ func fromTransport(err *quic.TransportError) error {
 			text = err.Error()
 		}
 		return remoteIf(err.Remote, messages.FromCode(conecv1.Code_CODE_UNTRUSTED, text))
+	case code == alertInternal && err.Remote: // all that TLS lets a transport say before it knows its peer
+		return remoteIf(true, fmt.Errorf("%w: no connection is expected there", messages.ErrRefused))
 	case err.ErrorCode == quic.ConnectionRefused:
 		return remoteIf(err.Remote, messages.FromCode(conecv1.Code_CODE_REFUSED, text))
 	}

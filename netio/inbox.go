@@ -274,7 +274,7 @@ func (i *inbox) check(header frameHeader) error {
 // a message that came whole before it, or one chunk.
 func (i *inbox) large(at int, header frameHeader) error {
 	size := header.size + header.body
-	if i.reuse.Load() && size <= largeBuffer {
+	if i.reuse.Load() && size <= min(largeBuffer, max(i.largest, maxChunk)) {
 		return i.largeInto(i.buffers.get(size)[:size], at)
 	}
 	message := make([]byte, min(size, max(i.largest, maxChunk, 2*(i.end-at))))

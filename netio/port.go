@@ -201,11 +201,16 @@ func (p *Port) replay() {
 	p.keep.Lock()
 	packet, at := slices.Clone(p.kept.packet), p.kept.at
 	p.keep.Unlock()
-	if o == nil || o.Link == nil || len(packet) == 0 || max(p.lastDirect.Load(), p.lastRelayed.Load()) > at {
+	if o == nil || len(packet) == 0 || max(p.lastDirect.Load(), p.lastRelayed.Load()) > at {
 		return
 	}
-	// An error counts as loss.
-	_ = p.sw.sendPackets(o.Link, o.To, Packets{Header: o.header[:], Data: packet, Local: o.Local}, false)
+	link, local := o.Link, o.Local
+	if link == nil {
+		link, local = p.sw.rawRoute(o.To)
+	}
+	if link != nil { // an error counts as loss
+		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.header[:], Data: packet, Local: local}, false)
+	}
 }
 
 // remember keeps the last packet of what QUIC writes, and the size of what it writes often.

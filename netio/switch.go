@@ -19,7 +19,7 @@ import (
 const (
 	DefaultMaxPorts = 4096
 	queuedBatches   = 8    // between the goroutines that read links and QUIC
-	clientSources   = 64   // remembered senders of raw packets
+	clientSources   = 8    // remembered senders of raw packets
 	serveSources    = 4096 // the same where anybody may send them
 )
 

@@ -170,6 +170,9 @@ func TestSwitchWrites(t *testing.T) {
 		send()
 		expect(peer, frame(33, 9, "@hi"))
 		p.SetPath(netio.Path{To: coordinatorAddr, Relayed: true})
+		expect(coordinator, frame(32, 7, "@hi")) // again, as nothing was heard since
+		p.SetPath(netio.Path{To: coordinatorAddr, Relayed: true})
+		expect(coordinator, nil) // no change
 		send()
 		expect(coordinator, frame(32, 7, "@hi"))
 		expect(peer, nil)
@@ -184,6 +187,7 @@ func TestSwitchWrites(t *testing.T) {
 		}
 		expect(coordinator, []byte("@raw"))
 		p.SetPath(netio.Path{Link: link, To: peerAddr})
+		expect(peer, frame(33, 9, "@hi")) // what found no path
 		p.Close()
 		p.Close()
 		send()

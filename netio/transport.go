@@ -97,6 +97,9 @@ type Transport struct {
 	closing     chan struct{} // closed when Close begins
 }
 
+// errNotExpected is told to a peer that connects where nobody waits for it.
+var errNotExpected = fmt.Errorf("%w: nobody expects a channel on this port", messages.ErrRefused)
+
 // expected is a port that waits for its peer to dial.
 type expected struct {
 	port        *Port
@@ -181,7 +184,7 @@ func (t *Transport) channelServer() *tls.Config {
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		peer := t.lookup(hello.Conn.RemoteAddr())
 		if peer == nil {
-			return nil, untrusted("nobody is expected on this port")
+			return nil, errNotExpected
 		}
 		pinned := t.baseTLS(messages.ALPNChannel)
 		pinned.ClientAuth = tls.RequireAnyClientCert
@@ -300,11 +303,7 @@ func (t *Transport) Expect(port *Port, peer string, certificate []byte) func(ctx
 	t.expected[addr] = waiting
 	t.mu.Unlock()
 	return func(ctx context.Context) (*Conn, error) {
-		defer func() {
-			t.mu.Lock()
-			delete(t.expected, addr)
-			t.mu.Unlock()
-		}()
+		defer t.forget(addr, waiting)
 		select {
 		case conn := <-waiting.conns:
 			return conn, nil
@@ -313,6 +312,20 @@ func (t *Transport) Expect(port *Port, peer string, certificate []byte) func(ctx
 		case <-t.closing:
 			return nil, messages.ErrClosed
 		}
+	}
+}
+
+// forget ends an expectation. A connection that came and was not taken is closed.
+func (t *Transport) forget(addr netip.AddrPort, waiting *expected) {
+	t.mu.Lock()
+	if t.expected[addr] == waiting {
+		delete(t.expected, addr)
+	}
+	t.mu.Unlock() // give sends with mu held, so nothing comes from now on
+	select {
+	case conn := <-waiting.conns:
+		conn.Close(errNotExpected)
+	default:
 	}
 }
 
@@ -336,12 +349,8 @@ func (t *Transport) accept() {
 		if err != nil {
 			return
 		}
-		addr := addrPort(raw.RemoteAddr())
-		t.mu.Lock()
-		waiting := t.expected[addr]
-		t.mu.Unlock()
-		if waiting != nil {
-			t.give(waiting, raw)
+		if !t.coordinator {
+			t.give(raw)
 			continue
 		}
 		select {
@@ -352,13 +361,23 @@ func (t *Transport) accept() {
 	}
 }
 
-// give hands a channel to the port that expects it; a second one is refused.
-func (t *Transport) give(waiting *expected, raw *quic.Conn) {
-	conn := t.newConn(raw, waiting.port)
-	select {
-	case waiting.conns <- conn:
-	default:
-		conn.Close(fmt.Errorf("%w: the channel is connected already", messages.ErrRefused))
+// give hands a channel to the port that expects it. A second one is refused, and
+// one that nobody expects any more: the wait may end during the handshake.
+func (t *Transport) give(raw *quic.Conn) {
+	conn, why := t.newConn(raw, nil), errNotExpected
+	t.mu.Lock()
+	if waiting := t.expected[addrPort(raw.RemoteAddr())]; waiting != nil {
+		conn.port = waiting.port
+		select {
+		case waiting.conns <- conn:
+			why = nil
+		default:
+			why = fmt.Errorf("%w: the channel is connected already", messages.ErrRefused)
+		}
+	}
+	t.mu.Unlock()
+	if why != nil {
+		conn.Close(why)
 	}
 }
 

@@ -77,8 +77,8 @@ type udpReader struct {
 	batch *Batch // being read
 
 	buffers sync.Pool // of *[MaxBatch]byte
-	zone  string // of zoneID
-	scope uint32
+	zone    string    // of zoneID
+	scope   uint32
 }
 
 func (r *udpReader) init() {

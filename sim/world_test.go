@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/netip"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -38,7 +36,7 @@ type world struct {
 	identity    *netio.Identity // of the coordinator
 	fingerprint string
 	coordinator *coord.Coordinator
-	limits      coord.Limits
+	keepAlive   time.Duration // of the coordinator
 	clients     []*program
 	flowing     []*flow
 }
@@ -121,7 +119,7 @@ func (w *world) startCoordinator() {
 	link, err := w.hub.Open()
 	w.must(err)
 	w.coordinator, err = coord.Start(context.Background(), &coord.Config{
-		Link: link, Identity: w.identity, Limits: w.limits, Logger: w.logger("coordinator"),
+		Link: link, Identity: w.identity, KeepAlive: w.keepAlive, Logger: w.logger("coordinator"),
 	})
 	w.must(err)
 	w.fingerprint = w.coordinator.Fingerprint()
@@ -221,6 +219,16 @@ func (p *program) paths(since time.Time, relayed bool) (at []time.Time) {
 		}
 	}
 	return at
+}
+
+// lost returns the channels that a client lost since an instant.
+func (p *program) lost(since time.Time) (list []client.ChannelClosed) {
+	for _, e := range p.since(since) {
+		if closed, ok := e.Event.(client.ChannelClosed); ok {
+			list = append(list, closed)
+		}
+	}
+	return list
 }
 
 // within returns a context that ends after that long.
@@ -409,6 +417,35 @@ func (b both) end() error {
 	return errors.Join(err, <-ends)
 }
 
+// attached waits until the coordinator has the clients.
+func (w *world) attached(limit time.Duration, clients ...*program) {
+	w.Helper()
+	began := time.Now()
+	w.eventually("attached again", limit, func() bool {
+		return w.coordinator.Stats().Attached == len(clients)
+	})
+	for _, p := range clients {
+		w.eventually(p.name+" knows", time.Second, func() bool {
+			events := p.since(began)
+			if len(events) == 0 {
+				return false
+			}
+			_, ok := events[len(events)-1].Event.(client.Attached)
+			return ok
+		})
+	}
+}
+
+// say2 opens a stream of its own and sends a message each way.
+func (w *world) say2(from, to *program) {
+	w.Helper()
+	a, b := w.open(from, to, nil)
+	w.say(a, b, "there", 5*time.Second)
+	w.say(b, a, "back", 5*time.Second)
+	a.Close()
+	b.Close()
+}
+
 // say sends a message and waits for it at the other end.
 func (w *world) say(from, to *client.Stream, text string, limit time.Duration) {
 	w.Helper()
@@ -419,10 +456,13 @@ func (w *world) say(from, to *client.Stream, text string, limit time.Duration) {
 	}
 }
 
-// isEOF tells a clean end from a failure.
-func isEOF(err error) bool { return err == io.EOF }
-
-// seeds names subtests by seed.
-func seedName(seed uint64) string { return strings.TrimSpace(fmt.Sprintf("seed %d", seed)) }
-
 func addr(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+
+// First bytes of datagrams (docs/protocol.md).
+const (
+	typeRelay  = 32
+	typeDirect = 33
+	typeBind   = 34
+	typeBound  = 35
+	typeProbe  = 36
+)

@@ -40,7 +40,7 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	flags.IntVar(&f.clients, "clients", 0, "how many clients may be attached (default 10000)")
 	flags.Int64Var(&f.relayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
 	flags.StringVar(&f.log, "log", "warn", "log `level`: debug, info, warn or error")
-	flags.DurationVar(&f.stats, "stats", 0, "how often to log counters, at level info (default never)")
+	flags.DurationVar(&f.stats, "stats", 0, "how often to log counters (default never)")
 	if err := parse(flags, "conec coord [flags]: run a coordinator until SIGINT or SIGTERM", args, std); err != nil {
 		return nil, err
 	}
@@ -96,6 +96,9 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(f.log)); err != nil {
 		return nil, fmt.Errorf("%w: coord: -log %q: want debug, info, warn or error", errUsage, f.log)
+	}
+	if f.stats > 0 {
+		level = min(level, slog.LevelInfo)
 	}
 	config := &coord.Config{
 		Addr: f.addr, StatelessRetry: f.retry,
@@ -153,8 +156,11 @@ func logStats(ctx context.Context, logger *slog.Logger, c *coord.Coordinator, ev
 		select {
 		case <-ticker.C:
 			s := c.Stats()
+			dropped := s.Relay.Dropped
 			logger.Info("stats", "connections", s.Connections, "attached", s.Attached, "refused", s.Refused,
-				"channels", s.Channels, "introductions", s.Introductions, "relay", s.Relay)
+				"channels", s.Channels, "introductions", s.Introductions,
+				"relayed_packets", s.Relay.Forwarded.Packets, "relayed_bytes", s.Relay.Forwarded.Bytes,
+				"unproven", dropped.Unproven, "unknown", dropped.Unknown, "rate_limited", dropped.RateLimited)
 		case <-ctx.Done():
 			return
 		}

@@ -16,7 +16,7 @@ var hints = []struct {
 	say string
 }{
 	{"", errUsage, "conec help"},
-	{"", messages.ErrNameTaken, "another client has the name now; take another with -name, or stop that one"},
+	{"", messages.ErrNameTaken, "another client has the name now; take another with -name, or stop that one (after a crash it is free in 15 seconds, with the same -cert and -key at once)"},
 	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
 	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
 	{"", messages.ErrSuperseded, "the same certificate is in use by a newer client; each needs its own"},
