@@ -174,8 +174,11 @@ func (p *paths) look(ctx actor.Context) {
 	stats := port.Stats()
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
-	p.hearRelay(stats)
 	pings, again := p.set.look(p.now(), on)
+	if len(p.set.candidates) == 0 {
+		again = relayTick
+	}
+	again = min(again, p.hearRelay(stats))
 	size := min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	for _, ping := range pings {
 		_ = port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size) // as lost on the way
@@ -185,27 +188,29 @@ func (p *paths) look(ctx actor.Context) {
 	if p.timer != nil {
 		p.timer.Stop()
 	}
-	if len(p.set.candidates) == 0 {
-		again = relayTick
-	}
 	if len(p.set.candidates) > 0 || p.onRelay {
 		p.timer = time.AfterFunc(again, func() { root.Send(self, looked{life}) })
 	}
 }
 
 // hearRelay tells the client when the relay is silent though we send over it, the
-// more rarely the longer that lasts: the peer may be gone.
-func (p *paths) hearRelay(stats netio.PortStats) {
+// more rarely the longer that lasts: the peer may be gone. It returns when to
+// listen again.
+func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 	sending := stats.RelayedOut.Bytes != p.relayed.out
 	p.relayed.out = stats.RelayedOut.Bytes
 	silent := p.relay.hear(p.now(), stats.LastRelayed, sending && p.onRelay)
-	switch {
-	case silent == 0:
+	if silent == 0 {
 		p.relayed.doubts = 0
-	case silent >= relayDoubt<<p.relayed.doubts && p.spec.config.DoubtRelay != nil:
-		p.relayed.doubts++
-		p.spec.config.DoubtRelay()
+		return relayTick
 	}
+	if silent >= relayDoubt<<p.relayed.doubts {
+		p.relayed.doubts++
+		if p.spec.config.DoubtRelay != nil {
+			p.spec.config.DoubtRelay()
+		}
+	}
+	return relayDoubt<<p.relayed.doubts - silent
 }
 
 // tell applies a changed choice and tells it to the channel.

@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
+
+// cutTimeout is more than an actor takes to end a connection, which waits for
+// nobody.
+const cutTimeout = time.Second
 
 // Close ends the client in order: what was sent on its channels is still read by
 // the peers, the name is given back, and everything that the client started has
@@ -33,13 +39,35 @@ func (cl *Client) Close(ctx context.Context) error {
 			})
 		}
 		all.Wait()
+		if ctx.Err() != nil {
+			cl.cut()
+		}
 		return errors.Join(errs...)
 	})
 }
 
 // Abort ends the client at once: what was sent and has not arrived is lost.
 func (cl *Client) Abort() {
-	_ = cl.end(func() error { return nil }) // nothing was promised
+	_ = cl.end(func() error { cl.cut(); return nil }) // nothing was promised
+}
+
+// cut ends all channels at once. It waits until the peers have been told, for
+// which nothing has to come back from them: over the relay that is possible only
+// while the client is attached.
+func (cl *Client) cut() {
+	ctx, cancel := context.WithTimeout(context.Background(), cutTimeout)
+	defer cancel()
+	list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})
+	if err != nil {
+		return
+	}
+	code, reason := messages.ToCode(messages.ErrReset)
+	for _, pid := range list.pids {
+		cl.sys.Root.Send(pid, &conecv1.AbortChannel{Code: code, Reason: reason})
+	}
+	for _, pid := range list.pids {
+		_, _ = actors.Ask[*actors.ChannelResult](ctx, cl.sys, pid, actors.DrainChannel{}) // answered when it has ended, however
+	}
 }
 
 // end ends the client once, after drain.

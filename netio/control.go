@@ -21,7 +21,7 @@ const (
 // Control is the control stream of a [Conn]. One goroutine may receive while
 // any number send.
 type Control struct {
-	raw        *quic.Stream
+	raw        io.Reader // the QUIC stream
 	out        *outbox
 	buffer     []byte
 	start, end int

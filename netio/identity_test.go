@@ -160,8 +160,8 @@ func TestPeerTrust(t *testing.T) {
 		{"not the introduced one at the other side", nil, nil, "bob", "bob", "bad certificate", true},
 		{"expired", &netio.Config{Now: years(11)}, nil, "alice", "bob", "expired at 20", false},
 		{"not yet valid", &netio.Config{Now: years(-1)}, nil, "alice", "bob", "valid from 1999-12-31T23:00:00Z", false},
-		{"expired at the other side", nil, &netio.Config{Now: years(11)}, "alice", "bob", "expired", true},
-		{"not yet valid at the other side", nil, &netio.Config{Now: years(-1)}, "alice", "bob", "certificate", true},
+		{"expired at the other side", nil, &netio.Config{Now: years(11)}, "alice", "bob", "bad certificate", true},
+		{"not yet valid at the other side", nil, &netio.Config{Now: years(-1)}, "alice", "bob", "bad certificate", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

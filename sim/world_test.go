@@ -87,7 +87,9 @@ func (w *world) end() {
 	defer cancel()
 	var all sync.WaitGroup
 	for _, p := range w.clients {
-		all.Go(p.Abort)
+		if p.Client != nil {
+			all.Go(p.Abort)
+		}
 	}
 	all.Wait()
 	for _, f := range w.flowing {
@@ -180,7 +182,10 @@ func (p *program) tryStart(within time.Duration) error {
 	p.config.Link = link
 	ctx, cancel := context.WithTimeout(context.Background(), within)
 	defer cancel()
-	p.Client, err = client.Connect(ctx, &p.config)
+	cl, err := client.Connect(ctx, &p.config)
+	if err == nil {
+		p.Client = cl
+	}
 	return err
 }
 

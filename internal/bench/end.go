@@ -146,8 +146,6 @@ func runChild(role string) error {
 		return fmt.Errorf("%s is %q: want %s or %s", roleVar, role, conecSystem, bareSystem)
 	}
 	if e.profile != "" {
-		const often = 4 << 10 // bytes between samples of the heap
-		runtime.MemProfileRate = often
 		file, err := os.Create(e.profile + ".cpu")
 		if err != nil {
 			return err

@@ -21,6 +21,9 @@ const (
 	smallMessage = 64
 )
 
+// idleName is the experiment that looks at memory.
+const idleName = "idle"
+
 // attachers is how many attach at the same time.
 const attachers = 8
 
@@ -43,7 +46,7 @@ func experiments() []experiment {
 			{what: "request and response, 64 B, p50", figure: "p50", scale: micro, unit: "us", target: 1.25, atMost: true},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 		}},
-		{"idle", false, idling, []row{
+		{idleName, false, idling, []row{
 			{what: "attached idle client, coordinator side", figure: "host", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 			{what: "  client side", figure: "client", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 		}},

@@ -41,7 +41,7 @@ func newWorld(ctx context.Context, opts *options, e experiment, system string) (
 		if opts.profile != "" {
 			profile = filepath.Join(opts.profile, e.name+"-"+system+"-"+role)
 		}
-		c, err := startChild(ctx, system, role, profile)
+		c, err := startChild(ctx, system, role, profile, profile != "" && e.name == idleName)
 		if err == nil {
 			w.children = append(w.children, c)
 		}
@@ -109,8 +109,9 @@ type child struct {
 	rpc  *rpc.Client
 }
 
-// startChild starts a process that ends when ctx does.
-func startChild(ctx context.Context, system, role, profile string) (*child, error) {
+// startChild starts a process that ends when ctx does. heap says that the profile of its heap is wanted in detail, which
+// makes it slow.
+func startChild(ctx context.Context, system, role, profile string, heap bool) (*child, error) {
 	program, err := os.Executable()
 	if err != nil {
 		return nil, err
@@ -118,6 +119,9 @@ func startChild(ctx context.Context, system, role, profile string) (*child, erro
 	cmd := exec.CommandContext(ctx, program)
 	cmd.Env = append(os.Environ(), roleVar+"="+system, profileVar+"="+profile,
 		"QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING=true")
+	if heap {
+		cmd.Env = append(cmd.Env, "GODEBUG=memprofilerate=4096") // bytes between samples
+	}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -1,0 +1,237 @@
+package actors
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// The part of a channel from its start until it is up: introduction, connection, proof.
+
+func (c *channel) start(ctx actor.Context) {
+	c.life = Begin()
+	c.shared.pid.Store(ctx.Self())
+	if c.spec.Home == nil {
+		c.startTimer(ctx)
+	}
+	switch {
+	case c.spec.Home != nil:
+		c.behavior.Become(ctx, "connecting", c.connecting)
+		c.connectHome(ctx)
+	case c.spec.Introduction != nil:
+		c.connect(ctx, c.spec.Introduction)
+	default:
+		c.introduce(ctx)
+	}
+}
+
+func (c *channel) startTimer(ctx actor.Context) {
+	timeout := c.spec.Config.UpTimeout
+	if timeout == 0 {
+		timeout = defaultUpTimeout
+	}
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.timer = time.AfterFunc(timeout, func() { root.Send(self, upTimeout{life}) })
+}
+
+func (c *channel) stopTimer() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// introduce asks the parent, and that the coordinator, for the peer.
+func (c *channel) introduce(ctx actor.Context) {
+	c.behavior.Become(ctx, "introducing", c.introducing)
+	ctx.Request(ctx.Parent(), &conecv1.OpenChannel{
+		Peer: c.shared.Peer, Purpose: c.shared.Purpose, Mode: c.shared.Mode, Shared: c.shared.Shared,
+	})
+}
+
+func (c *channel) introducing(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *conecv1.ChannelIntroduced:
+		c.connect(ctx, msg.GetIntroduction())
+	case *conecv1.ChannelOffered: // the peer opens a channel to us at the same time: one is enough
+		c.connect(ctx, msg.GetIntroduction())
+	case *conecv1.OpenRefused:
+		err := messages.FromCode(msg.GetCode(), msg.GetReason())
+		c.lost(ctx, err, true)
+	default:
+		c.waiting(ctx)
+	}
+}
+
+// connect opens a port and dials the peer through it, or waits for it to dial.
+func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction) {
+	c.behavior.Become(ctx, "connecting", c.connecting)
+	transport := c.spec.Config.Transport
+	port, err := transport.Switch().OpenPort()
+	if err != nil {
+		c.lost(ctx, fmt.Errorf("%w: %w", messages.ErrLimit, err), false)
+		return
+	}
+	c.introduction, c.port = introduction, port
+	port.SetRoute(introduction.GetRoute())
+	port.SetPath(c.spec.Config.Relay())
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	peer, certificate := introduction.GetPeer(), introduction.GetCertificate()
+	if introduction.GetDials() {
+		if c.spec.Introduction != nil {
+			ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
+		}
+		c.sys.Pumps.Go(func() {
+			conn, err := transport.DialChannel(life.Context(), port, peer, certificate)
+			pump(life, root, self, conn, err, true)
+		})
+		return
+	}
+	await := transport.Expect(port, peer, certificate)
+	ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
+	c.sys.Pumps.Go(func() {
+		conn, err := await(life.Context())
+		pump(life, root, self, conn, err, false)
+	})
+}
+
+func (c *channel) connectHome(ctx actor.Context) {
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	home, dials := c.spec.Home, c.spec.HomeDialed
+	c.sys.Pumps.Go(func() {
+		conn, err := home(life.Context())
+		pump(life, root, self, conn, err, dials)
+	})
+}
+
+// pump opens the control stream, which is the first of a connection, tells the
+// actor of both, and then of the end of the connection.
+func pump(life Life, root *actor.RootContext, self *actor.PID, conn *netio.Conn, err error, dialed bool) {
+	var control *netio.Control
+	if err == nil {
+		open := conn.AcceptControl
+		if dialed {
+			open = conn.OpenControl
+		}
+		if control, err = open(life.Context()); err != nil {
+			conn.Close(err)
+		}
+	}
+	if err != nil {
+		root.Send(self, connectionLost{life, err})
+		return
+	}
+	root.Send(self, connected{life, conn, control})
+	// The rest of the pump's work needs no goroutine: an idle channel costs none for it.
+	conn.OnDone(func() { root.Send(self, connectionLost{life, conn.Err()}) })
+	context.AfterFunc(life.Context(), func() { conn.Close(messages.ErrClosed) }) // if the actor has not
+}
+
+func (c *channel) connecting(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *conecv1.OfferWithdrawn:
+		c.withdrawn(ctx, msg)
+	default:
+		c.waiting(ctx)
+	}
+}
+
+// withdrawn ends an attempt that the other side gave up. If this side wanted the
+// channel too, it asks again.
+func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
+	if c.introduction.GetDials() || c.conn != nil {
+		return
+	}
+	if c.spec.Introduction != nil {
+		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), true)
+		return
+	}
+	c.endLife(messages.ErrCanceled, nil)
+	c.start(ctx)
+}
+
+// timeoutReason says what took too long.
+func (c *channel) timeoutReason() error {
+	switch c.behavior.Name() {
+	case "introducing":
+		return fmt.Errorf("%w: waiting for the coordinator's introduction", messages.ErrTimeout)
+	case "proving":
+		return fmt.Errorf("%w: no direct path was found, and only those are allowed", messages.ErrUnreachable)
+	default:
+		return fmt.Errorf("%w: waiting for the peer to connect", messages.ErrTimeout)
+	}
+}
+
+func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.Control) {
+	c.conn = conn
+	c.control = ctx.Spawn(controlProps(c.sys, stream))
+	if c.spec.Home != nil {
+		c.becomeUp(ctx)
+		return
+	}
+	mode := c.mode()
+	c.paths = ctx.Spawn(pathsProps(c.sys, pathsSpec{
+		peer: c.shared.Peer, mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
+	}))
+	ctx.Send(c.control, offer(conn, mode, c.spec.Config.Addrs()))
+	if mode == conecv1.Mode_MODE_DIRECT {
+		c.behavior.Become(ctx, "proving", c.proving)
+		return
+	}
+	c.becomeUp(ctx)
+}
+
+// mode says which paths this side uses.
+func (c *channel) mode() conecv1.Mode {
+	if c.spec.Config.RelayOnly {
+		return conecv1.Mode_MODE_RELAY
+	}
+	return c.introduction.GetMode()
+}
+
+// proving waits for a direct path, where nothing else may carry data.
+func (c *channel) proving(ctx actor.Context) {
+	if chosen, ok := ctx.Message().(*conecv1.PathChosen); ok && !chosen.GetRelayed() && chosen.GetRemote() != "" {
+		c.becomeUp(ctx)
+	}
+	c.waiting(ctx)
+}
+
+func (c *channel) becomeUp(ctx actor.Context) {
+	c.behavior.Become(ctx, "up", c.up)
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.shared.conn.Store(c.conn)
+	c.shared.wasUp.Store(true)
+	c.shared.failures.Store(0)
+	ctx.Request(ctx.Parent(), &conecv1.ChannelUp{Channel: c.introduction.GetChannel(), Peer: c.shared.Peer})
+	for _, waiter := range c.waiters {
+		ctx.Send(waiter, &ChannelResult{})
+	}
+	c.waiters = nil
+	pending := c.pending
+	c.pending = nil
+	for _, open := range pending {
+		c.openStream(ctx, open)
+	}
+	if c.spec.Home == nil {
+		life, root, self, conn := c.life, ctx.ActorSystem().Root, ctx.Self(), c.conn
+		c.sys.Pumps.Go(func() { acceptStreams(life, root, self, conn) })
+	}
+}
+
+// acceptStreams is a pump: it tells the actor of streams that the peer opens.
+func acceptStreams(life Life, root *actor.RootContext, self *actor.PID, conn *netio.Conn) {
+	for {
+		stream, err := conn.AcceptStream(life.Context())
+		if err != nil {
+			return // the connection's own pump says why
+		}
+		root.Send(self, streamArrived{life, stream})
+	}
+}

@@ -1,0 +1,176 @@
+package actors
+
+import (
+	"errors"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// The part of a channel from the wish to end it until it has stopped or failed.
+
+// drain ends the sending side of every stream and asks the peer to say when it
+// has read them all.
+func (c *channel) drain(ctx actor.Context) {
+	if c.spec.Home != nil {
+		c.lost(ctx, messages.ErrClosed, false)
+		return
+	}
+	c.becomeDraining(ctx)
+	closing := &conecv1.CloseChannel{Code: conecv1.Code_CODE_CLOSED}
+	for _, child := range ctx.Children() {
+		if stream := c.streams[child.GetId()]; stream != nil {
+			closing.Streams = append(closing.Streams, stream.ID())
+		}
+		if !same(child, c.control) && !same(child, c.paths) {
+			ctx.Send(child, &conecv1.EndStream{})
+		}
+	}
+	c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_CloseChannel{CloseChannel: closing}})
+}
+
+func (c *channel) becomeDraining(ctx actor.Context) {
+	c.behavior.Become(ctx, "draining", c.draining)
+	c.shared.ending.Store(true)
+}
+
+// drainFor waits, in a pump, until the peer's streams were read to their end.
+func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
+	if c.behavior.Name() == "up" {
+		c.becomeDraining(ctx)
+	}
+	var ends []<-chan struct{}
+	for _, stream := range c.streams {
+		for _, id := range closing.GetStreams() {
+			if stream.ID() == id {
+				ends = append(ends, stream.ReceiveEnded())
+			}
+		}
+	}
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.sys.Pumps.Go(func() {
+		for _, end := range ends {
+			select {
+			case <-end:
+			case <-life.Context().Done():
+				return
+			}
+		}
+		root.Send(self, drained{life})
+	})
+}
+
+// controlLost ends a connection whose control stream failed.
+func (c *channel) controlLost(ctx actor.Context, err error) {
+	c.lost(ctx, err, netio.IsRemote(err))
+}
+
+// lost ends this life of the channel. See the table above.
+func (c *channel) lost(ctx actor.Context, err error, remote bool) {
+	if c.ended {
+		return
+	}
+	c.ended = true
+	last := c.isLast(err, remote)
+	if last {
+		c.shared.ending.Store(true)
+	}
+	code, reason := messages.ToCode(err)
+	ctx.Request(ctx.Parent(), &conecv1.ChannelLost{
+		Channel: c.introduction.GetChannel(), Peer: c.shared.Peer, Code: code, Reason: reason, Remote: remote, Last: last,
+	})
+	c.failWaiters(ctx, err, remote)
+	if !last {
+		c.endLife(err, nil)
+		c.answerDrainers(ctx, err, remote)
+		Fail(err)
+	}
+	c.behavior.Become(ctx, "over", c.over)
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	c.endLife(err, func() { root.Send(self, lifeEnded{err, remote}) })
+}
+
+// over stops once the peer has been told: the parent takes that as leave to give
+// the route back, and who waits for the drain to close the client.
+func (c *channel) over(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case lifeEnded:
+		c.told = true
+		c.answerDrainers(ctx, msg.err, msg.remote)
+		ctx.Stop(ctx.Self())
+	case OpenStream:
+		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
+	case AwaitUp:
+		ctx.Respond(&ChannelResult{Err: messages.ErrClosed})
+	case DrainChannel:
+		c.drainers = append(c.drainers, ctx.Sender())
+		if c.told {
+			c.answerDrainers(ctx, messages.ErrClosed, false)
+		}
+	}
+}
+
+// isLast decides between a restart and the end.
+func (c *channel) isLast(err error, remote bool) bool {
+	meant := errors.Is(err, messages.ErrClosed) || errors.Is(err, messages.ErrShutdown) || errors.Is(err, messages.ErrReset)
+	switch {
+	case c.spec.Home != nil:
+		return !c.spec.HomeDialed || !remote && errors.Is(err, messages.ErrClosed)
+	case c.spec.Introduction != nil, !c.introductionDials(), meant, errors.Is(err, messages.ErrCanceled):
+		return true
+	case !c.shared.wasUp.Load():
+		return true
+	}
+	return c.shared.failures.Add(1) > channelRestarts
+}
+
+// introductionDials reports whether this side is the one that has to dial again.
+func (c *channel) introductionDials() bool {
+	return c.introduction == nil || c.introduction.GetDials()
+}
+
+// endLife ends the pumps and the connection of this life, and then calls ended,
+// which may be nil.
+func (c *channel) endLife(why error, ended func()) {
+	c.stopTimer()
+	c.shared.conn.Store(nil)
+	life, conn, port := c.life, c.conn, c.port
+	c.life, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil
+	c.sys.Pumps.Go(func() {
+		if conn != nil {
+			conn.Close(why) // before the life ends, for then its pump closes it too, for no reason
+		}
+		life.End()
+		if port != nil {
+			port.Close()
+		}
+		if ended != nil {
+			ended()
+		}
+	})
+}
+
+// failWaiters tells who waits for the channel that it is over.
+func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
+	for _, waiter := range c.waiters {
+		ctx.Send(waiter, &ChannelResult{Err: err, Remote: remote})
+	}
+	for _, open := range c.pending {
+		ctx.Send(open.asker, &StreamResult{Err: err, Remote: remote})
+	}
+	c.waiters, c.pending = nil, nil
+}
+
+// answerDrainers tells who waits for the end how it came.
+func (c *channel) answerDrainers(ctx actor.Context, err error, remote bool) {
+	for _, drainer := range c.drainers {
+		result := &ChannelResult{Err: err, Remote: remote}
+		if errors.Is(err, messages.ErrClosed) {
+			result.Err = nil
+		}
+		ctx.Send(drainer, result)
+	}
+	c.drainers = nil
+}

@@ -1,0 +1,169 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// The part of the client actor that keeps the attachment to the coordinator.
+
+func (c *clientActor) start(ctx actor.Context) {
+	c.life = actors.Begin()
+	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
+	c.homeInfo = &actors.Channel{Peer: c.cl.config.Coordinator}
+	c.home = ctx.Spawn(actors.ChannelProps(c.cl.sys, actors.ChannelSpec{
+		Channel: c.homeInfo, Home: c.cl.dialHome, HomeDialed: true,
+	}))
+}
+
+// detached waits for the home channel's restart, unless it would be of no use.
+func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
+	if c.id != 0 {
+		c.cl.transport.Switch().RemoveBindKey(c.id)
+	}
+	c.id, c.bound = 0, false
+	c.stopTimer()
+	if errors.Is(err, messages.ErrSuperseded) {
+		c.final = err
+		ctx.Stop(c.home)
+	}
+	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
+	c.cl.events.put(Detached{Err: err, Final: c.final != nil})
+	for _, asker := range c.attached {
+		ctx.Send(asker, &attachResult{err, remote})
+	}
+	c.attached, c.waiting = nil, nil
+	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
+		if e.request != 0 && c.requests[e.request] != nil {
+			delete(c.requests, e.request)
+			c.ask(ctx, e)
+		}
+	}
+}
+
+// attach takes the attachment and makes it known to the relay.
+func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
+	conn := c.homeInfo.Conn()
+	if conn == nil || c.id != 0 {
+		return // a former life's
+	}
+	key, err := conn.ExportKey("bind")
+	if err != nil {
+		c.cl.config.Logger.Error("no key for bind frames", "err", err)
+		return
+	}
+	sw := c.cl.transport.Switch()
+	c.id, c.key, c.sequence, c.tries = msg.GetClientId(), key, 0, 0
+	sw.SetBindKey(c.id, key)
+	c.cl.shared.relay.Store(&netio.Path{Link: sw.Links()[0], To: conn.Remote(), Relayed: true})
+	c.bind(ctx)
+}
+
+// bind sends a bind frame and sets the timer for the next.
+func (c *clientActor) bind(ctx actor.Context) {
+	if c.id == 0 {
+		return
+	}
+	if c.tries == bindTries { // its connection may take much longer to notice
+		code, reason := messages.ToCode(fmt.Errorf("%w: the relay does not answer", messages.ErrUnreachable))
+		ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
+		return
+	}
+	c.sequence++
+	relay := c.cl.shared.relay.Load()
+	frame := netio.EncodeBind(nil, c.id, c.sequence, c.key)
+	_ = c.cl.transport.Switch().Send(relay.Link, relay.To, frame) // lost, it is sent again
+	next := min(bindFirst<<min(c.tries, 5), bindSlowest)
+	c.tries++
+	c.again(ctx, next)
+}
+
+func (c *clientActor) again(ctx actor.Context, after time.Duration) {
+	c.stopTimer()
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.timer = time.AfterFunc(after, func() { root.Send(self, bindDue{life}) })
+}
+
+func (c *clientActor) stopTimer() {
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+}
+
+// boundTo takes the relay's answer to a bind frame: from now on it forwards.
+func (c *clientActor) boundTo(ctx actor.Context, frame netio.BoundFrame) {
+	if frame.ID != c.id {
+		return
+	}
+	c.tries = 0
+	c.again(ctx, bindKeepAlive)
+	observed := frame.Observed
+	c.cl.shared.observed.Store(&observed)
+	if c.bound {
+		return
+	}
+	c.bound = true
+	c.cl.config.Logger.Info("attached", "addr", c.cl.config.Coordinator, "observed", observed.String())
+	c.cl.events.put(Attached{Observed: observed.String()})
+	for _, asker := range c.attached {
+		ctx.Send(asker, &attachResult{})
+	}
+	c.attached = nil
+	for _, e := range c.inOrder() {
+		if e.id != "" {
+			c.say(ctx, &conecv1.Control{Said: &conecv1.Control_RestoreChannel{RestoreChannel: &conecv1.RestoreChannel{
+				Channel: []byte(e.id), Peer: e.ref.Peer,
+			}}})
+		}
+	}
+	waiting := c.waiting
+	c.waiting = nil
+	for _, message := range waiting {
+		c.say(ctx, message)
+	}
+}
+
+// say says something to the coordinator, now or once the client is attached.
+func (c *clientActor) say(ctx actor.Context, message *conecv1.Control) {
+	if c.bound {
+		ctx.Send(c.home, message)
+		return
+	}
+	if len(c.waiting) < maxWaiting { // beyond, the channel's own timeout says so
+		c.waiting = append(c.waiting, message)
+	}
+}
+
+// sayIfBound says what a lost attachment makes void.
+func (c *clientActor) sayIfBound(ctx actor.Context, message *conecv1.Control) {
+	if c.bound {
+		ctx.Send(c.home, message)
+	}
+}
+
+// dialHome is called by the home channel's pump. It tries all addresses of the
+// coordinator.
+func (cl *Client) dialHome(ctx context.Context) (*netio.Conn, error) {
+	host, port, err := splitHostPort(cl.config.Coordinator)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := lookup(ctx, host, port, cl.link.LocalAddr().Addr())
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", messages.ErrUnreachable, err)
+	}
+	return dialFirst(ctx, addrs, func(ctx context.Context, addr netip.AddrPort) (*netio.Conn, error) {
+		return cl.transport.DialHome(ctx, addr, netio.Coordinator{
+			Host: host, Fingerprint: cl.config.Fingerprint, Roots: cl.config.Roots,
+		})
+	})
+}

@@ -1,0 +1,101 @@
+package client
+
+import (
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// The part of the client actor that brings channels and introductions together.
+
+// open asks the coordinator to introduce a channel's peer.
+func (c *clientActor) open(ctx actor.Context, _ *conecv1.OpenChannel) {
+	e := c.channels[ctx.Sender().GetId()]
+	if e == nil {
+		return
+	}
+	if c.final != nil {
+		code, reason := messages.ToCode(c.final)
+		ctx.Send(e.ref.pid, &conecv1.OpenRefused{Code: code, Reason: reason})
+		return
+	}
+	c.ask(ctx, e)
+}
+
+func (c *clientActor) ask(ctx actor.Context, e *entry) {
+	c.request++
+	e.request = c.request
+	c.requests[c.request] = e.ref.pid
+	c.say(ctx, &conecv1.Control{Said: &conecv1.Control_OpenChannel{OpenChannel: &conecv1.OpenChannel{
+		Request: c.request, Peer: e.ref.Peer, Purpose: e.ref.Purpose, Mode: e.ref.Mode, Shared: e.ref.Shared,
+	}}})
+}
+
+// take returns the channel whose request was answered.
+func (c *clientActor) take(request uint64) *actor.PID {
+	pid := c.requests[request]
+	delete(c.requests, request)
+	if pid != nil {
+		c.channels[pid.GetId()].request = 0
+	}
+	return pid
+}
+
+// introduced passes an introduction to the channel that asked for it. If nobody
+// does any more, the route is given back.
+func (c *clientActor) introduced(ctx actor.Context, msg *conecv1.ChannelIntroduced) {
+	id := msg.GetIntroduction().GetChannel()
+	pid := c.take(msg.GetRequest())
+	if pid == nil {
+		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: id}}})
+		return
+	}
+	c.channels[pid.GetId()].id = string(id)
+	ctx.Send(pid, msg)
+}
+
+// offered accepts or refuses a channel that a peer opens. If this client is
+// opening one to the same peer, one is enough.
+func (c *clientActor) offered(ctx actor.Context, msg *conecv1.ChannelOffered) {
+	intro := msg.GetIntroduction()
+	if err := c.refusal(intro); err != nil {
+		code, reason := messages.ToCode(err)
+		c.say(ctx, &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: &conecv1.AnswerOffer{
+			Channel: intro.GetChannel(), Code: code, Reason: reason,
+		}}})
+		return
+	}
+	if intro.GetShared() && intro.GetPeer() != c.cl.config.Name {
+		for _, e := range c.inOrder() {
+			waits := e.request != 0 && c.requests[e.request] != nil
+			if waits && e.ref.Peer == intro.GetPeer() && e.ref.Shared && e.ref.Mode == intro.GetMode() {
+				delete(c.requests, e.request)
+				e.request, e.id = 0, string(intro.GetChannel())
+				ctx.Send(e.ref.pid, msg)
+				return
+			}
+		}
+	}
+	e := c.spawn(ctx, &actors.Channel{
+		Peer: intro.GetPeer(), Purpose: intro.GetPurpose(), Mode: intro.GetMode(), Shared: intro.GetShared(), Accepted: true,
+	}, intro)
+	e.id = string(intro.GetChannel())
+}
+
+// refusal says why an offered channel is not wanted.
+func (c *clientActor) refusal(intro *conecv1.Introduction) error {
+	switch {
+	case c.cl.config.NotAccepting:
+		return messages.ErrNotAccepting
+	case c.cl.config.RelayOnly && intro.GetMode() == conecv1.Mode_MODE_DIRECT:
+		return fmt.Errorf("%w: this client uses the relay only", messages.ErrRefused)
+	case len(c.channels) >= c.cl.config.MaxChannels:
+		return fmt.Errorf("%w: %d channels", messages.ErrLimit, len(c.channels))
+	case len(intro.GetChannel()) == 0 || messages.CheckName(intro.GetPeer()) != nil:
+		return fmt.Errorf("%w: introduction", messages.ErrProtocol)
+	}
+	return nil
+}

@@ -1,0 +1,196 @@
+package sim_test
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/netio"
+	"github.com/conec-go/conec/sim"
+)
+
+// attacker records packets of some kinds, and whatever is sent to itself.
+type attacker struct {
+	world    *world
+	host     *sim.Host
+	link     netio.Link
+	recorded map[byte][]sim.Packet // by first byte
+	received []byte                // first bytes of packets to the attacker
+}
+
+// attack adds an attacker who sees all packets.
+func (w *world) attack() *attacker {
+	w.Helper()
+	at := addr("203.0.113.66:6666")
+	x := &attacker{
+		world: w, host: w.network.Host("attacker", at, near), recorded: map[byte][]sim.Packet{},
+	}
+	var err error
+	x.link, err = x.host.Open()
+	w.must(err)
+	w.network.Add(func(p sim.Packet) sim.Verdict {
+		kind := p.Payload[0]
+		switch {
+		case p.Source == "attacker":
+		case p.To == at:
+			x.received = append(x.received, kind)
+		case kind >= typeRelay && kind <= typeProbe:
+			p.Payload = slices.Clone(p.Payload)
+			x.recorded[kind] = append(x.recorded[kind], p)
+		}
+		return sim.Verdict{}
+	})
+	return x
+}
+
+// send sends a payload from the attacker's own address.
+func (x *attacker) send(to netip.AddrPort, payload []byte) {
+	x.world.Helper()
+	x.world.must(x.link.Write(to, netio.Packets{Data: payload}, false))
+}
+
+// replay sends all that was recorded again: from the attacker's address, and with
+// the source that it had, after a pause.
+func (x *attacker) replay() (packets int) {
+	for kind := byte(typeRelay); kind <= typeProbe; kind++ {
+		for _, p := range slices.Clone(x.recorded[kind]) {
+			x.send(p.To, p.Payload)
+			x.world.network.Inject(p.From, p.To, p.Payload)
+			packets++
+		}
+	}
+	return packets
+}
+
+// TestReplay sends every frame of a channel again, from elsewhere and from where
+// it came: no path changes, and the attacker gets nothing.
+func TestReplay(t *testing.T) {
+	for _, mode := range []client.Mode{client.Automatic, client.RelayOnly} {
+		t.Run(mode.String(), func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				x := w.attack()
+				alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+				a, b := w.open(alice, bob, &client.StreamOptions{Mode: mode})
+				traffic := w.flows(a, b, 100*time.Millisecond, 200)
+				time.Sleep(20 * time.Second)
+				kinds := []byte{typeRelay, typeBind, typeBound}
+				if mode == client.Automatic {
+					kinds = append(kinds, typeDirect, typeProbe)
+				}
+				for _, kind := range kinds {
+					if len(x.recorded[kind]) == 0 {
+						t.Errorf("nothing of kind %d was recorded", kind)
+					}
+				}
+				before, paths := w.coordinator.Stats(), [2]client.Path{a.Channel().Path(), b.Channel().Path()}
+				began := time.Now()
+				replayed := x.replay()
+				time.Sleep(30 * time.Second)
+				after := w.coordinator.Stats()
+				if got := after.Switch.Dropped.Replay - before.Switch.Dropped.Replay; got < uint64(len(x.recorded[typeBind])) {
+					t.Errorf("%d replayed binds dropped", got)
+				}
+				if after.Switch.Dropped.Unproven == before.Switch.Dropped.Unproven {
+					t.Error("no relay frame from elsewhere was dropped")
+				}
+				if len(x.received) > 0 {
+					t.Errorf("%d packets to the attacker for %d replayed: %v", len(x.received), replayed, x.received)
+				}
+				for i, s := range []*client.Stream{a, b} {
+					if path := s.Channel().Path(); path.Remote != paths[i].Remote {
+						t.Errorf("path was %v, is %v", paths[i], path)
+					}
+				}
+				for _, p := range []*program{alice, bob} {
+					if events := p.since(began); len(events) > 0 {
+						t.Errorf("%s: %v", p.name, events)
+					}
+				}
+				w.check(traffic.end())
+			})
+		})
+	}
+}
+
+// TestForged sends frames that were changed by a bit, or made up.
+func TestForged(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		x := w.attack()
+		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+		a, b := w.open(alice, bob, nil)
+		traffic := w.flows(a, b, 100*time.Millisecond, 200)
+		time.Sleep(20 * time.Second)
+		before := w.coordinator.Stats().Switch.Dropped
+		began := time.Now()
+		for kind := byte(typeBind); kind <= typeProbe; kind++ {
+			for _, p := range slices.Clone(x.recorded[kind]) {
+				for _, at := range []int{1, 7, 12, 20, 40} { // id or tag, kind, numbers, addresses
+					forged := slices.Clone(p.Payload)
+					forged[at] ^= 0x80
+					x.send(p.To, forged)
+					w.network.Inject(p.From, p.To, forged)
+				}
+				x.send(p.To, p.Payload[:len(p.Payload)-1])
+				x.send(p.To, append(slices.Clone(p.Payload), 0))
+			}
+		}
+		time.Sleep(20 * time.Second)
+		after := w.coordinator.Stats().Switch.Dropped
+		if after.BadMAC == before.BadMAC || after.Malformed == before.Malformed || after.Unknown == before.Unknown {
+			t.Errorf("dropped before %+v, after %+v", before, after)
+		}
+		if len(x.received) > 0 {
+			t.Errorf("%d packets to the attacker: %v", len(x.received), x.received)
+		}
+		for _, p := range []*program{alice, bob} {
+			if events := p.since(began); len(events) > 0 {
+				t.Errorf("%s: %v", p.name, events)
+			}
+		}
+		w.check(traffic.end())
+	})
+}
+
+// TestStolenProbe has an attacker on the way who keeps a probe back and sends it
+// from elsewhere: the one authentic packet that he may do that with. He gets an
+// answer and a few probes, all as large as his own, and no data.
+func TestStolenProbe(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		x := w.attack()
+		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+		a, b := w.open(alice, bob, nil)
+		traffic := w.flows(a, b, 100*time.Millisecond, 200)
+		w.direct(time.Second, a, b)
+		time.Sleep(20 * time.Second)
+		var stolen *sim.Packet
+		give := w.network.Add(func(p sim.Packet) sim.Verdict {
+			if stolen == nil && p.Source == "alice" && p.Payload[0] == typeProbe {
+				p.Payload = slices.Clone(p.Payload)
+				stolen = &p
+			}
+			if p.Source == "alice" && p.Destination == "bob" && stolen != nil {
+				return sim.Drop() // bob hears the attacker first
+			}
+			return sim.Verdict{}
+		})
+		w.eventually("a probe", 20*time.Second, func() bool { return stolen != nil })
+		x.send(stolen.To, stolen.Payload)
+		time.Sleep(100 * time.Millisecond)
+		give()
+		time.Sleep(time.Minute)
+		for _, kind := range x.received {
+			if kind != typeProbe {
+				t.Errorf("a packet of kind %d to the attacker", kind)
+			}
+		}
+		if got := len(x.received); got < 1 || got > 60 { // an answer, and 9 probes every 14 seconds
+			t.Errorf("%d packets to the attacker", got)
+		}
+		if path := b.Channel().Path(); path.Remote == x.host.Addr() {
+			t.Errorf("path is %v", path)
+		}
+		w.check(traffic.end())
+	})
+}
