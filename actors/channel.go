@@ -31,7 +31,7 @@ import (
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
-//	over         lifeEnded          tells who drained                          stops
+//	(over)       lifeEnded          tells who drained                          stops
 //
 // lost tells the parent, ends the connection, and restarts the actor if this
 // side opened the channel and it was up before; else the actor stops.
@@ -59,6 +59,12 @@ type channel struct {
 	asked    map[string]uint64        // requests by the stream actor's id
 	ended    bool                     // lost was called
 	told     bool                     // over, and the connection has ended: nobody waits
+	failure  ChannelResult            // why the channel is over
+
+	arrived uint64                // the last stream that the peer opened
+	closing *conecv1.CloseChannel // the peer's, until its streams were read
+	drains  bool                  // this side drains the channel
+	done    bool                  // the peer has read our streams
 }
 
 type pendingOpen struct {
@@ -83,8 +89,11 @@ type (
 	}
 	upTimeout    struct{ Life }
 	drained      struct{ Life }
-	closeTimeout struct{ Life }
-	lifeEnded    struct {
+	closeTimeout struct {
+		Life
+		err error
+	}
+	lifeEnded struct {
 		err    error
 		remote bool
 	}
@@ -98,7 +107,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		why := c.shared.StopReason
 		if why == nil {
-			why = messages.ErrClosed
+			why = messages.ErrShutdown // "closed" is said only of what was read
 		}
 		c.endLife(why, nil)
 		c.failWaiters(ctx, messages.ErrClosed, false)
@@ -145,11 +154,15 @@ func (c *channel) waiting(ctx actor.Context) {
 				break
 			}
 		}
+		if c.shared.Shared && !c.shared.Accepted && !c.shared.wasUp.Load() && len(c.pending)+len(c.waiters) == 0 {
+			c.lost(ctx, messages.ErrCanceled, false) // nobody wants the channel any more
+		}
 	case DrainChannel:
 		c.drainers = append(c.drainers, ctx.Sender())
 		c.lost(ctx, messages.ErrClosed, false)
 	case *conecv1.Control, *conecv1.PathChosen:
 		c.heard(ctx)
+	case *conecv1.OfferWithdrawn: // the connection is there, and tells
 	default:
 		c.behavior.Unexpected(ctx)
 	}
@@ -163,19 +176,26 @@ func (c *channel) pumped(ctx actor.Context, message Pumped) {
 	case connectionLost:
 		c.lost(ctx, msg.err, netio.IsRemote(msg.err))
 	case streamArrived:
-		c.spawnStream(ctx, streamSpec{incoming: msg.stream})
+		pid := c.spawnStream(ctx, streamSpec{incoming: msg.stream})
+		c.streams[pid.GetId()], c.arrived = msg.stream, msg.stream.ID()
+		c.awaitEnds(ctx)
 	case upTimeout:
 		if c.behavior.Name() != "up" && c.behavior.Name() != "draining" {
 			c.lost(ctx, c.timeoutReason(), false)
 		}
 	case drained:
+		c.closing = nil
 		c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}})
-		// The peer closes the connection now. It says so in one packet, which may get lost.
-		life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-		c.stopTimer()
-		c.timer = time.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life}) })
+		switch {
+		case c.done:
+			c.lost(ctx, messages.ErrClosed, false)
+			return
+		case c.drains:
+			return // the peer has yet to read ours
+		}
+		c.awaitClose(ctx, messages.ErrClosed)
 	case closeTimeout:
-		c.lost(ctx, messages.ErrClosed, true)
+		c.lost(ctx, msg.err, true)
 	}
 }
 
@@ -204,7 +224,10 @@ func (c *channel) serving(ctx actor.Context) {
 		ctx.Respond(&ChannelResult{})
 	case *conecv1.Control, *conecv1.PathChosen:
 		c.heard(ctx)
-	case *conecv1.OfferWithdrawn: // too late: the channel is there
+	case *conecv1.OfferWithdrawn: // the peer has ended its side
+		if c.behavior.Name() == "up" || c.drains {
+			c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
+		}
 	default:
 		c.behavior.Unexpected(ctx)
 	}
@@ -268,11 +291,13 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 	case *conecv1.Control_CloseChannel:
 		c.drainFor(ctx, said.CloseChannel)
 	case *conecv1.Control_ChannelDrained:
-		if c.behavior.Name() != "draining" {
+		if !c.drains {
 			c.controlLost(ctx, fmt.Errorf("%w: drained without having been asked", messages.ErrProtocol))
 			return
 		}
-		c.lost(ctx, messages.ErrClosed, false)
+		if c.done = true; c.closing == nil { // else when we have read what the peer sent before it closed too
+			c.lost(ctx, messages.ErrClosed, false)
+		}
 	default:
 		c.controlLost(ctx, fmt.Errorf("%w: %T between clients", messages.ErrProtocol, said))
 	}

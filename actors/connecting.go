@@ -61,7 +61,7 @@ func (c *channel) introducing(ctx actor.Context) {
 		c.connect(ctx, msg.GetIntroduction())
 	case *conecv1.OpenRefused:
 		err := messages.FromCode(msg.GetCode(), msg.GetReason())
-		c.lost(ctx, err, true)
+		c.lost(ctx, err, msg.GetByPeer())
 	default:
 		c.waiting(ctx)
 	}
@@ -143,10 +143,10 @@ func (c *channel) connecting(ctx actor.Context) {
 // withdrawn ends an attempt that the other side gave up. If this side wanted the
 // channel too, it asks again.
 func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
-	if c.introduction.GetDials() || c.conn != nil {
-		return
+	if c.conn != nil {
+		return // the connection's own end tells more
 	}
-	if c.spec.Introduction != nil {
+	if c.spec.Introduction != nil || c.introduction.GetDials() {
 		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), true)
 		return
 	}

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/conec-go/conec/messages"
@@ -19,6 +20,7 @@ func (c *channel) drain(ctx actor.Context) {
 		return
 	}
 	c.becomeDraining(ctx)
+	c.drains = true
 	closing := &conecv1.CloseChannel{Code: conecv1.Code_CODE_CLOSED}
 	for _, child := range ctx.Children() {
 		if stream := c.streams[child.GetId()]; stream != nil {
@@ -36,17 +38,35 @@ func (c *channel) becomeDraining(ctx actor.Context) {
 	c.shared.ending.Store(true)
 }
 
-// drainFor waits, in a pump, until the peer's streams were read to their end.
+// drainFor begins to end the channel because the peer wants to. If this side does
+// too, each waits for the other.
 func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
 	if c.behavior.Name() == "up" {
 		c.becomeDraining(ctx)
 	}
+	c.closing = closing
+	c.awaitEnds(ctx)
+}
+
+// awaitEnds waits, in a pump, until the peer's streams were read to their end. A
+// stream may come later than the message that names it.
+func (c *channel) awaitEnds(ctx actor.Context) {
+	ids := map[uint64]bool{}
+	for _, id := range c.closing.GetStreams() {
+		const accepted = 1 // the lowest bit of a stream's number tells who opened it (RFC 9000 section 2.1)
+		byPeer := (id&accepted != 0) == c.introduction.GetDials()
+		if byPeer && id > c.arrived {
+			return
+		}
+		ids[id] = true
+	}
+	if c.closing == nil {
+		return
+	}
 	var ends []<-chan struct{}
 	for _, stream := range c.streams {
-		for _, id := range closing.GetStreams() {
-			if stream.ID() == id {
-				ends = append(ends, stream.ReceiveEnded())
-			}
+		if ids[stream.ID()] {
+			ends = append(ends, stream.ReceiveEnded())
 		}
 	}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
@@ -60,6 +80,14 @@ func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
 		}
 		root.Send(self, drained{life})
 	})
+}
+
+// awaitClose gives the peer a while to close the connection, which it is about to.
+// It says so in one packet, which may get lost: then the channel ends with err.
+func (c *channel) awaitClose(ctx actor.Context, err error) {
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.stopTimer()
+	c.timer = time.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life, err}) })
 }
 
 // controlLost ends a connection whose control stream failed.
@@ -82,6 +110,7 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 		Channel: c.introduction.GetChannel(), Peer: c.shared.Peer, Code: code, Reason: reason, Remote: remote, Last: last,
 	})
 	c.failWaiters(ctx, err, remote)
+	c.failure = ChannelResult{Err: err, Remote: remote}
 	if !last {
 		c.endLife(err, nil)
 		c.answerDrainers(ctx, err, remote)
@@ -101,15 +130,26 @@ func (c *channel) over(ctx actor.Context) {
 		c.answerDrainers(ctx, msg.err, msg.remote)
 		ctx.Stop(ctx.Self())
 	case OpenStream:
-		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
+		result := c.overResult()
+		ctx.Respond(&StreamResult{Err: result.Err, Remote: result.Remote})
 	case AwaitUp:
-		ctx.Respond(&ChannelResult{Err: messages.ErrClosed})
+		result := c.overResult()
+		ctx.Respond(&result)
 	case DrainChannel:
 		c.drainers = append(c.drainers, ctx.Sender())
 		if c.told {
 			c.answerDrainers(ctx, messages.ErrClosed, false)
 		}
 	}
+}
+
+// overResult is what who comes too late is told: why the channel never was up, or
+// that it is over.
+func (c *channel) overResult() ChannelResult {
+	if c.failure.Err == nil || c.shared.wasUp.Load() {
+		return ChannelResult{Err: messages.ErrClosed}
+	}
+	return c.failure
 }
 
 // isLast decides between a restart and the end.

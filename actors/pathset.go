@@ -22,6 +22,7 @@ const (
 	pressedPause  = time.Second            // after an answer, until a peer's doubt makes us probe again
 	roundPause    = 10 * time.Second       // between punching rounds that found nothing
 	holdDown      = 3 * time.Second        // before a path that died may be used again
+	freshFor      = time.Second            // after an answer, until a path has to answer again before it is moved to
 	gainNeeded    = 5 * time.Millisecond   // advantage that is worth a move…
 	gainFraction  = 10                     // …and at least a tenth of the round trip
 	maxCandidates = 32                     // addresses per peer
@@ -168,6 +169,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 		pings = append(pings, ping{to: c.addr, tx: p.nextTx})
 		c.due = now.Add(c.pause())
 		c.round++
+		again = min(again, c.due.Sub(now))
 	}
 	p.choose(now)
 	return pings, max(again, time.Millisecond)
@@ -246,6 +248,9 @@ func (p *pathSet) overdue(now time.Time, on heard) bool {
 	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt)
 }
 
+// held reports whether it died too recently to be used.
+func (c *candidate) held(now time.Time) bool { return !c.dead.IsZero() && now.Sub(c.dead) < holdDown }
+
 // proven reports whether packets pass in both directions.
 func (c *candidate) proven() bool { return c.answers >= answersNeeded }
 
@@ -294,8 +299,11 @@ func (p *pathSet) giveUp(now time.Time, c *candidate) {
 	}
 	p.current, p.silence = nil, silence{looked: now}
 	for _, other := range p.candidates {
-		if other.answers > 0 && !other.answered.After(silent) {
-			other.answers, other.due = 0, now
+		if other.answers == 0 {
+			continue
+		}
+		if other.due = now; !other.answered.After(silent) {
+			other.answers = 0
 		}
 	}
 	p.choose(now)
@@ -317,6 +325,9 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 		}
 		c.answers++
 		c.due = now.Add(probeIdle)
+		if c.held(now) {
+			c.due = earliest(c.due, c.dead.Add(holdDown))
+		}
 		if !c.proven() {
 			c.due = now
 		}
@@ -336,7 +347,7 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 // by a margin, so that the choice does not flap.
 func (p *pathSet) choose(now time.Time) {
 	for _, c := range p.candidates {
-		if !c.proven() || !c.dead.IsZero() && now.Sub(c.dead) < holdDown {
+		if !c.proven() || c.held(now) || now.Sub(c.answered) > freshFor {
 			continue
 		}
 		if p.current == nil {

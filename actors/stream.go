@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,6 +35,7 @@ type stream struct {
 	behavior Behavior
 	life     Life
 	stream   *netio.Stream
+	ending   bool // EndStream came before the stream was open
 }
 
 // streamSpec says what to open, or what to accept.
@@ -95,8 +97,8 @@ func (s *stream) Receive(ctx actor.Context) {
 	case *actor.Started:
 		s.life = Begin()
 		s.behavior.Become(ctx, "opening", s.opening)
-		life, root, self := s.life, ctx.ActorSystem().Root, ctx.Self()
-		s.sys.Pumps.Go(func() { s.pump(life, root, self) })
+		life, root, self, parent := s.life, ctx.ActorSystem().Root, ctx.Self(), ctx.Parent()
+		s.sys.Pumps.Go(func() { s.pump(life, root, self, parent) })
 	case *actor.Stopping, *actor.Restarting:
 		s.life.End()
 		s.answer(ctx, StreamResult{Err: messages.ErrClosed})
@@ -112,8 +114,10 @@ func (s *stream) opening(ctx actor.Context) {
 			return
 		}
 		s.stream = msg.stream
-		ctx.Request(ctx.Parent(), streamStarted{msg.stream})
 		s.behavior.Become(ctx, "open", s.open)
+		if s.ending {
+			s.stream.CloseSend()
+		}
 		s.answer(ctx, StreamResult{Stream: msg.stream})
 	case streamFailed:
 		if msg.Of(s.life) {
@@ -121,7 +125,9 @@ func (s *stream) opening(ctx actor.Context) {
 			ctx.Stop(ctx.Self())
 		}
 	case *conecv1.EndStream:
-		ctx.Stop(ctx.Self())
+		if s.ending = s.spec.incoming != nil; !s.ending { // the program may have an incoming one already
+			ctx.Stop(ctx.Self())
+		}
 	default:
 		s.behavior.Unexpected(ctx)
 	}
@@ -149,8 +155,10 @@ func (s *stream) answer(ctx actor.Context, result StreamResult) {
 }
 
 // pump opens or accepts the stream and waits for its end.
-func (s *stream) pump(life Life, root *actor.RootContext, self *actor.PID) {
-	stream, err := s.begin(life.Context())
+func (s *stream) pump(life Life, root *actor.RootContext, self, parent *actor.PID) {
+	stream, err := s.begin(life.Context(), func(stream *netio.Stream) {
+		root.RequestWithCustomSender(parent, streamStarted{stream}, self)
+	})
 	if err != nil {
 		root.Send(self, streamFailed{life, err, netio.IsRemote(err)})
 		return
@@ -160,11 +168,18 @@ func (s *stream) pump(life Life, root *actor.RootContext, self *actor.PID) {
 	case <-stream.Ended():
 		root.Send(self, streamEnded{life})
 	case <-life.Context().Done():
-		stream.Reset(messages.ErrClosed)
+		select {
+		case <-s.spec.conn.Done(): // tells the streams why
+			<-stream.Ended()
+		default:
+			stream.Cut(messages.ErrShutdown)
+		}
 	}
 }
 
-func (s *stream) begin(ctx context.Context) (*netio.Stream, error) {
+// begin opens or accepts the stream. It calls started with one that it opens as
+// soon as there is one, before the other side can know of it.
+func (s *stream) begin(ctx context.Context, started func(*netio.Stream)) (*netio.Stream, error) {
 	if s.spec.incoming != nil {
 		return s.spec.incoming, s.accept(ctx, s.spec.incoming)
 	}
@@ -172,6 +187,7 @@ func (s *stream) begin(ctx context.Context) (*netio.Stream, error) {
 	if err != nil {
 		return nil, err
 	}
+	started(stream)
 	if err = stream.AwaitAnswer(ctx); err != nil {
 		why := messages.ErrRefused
 		if ctx.Err() != nil {
@@ -189,7 +205,11 @@ func (s *stream) accept(ctx context.Context, incoming *netio.Stream) error {
 	defer cancel()
 	open, err := incoming.AwaitOpen(ctx)
 	if err != nil {
-		incoming.Reset(fmt.Errorf("%w: nothing said what the stream is for", messages.ErrTimeout))
+		why := messages.ErrClosed
+		if errors.Is(err, context.DeadlineExceeded) {
+			why = fmt.Errorf("%w: nothing said what the stream is for", messages.ErrTimeout)
+		}
+		incoming.Reset(why)
 		return err
 	}
 	if err = s.spec.offer(Incoming{Peer: s.spec.peer, Purpose: open.GetPurpose(), Stream: incoming}); err != nil {

@@ -73,6 +73,8 @@ type entry struct {
 	ref     *channelRef
 	id      string // of the introduction, empty if there is none
 	request uint64 // its open request, 0 if there is none
+	asks    bool   // its request is open, or about to be made
+	served  bool   // a peer's offer was faster than its request
 }
 
 // channelRef is what the program holds of a channel.
@@ -127,7 +129,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *actor.Terminated:
 		ctx.Send(ctx.Self(), channelGone{msg.Who}) // it has overtaken the channel's last words
 	case channelGone:
-		c.terminated(msg.who)
+		c.terminated(ctx, msg.who)
 	case *conecv1.ChannelUp:
 		c.up(ctx, msg)
 	case *conecv1.ChannelLost:
@@ -162,7 +164,8 @@ func (c *clientActor) asked(ctx actor.Context) {
 		ref, err := c.find(ctx, msg)
 		ctx.Respond(&channelResult{ref, err})
 	case dropChannel:
-		ctx.Stop(msg.pid)
+		code, reason := messages.ToCode(messages.ErrCanceled)
+		ctx.Send(msg.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
 	case awaitAttached:
 		switch {
 		case c.final != nil:
@@ -212,13 +215,19 @@ func (c *clientActor) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	if e.ref.WasUp() {
 		c.cl.events.put(ChannelClosed{Peer: msg.GetPeer(), Err: err, Restarting: !msg.GetLast()})
 	}
+	e.asks = false
 	if !msg.GetLast() { // else when it has stopped: until then it tells the peer
 		c.release(ctx, e)
 	}
 }
 
-// release gives the route of a channel back.
+// release takes a channel's request back and gives its route back.
 func (c *clientActor) release(ctx actor.Context, e *entry) {
+	if e.request != 0 {
+		delete(c.requests, e.request)
+		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{Request: e.request}}})
+		e.request = 0
+	}
 	if e.id != "" {
 		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: []byte(e.id)}}})
 		e.id = ""
@@ -279,29 +288,20 @@ func (c *clientActor) spawn(ctx actor.Context, channel *actors.Channel, intro *c
 		Channel: channel, Config: &c.cl.channels, Introduction: intro,
 	}))
 	c.spawned++
-	e := &entry{number: c.spawned, ref: &channelRef{channel, pid}}
+	e := &entry{number: c.spawned, ref: &channelRef{channel, pid}, asks: intro == nil}
 	c.channels[pid.GetId()] = e
 	return e
 }
 
 // terminated forgets a channel that has stopped.
-func (c *clientActor) terminated(who *actor.PID) {
+func (c *clientActor) terminated(ctx actor.Context, who *actor.PID) {
 	e := c.channels[who.GetId()]
 	if e == nil {
 		return
 	}
 	delete(c.channels, who.GetId())
 	c.cl.incoming.dropChannel(e.ref)
-	root := c.cl.sys.Root
-	if e.request != 0 && c.requests[e.request] != nil {
-		delete(c.requests, e.request)
-		if c.bound {
-			root.Send(c.home, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{Request: e.request}}})
-		}
-	}
-	if e.id != "" && c.bound {
-		root.Send(c.home, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: []byte(e.id)}}})
-	}
+	c.release(ctx, e)
 }
 
 // inOrder returns the channels in the order in which they were spawned: what is

@@ -271,8 +271,8 @@ func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fre
 	if err := messages.CheckName(peer); err != nil {
 		return nil, err
 	}
-	if len(purpose) > messages.MaxPurpose {
-		return nil, fmt.Errorf("%w: purpose of %d bytes, at most %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	if err := checkPurpose(purpose); err != nil {
+		return nil, err
 	}
 	if cl.config.RelayOnly {
 		if mode == DirectOnly {
@@ -327,6 +327,9 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 	if options == nil {
 		options = &StreamOptions{}
 	}
+	if err := checkPurpose(options.Purpose); err != nil { // before a channel is opened for it
+		return nil, cl.opError(ctx, "open stream", peer, err)
+	}
 	const tries = 3 // a channel that is found may just be ending
 	for try := 1; ; try++ {
 		ref, err := cl.find(ctx, peer, "", options.Mode, false)
@@ -343,10 +346,17 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 	}
 }
 
+func checkPurpose(purpose string) error {
+	if len(purpose) > messages.MaxPurpose {
+		return fmt.Errorf("%w: purpose of %d bytes, at most %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	}
+	return nil
+}
+
 // openOn opens a stream on a channel.
 func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string) (*Stream, error) {
-	if len(purpose) > messages.MaxPurpose {
-		return nil, fmt.Errorf("%w: purpose of %d bytes, at most %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
+	if err := checkPurpose(purpose); err != nil {
+		return nil, err
 	}
 	id := cl.request.Add(1)
 	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, actors.OpenStream{
@@ -382,22 +392,22 @@ func (cl *Client) acceptStream(ctx context.Context, of *channelRef) (*Stream, er
 	return &Stream{raw: in.Stream, peer: in.Peer, purpose: in.Purpose, channel: &Channel{cl: cl, ref: ref}}, nil
 }
 
-// remoteErr carries that the other side decided.
-type remoteErr struct{ error }
+// remoteError carries that the other side decided.
+type remoteError struct{ error }
 
 // Unwrap returns the error itself.
-func (r remoteErr) Unwrap() error { return r.error }
+func (r remoteError) Unwrap() error { return r.error }
 
 func asRemote(err error, remote bool) error {
 	if err != nil && remote {
-		return remoteErr{err}
+		return remoteError{err}
 	}
 	return err
 }
 
 // opError says what was being done, and whose decision it was that it failed.
 func (cl *Client) opError(ctx context.Context, op, peer string, err error) error {
-	var remote remoteErr
+	var remote remoteError
 	switch {
 	case errors.As(err, &remote):
 		err = remote.error

@@ -17,6 +17,10 @@ func (c *clientActor) open(ctx actor.Context, _ *conecv1.OpenChannel) {
 	if e == nil {
 		return
 	}
+	if e.served {
+		e.served = false
+		return
+	}
 	if c.final != nil {
 		code, reason := messages.ToCode(c.final)
 		ctx.Send(e.ref.pid, &conecv1.OpenRefused{Code: code, Reason: reason})
@@ -27,7 +31,7 @@ func (c *clientActor) open(ctx actor.Context, _ *conecv1.OpenChannel) {
 
 func (c *clientActor) ask(ctx actor.Context, e *entry) {
 	c.request++
-	e.request = c.request
+	e.request, e.asks = c.request, true
 	c.requests[c.request] = e.ref.pid
 	c.say(ctx, &conecv1.Control{Said: &conecv1.Control_OpenChannel{OpenChannel: &conecv1.OpenChannel{
 		Request: c.request, Peer: e.ref.Peer, Purpose: e.ref.Purpose, Mode: e.ref.Mode, Shared: e.ref.Shared,
@@ -39,7 +43,8 @@ func (c *clientActor) take(request uint64) *actor.PID {
 	pid := c.requests[request]
 	delete(c.requests, request)
 	if pid != nil {
-		c.channels[pid.GetId()].request = 0
+		e := c.channels[pid.GetId()]
+		e.request, e.asks = 0, false
 	}
 	return pid
 }
@@ -61,6 +66,9 @@ func (c *clientActor) introduced(ctx actor.Context, msg *conecv1.ChannelIntroduc
 // opening one to the same peer, one is enough.
 func (c *clientActor) offered(ctx actor.Context, msg *conecv1.ChannelOffered) {
 	intro := msg.GetIntroduction()
+	if c.serve(ctx, msg) {
+		return
+	}
 	if err := c.refusal(intro); err != nil {
 		code, reason := messages.ToCode(err)
 		c.say(ctx, &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: &conecv1.AnswerOffer{
@@ -68,21 +76,29 @@ func (c *clientActor) offered(ctx actor.Context, msg *conecv1.ChannelOffered) {
 		}}})
 		return
 	}
-	if intro.GetShared() && intro.GetPeer() != c.cl.config.Name {
-		for _, e := range c.inOrder() {
-			waits := e.request != 0 && c.requests[e.request] != nil
-			if waits && e.ref.Peer == intro.GetPeer() && e.ref.Shared && e.ref.Mode == intro.GetMode() {
-				delete(c.requests, e.request)
-				e.request, e.id = 0, string(intro.GetChannel())
-				ctx.Send(e.ref.pid, msg)
-				return
-			}
-		}
-	}
 	e := c.spawn(ctx, &actors.Channel{
 		Peer: intro.GetPeer(), Purpose: intro.GetPurpose(), Mode: intro.GetMode(), Shared: intro.GetShared(), Accepted: true,
 	}, intro)
 	e.id = string(intro.GetChannel())
+}
+
+// serve gives an offered channel to one that asks for the same.
+func (c *clientActor) serve(ctx actor.Context, msg *conecv1.ChannelOffered) bool {
+	intro := msg.GetIntroduction()
+	if !intro.GetShared() || intro.GetPeer() == c.cl.config.Name || len(intro.GetChannel()) == 0 {
+		return false
+	}
+	for _, e := range c.inOrder() {
+		if !e.asks || e.ref.Draining() || e.ref.Peer != intro.GetPeer() || !e.ref.Shared || e.ref.Mode != intro.GetMode() {
+			continue
+		}
+		delete(c.requests, e.request)
+		e.asks, e.served = false, e.request == 0
+		e.request, e.id = 0, string(intro.GetChannel())
+		ctx.Send(e.ref.pid, msg)
+		return true
+	}
+	return false
 }
 
 // refusal says why an offered channel is not wanted.

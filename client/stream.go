@@ -46,7 +46,7 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 // few of many for long should copy them.
 func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	message, err := s.raw.Receive(ctx)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.opError("receive", err)
 	}
 	return message, err
@@ -56,7 +56,7 @@ func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 // message appended. Who receives many large messages spares the collector.
 func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
 	message, err := s.raw.ReceiveInto(ctx, buffer)
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, s.opError("receive", err)
 	}
 	return message, err
@@ -68,7 +68,7 @@ func (s *Stream) Messages(ctx context.Context) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		for {
 			message, err := s.Receive(ctx)
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return
 			}
 			if !yield(message, err) || err != nil {

@@ -26,6 +26,7 @@ const expiry = time.Second
 //	any       Control        the first must be Attach; then asks the registry what to say to whom
 //	any       ChannelLost    detaches the client
 //	any       introduce      asks the registry
+//	any       cancelIntroduce  asks the registry
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
 //
@@ -66,10 +67,12 @@ type (
 	}
 	expired   struct{ actors.Life }
 	introduce struct {
+		ticket        uint64
 		a, b, purpose string
 		mode          conecv1.Mode
 	}
 	introduceResult struct{ err error }
+	cancelIntroduce struct{ ticket uint64 }
 )
 
 // Receive implements actor.Actor.
@@ -98,6 +101,8 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.lost(ctx, msg)
 	case introduce:
 		c.introduce(ctx, msg)
+	case cancelIntroduce:
+		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
 	}
 	c.counters.channels.Store(int64(len(c.registry.channels)))
 	c.counters.pending.Store(int64(len(c.registry.pending)))
@@ -152,6 +157,9 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 			c.disconnect(ctx, h, err)
 		}
 		return
+	}
+	if c.attached[h.client.id] != h {
+		return // superseded, and not yet gone
 	}
 	now, id := time.Now(), h.client.id
 	var says []say
@@ -265,7 +273,7 @@ func (c *coordinator) say(ctx actor.Context, says []say) {
 func (c *coordinator) introduce(ctx actor.Context, msg introduce) {
 	root, asker := ctx.ActorSystem().Root, ctx.Sender()
 	done := func(err error) { root.Send(asker, &introduceResult{err}) }
-	says, err := c.registry.introduce(time.Now(), msg.a, msg.b, msg.purpose, msg.mode, done)
+	says, err := c.registry.introduce(time.Now(), msg, done)
 	if err != nil {
 		done(err)
 		return

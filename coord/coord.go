@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 	"github.com/conec-go/conec/actors"
@@ -25,6 +26,7 @@ type Coordinator struct {
 	link      netio.Link
 	pid       *actor.PID
 	counters  *counters
+	tickets   atomic.Uint64 // of introductions by the program
 
 	close  sync.Once
 	closed error
@@ -129,14 +131,17 @@ func (c *Coordinator) Introduce(ctx context.Context, a, b, purpose string) error
 	if len(purpose) > messages.MaxPurpose {
 		return fmt.Errorf("introduce: %w: purpose of %d bytes, limit %d", messages.ErrLimit, len(purpose), messages.MaxPurpose)
 	}
-	result, err := actors.Ask[*introduceResult](ctx, c.sys, c.pid, introduce{a, b, purpose, conecv1.Mode_MODE_UNSPECIFIED})
+	ticket := c.tickets.Add(1)
+	result, err := actors.Ask[*introduceResult](ctx, c.sys, c.pid, introduce{ticket, a, b, purpose, conecv1.Mode_MODE_UNSPECIFIED})
 	if err != nil {
+		c.sys.Root.Send(c.pid, cancelIntroduce{ticket})
 		return fmt.Errorf("introduce %q to %q: %w", a, b, err)
 	}
-	if result.err != nil {
-		return fmt.Errorf("introduce %q to %q: %w", a, b, result.err)
+	var named *messages.OpError
+	if result.err == nil || errors.As(result.err, &named) {
+		return result.err
 	}
-	return nil
+	return fmt.Errorf("introduce %q to %q: %w", a, b, result.err)
 }
 
 // Stats is what a coordinator has and has done.

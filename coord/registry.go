@@ -76,6 +76,7 @@ type introduction struct {
 	acceptorRoute    uint32
 	asksDialer       bool // the acceptor is ready, the dialer was offered the channel too
 	deadline         time.Time
+	ticket           uint64      // of the program's, if it introduces
 	done             func(error) // told how it ended, if the program introduces
 }
 
@@ -137,9 +138,9 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 	for _, intro := range byNumber(r.pending) {
 		switch a {
 		case intro.dialer:
-			says = append(says, r.withdraw(intro, conecv1.Code_CODE_CANCELED)...)
+			says = append(says, r.withdraw(intro, a, conecv1.Code_CODE_NO_SUCH_PEER)...)
 		case intro.acceptor:
-			says = append(says, r.fail(intro, conecv1.Code_CODE_NO_SUCH_PEER, "the peer left", false)...)
+			says = append(says, r.fail(intro, a, conecv1.Code_CODE_NO_SUCH_PEER, "the peer left", false)...)
 		}
 	}
 	for _, channel := range byNumber(a.channels) {
@@ -226,16 +227,26 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 
 // introduce is an introduction by the coordinator's program. done is told once
 // both have accepted, or why not.
-func (r *registry) introduce(now time.Time, dialer, acceptor, purpose string, mode conecv1.Mode, done func(error)) ([]say, error) {
-	intro := &introduction{mode: mode, purpose: purpose, done: done}
+func (r *registry) introduce(now time.Time, msg introduce, done func(error)) ([]say, error) {
+	intro := &introduction{mode: msg.mode, purpose: msg.purpose, ticket: msg.ticket, done: done}
 	var err error
-	if intro.dialer, err = r.accepting(dialer); err != nil {
+	if intro.dialer, err = r.accepting(msg.a); err != nil {
 		return nil, err
 	}
-	if intro.acceptor, err = r.accepting(acceptor); err != nil {
+	if intro.acceptor, err = r.accepting(msg.b); err != nil {
 		return nil, err
 	}
 	return r.offer(now, intro)
+}
+
+// cancelIntroduce takes an introduction by the coordinator's program back.
+func (r *registry) cancelIntroduce(ticket uint64) []say {
+	for _, intro := range r.pending {
+		if intro.ticket == ticket && intro.done != nil {
+			return r.fail(intro, intro.asked(), conecv1.Code_CODE_CANCELED, "", false)
+		}
+	}
+	return nil // it was answered meanwhile
 }
 
 // accepting returns the client of a name, if it accepts channels.
@@ -253,7 +264,7 @@ func (r *registry) accepting(name string) (*attachment, error) {
 // cancel takes an OpenChannel back.
 func (r *registry) cancel(id uint64, msg *conecv1.CancelOpen) []say {
 	if intro := r.clients[id].opening[msg.GetRequest()]; intro != nil {
-		return r.withdraw(intro, conecv1.Code_CODE_CANCELED)
+		return r.withdraw(intro, intro.dialer, conecv1.Code_CODE_CANCELED)
 	}
 	return nil // it was answered meanwhile
 }
@@ -263,16 +274,11 @@ func (r *registry) cancel(id uint64, msg *conecv1.CancelOpen) []say {
 func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 	a := r.clients[id]
 	intro := r.pending[string(msg.GetChannel())]
-	switch {
-	case intro == nil:
-		return nil
-	case intro.asksDialer && a == intro.dialer:
-	case !intro.asksDialer && a == intro.acceptor:
-	default:
+	if intro == nil || a != intro.asked() {
 		return nil
 	}
 	if msg.GetCode() != conecv1.Code_CODE_UNSPECIFIED {
-		return r.fail(intro, msg.GetCode(), messages.Clip(msg.GetReason(), messages.MaxReason), true)
+		return r.fail(intro, a, msg.GetCode(), messages.Clip(msg.GetReason(), messages.MaxReason), true)
 	}
 	if intro.request == 0 && !intro.asksDialer {
 		intro.asksDialer = true
@@ -309,18 +315,23 @@ func (r *registry) drop(channel *introduced) {
 }
 
 // release acts on a client's word that its channel has ended.
-func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) []say {
+func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) {
 	channel := string(msg.GetChannel())
 	if wish := r.restores[channel]; wish != nil && wish.from == r.clients[id] {
 		delete(r.restores, channel)
 	}
 	if held := r.clients[id].channels[channel]; held != nil {
 		r.drop(held)
+		for _, other := range held.ends {
+			if other.id != id { // it may still wait for this one to connect
+				says = append(says, say{other.id, withdrawn(channel, conecv1.Code_CODE_CLOSED)})
+			}
+		}
 	}
-	if intro := r.pending[channel]; intro != nil && r.clients[id] == intro.acceptor {
-		return r.fail(intro, conecv1.Code_CODE_CANCELED, "the peer gave up", true)
+	if intro := r.pending[channel]; intro != nil && r.clients[id] == intro.asked() {
+		says = append(says, r.fail(intro, intro.asked(), conecv1.Code_CODE_CLOSED, "the peer gave up", true)...)
 	}
-	return nil
+	return says
 }
 
 // restore gives a channel that outlived an attachment a route again, once both of
@@ -367,7 +378,7 @@ func (r *registry) rejoin(channel string, a, b *attachment) []say {
 func (r *registry) expire(now time.Time) (says []say) {
 	for _, intro := range byNumber(r.pending) {
 		if now.After(intro.deadline) {
-			says = append(says, r.fail(intro, conecv1.Code_CODE_TIMEOUT, "the peer did not answer", false)...)
+			says = append(says, r.fail(intro, intro.asked(), conecv1.Code_CODE_TIMEOUT, "the peer did not answer", false)...)
 		}
 	}
 	for channel, wish := range r.restores {
@@ -379,8 +390,8 @@ func (r *registry) expire(now time.Time) (says []say) {
 }
 
 // withdraw ends an introduction on the dialer's side.
-func (r *registry) withdraw(intro *introduction, code conecv1.Code) []say {
-	says := r.fail(intro, code, "", false)
+func (r *registry) withdraw(intro *introduction, by *attachment, code conecv1.Code) []say {
+	says := r.fail(intro, by, code, "", false)
 	for i, s := range says {
 		if s.to == intro.dialer.id && intro.request != 0 {
 			return append(says[:i], says[i+1:]...) // it knows
@@ -389,19 +400,28 @@ func (r *registry) withdraw(intro *introduction, code conecv1.Code) []say {
 	return says
 }
 
-// fail ends an introduction without a channel, and tells both ends.
-func (r *registry) fail(intro *introduction, code conecv1.Code, reason string, byPeer bool) (says []say) {
+// fail ends an introduction without a channel, because of one of its ends, and
+// tells both.
+func (r *registry) fail(intro *introduction, by *attachment, code conecv1.Code, reason string, byPeer bool) (says []say) {
 	r.forget(intro)
 	r.routes.RemoveRoute(intro.dialerRoute)
 	if intro.done != nil {
-		intro.done(messages.FromCode(code, reason))
+		intro.done(&messages.OpError{Op: "introduce", Peer: by.name, Remote: byPeer, Err: messages.FromCode(code, reason)})
 	}
 	if intro.request != 0 {
 		says = append(says, say{intro.dialer.id, refused(intro.request, code, reason, byPeer)})
 	} else if intro.asksDialer {
-		says = append(says, say{intro.dialer.id, withdrawn(intro, code)})
+		says = append(says, say{intro.dialer.id, withdrawn(intro.channel, code)})
 	}
-	return append(says, say{intro.acceptor.id, withdrawn(intro, code)})
+	return append(says, say{intro.acceptor.id, withdrawn(intro.channel, code)})
+}
+
+// asked is the end that has to answer now.
+func (i *introduction) asked() *attachment {
+	if i.asksDialer {
+		return i.dialer
+	}
+	return i.acceptor
 }
 
 // forget takes an introduction off the tables.
@@ -439,8 +459,8 @@ func offered(i *introduction, dials bool) *conecv1.Control {
 	return &conecv1.Control{Said: &conecv1.Control_ChannelOffered{ChannelOffered: &conecv1.ChannelOffered{Introduction: i.forEnd(dials)}}}
 }
 
-func withdrawn(i *introduction, code conecv1.Code) *conecv1.Control {
-	return &conecv1.Control{Said: &conecv1.Control_OfferWithdrawn{OfferWithdrawn: &conecv1.OfferWithdrawn{Channel: []byte(i.channel), Code: code}}}
+func withdrawn(channel string, code conecv1.Code) *conecv1.Control {
+	return &conecv1.Control{Said: &conecv1.Control_OfferWithdrawn{OfferWithdrawn: &conecv1.OfferWithdrawn{Channel: []byte(channel), Code: code}}}
 }
 
 func refused(request uint64, code conecv1.Code, reason string, byPeer bool) *conecv1.Control {

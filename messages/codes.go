@@ -97,12 +97,12 @@ var codes = map[conecv1.Code]error{
 func FromCode(code conecv1.Code, reason string) error {
 	sentinel := codes[code]
 	if sentinel == nil {
-		return &Coded{Code: code, Reason: reason}
+		return &CodeError{Code: code, Reason: reason}
 	}
 	if reason == "" || reason == sentinel.Error() {
 		return sentinel
 	}
-	return &Coded{Code: code, Reason: reason, sentinel: sentinel}
+	return &CodeError{Code: code, Reason: reason, sentinel: sentinel}
 }
 
 // ToCode is the reverse of [FromCode]: what to put on the wire for err. An error
@@ -112,14 +112,12 @@ func ToCode(err error) (conecv1.Code, string) {
 	if err == nil {
 		return conecv1.Code_CODE_UNSPECIFIED, ""
 	}
-	var coded *Coded
-	if errors.As(err, &coded) {
+	if coded, ok := errors.AsType[*CodeError](err); ok {
 		return coded.Code, Clip(coded.Reason, MaxReason)
 	}
-	var found *sentinel
-	if errors.As(err, &found) {
+	if found, ok := errors.AsType[*sentinel](err); ok {
 		for code, candidate := range codes {
-			if candidate == error(found) {
+			if errors.Is(candidate, found) {
 				return code, Clip(reasonBeside(err, found), MaxReason)
 			}
 		}

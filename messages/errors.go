@@ -58,9 +58,9 @@ func (e *OpError) Error() string {
 // Unwrap returns Err.
 func (e *OpError) Unwrap() error { return e.Err }
 
-// Coded is a wire code with the text that came with it. It matches the code's
+// CodeError is a wire code with the text that came with it. It matches the code's
 // sentinel, if it has one.
-type Coded struct {
+type CodeError struct {
 	// Code is what was on the wire.
 	Code conecv1.Code
 	// Reason is the other side's explanation.
@@ -70,7 +70,7 @@ type Coded struct {
 }
 
 // Error reads like: refused: not before nine.
-func (c *Coded) Error() string {
+func (c *CodeError) Error() string {
 	head := fmt.Sprintf("unknown code %d", int32(c.Code))
 	if c.sentinel != nil {
 		head = c.sentinel.Error()
@@ -82,7 +82,7 @@ func (c *Coded) Error() string {
 }
 
 // Unwrap returns the sentinel, or nil for an unknown code.
-func (c *Coded) Unwrap() error { return c.sentinel }
+func (c *CodeError) Unwrap() error { return c.sentinel }
 
 // CheckName reports whether name may be a client's name: 1 to 63 bytes, each a
 // lower-case ASCII letter, a digit, '-', '_' or '.', the first and last a letter

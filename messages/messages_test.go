@@ -19,8 +19,7 @@ func TestEveryCodeHasAnErrorAndBack(t *testing.T) {
 			continue
 		}
 		err := messages.FromCode(code, "")
-		var coded *messages.Coded
-		if errors.As(err, &coded) {
+		if _, ok := errors.AsType[*messages.CodeError](err); ok {
 			t.Errorf("%v has no sentinel", code)
 			continue
 		}

@@ -6,9 +6,10 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
-	"github.com/quic-go/quic-go"
 )
 
 // HeaderSize is how many bytes the switch puts before each packet of a channel.

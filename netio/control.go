@@ -4,10 +4,11 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/quic-go/quic-go"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // Limits of a control stream, in bytes.

@@ -82,9 +82,13 @@ func TestBucket(t *testing.T) {
 		at      time.Duration
 		n, want int
 	}{
-		{time.Second, 250, 100}, {time.Second, 10, 0}, {time.Second + 9*time.Millisecond, 10, 0},
-		{time.Second + 10*time.Millisecond, 10, 10}, {time.Second + 40*time.Millisecond, 40, 30},
-		{time.Hour, 1000, 100}, {time.Second, 10, 0},
+		{time.Second, 250, 100},
+		{time.Second, 10, 0},
+		{time.Second + 9*time.Millisecond, 10, 0},
+		{time.Second + 10*time.Millisecond, 10, 10},
+		{time.Second + 40*time.Millisecond, 40, 30},
+		{time.Hour, 1000, 100},
+		{time.Second, 10, 0},
 	}
 	for i, s := range steps {
 		if got := b.take(s.n, 10, s.at, rate, burst); got != s.want {

@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"net"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
-	"github.com/quic-go/quic-go"
 )
 
 // TLS alerts (RFC 8446 section 6) as QUIC transport error codes (RFC 9001 section 4.8).
@@ -70,7 +71,7 @@ func fromQUIC(err error) error {
 func fromTransport(err *quic.TransportError) error {
 	code := uint64(err.ErrorCode)
 	text := err.ErrorMessage
-	var own *messages.Coded
+	var own *messages.CodeError
 	switch {
 	case errors.As(error(err), &own): // our own check of the certificate said why
 		return own

@@ -4,9 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/conec-go/conec/messages"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // Every direction of a QUIC stream carries the wire encoding of one protobuf

@@ -7,10 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // TestFramesAreProtobuf: what is written frame by frame is the encoding of one message, and the other way round.
@@ -130,10 +131,10 @@ func FuzzControl(f *testing.F) {
 				if reader.largest > 2*maxControl {
 					t.Errorf("buffer of %d bytes", reader.largest)
 				}
-				if len(reader.rest) == 0 && err == io.EOF && (proto.Unmarshal(b, &whole) != nil || len(whole.GetControl()) != count) {
+				if len(reader.rest) == 0 && errors.Is(err, io.EOF) && (proto.Unmarshal(b, &whole) != nil || len(whole.GetControl()) != count) {
 					t.Errorf("clean end after %d messages, protobuf says %d", count, len(whole.GetControl()))
 				}
-				if err != io.EOF && !isOurs(err) {
+				if !errors.Is(err, io.EOF) && !isOurs(err) {
 					t.Error(err)
 				}
 				return

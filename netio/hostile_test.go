@@ -9,11 +9,12 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/quic-go/quic-go"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
-	"github.com/quic-go/quic-go"
-	"google.golang.org/protobuf/proto"
 )
 
 // Frames of a data stream, see StreamFrames in frames.proto.
@@ -95,7 +96,7 @@ func (h *hostile) check(t *testing.T, conn *netio.Conn, bare *quic.Conn, s *neti
 	if !errors.Is(err, h.want) || netio.IsRemote(err) || n != h.good {
 		t.Errorf("got %d messages and %v, want %d and %v", n, err, h.good, h.want)
 	}
-	if h.want == io.EOF {
+	if errors.Is(h.want, io.EOF) {
 		s.Close()
 		<-s.Ended()
 		return
@@ -264,7 +265,7 @@ func TestHostileCodes(t *testing.T) {
 			t.Fatal(err)
 		}
 		raw.CancelWrite(1 << 40)
-		if _, err = s.Receive(within(t)); err == nil || err == io.EOF || !netio.IsRemote(err) {
+		if _, err = s.Receive(within(t)); err == nil || errors.Is(err, io.EOF) || !netio.IsRemote(err) {
 			t.Errorf("reset: %v", err)
 		}
 		_ = bare.CloseWithError(1<<40, "for no reason")
@@ -320,7 +321,7 @@ func TestHostileControl(t *testing.T) {
 				<-bare.Context().Done()
 				code, _ := messages.ToCode(h.want)
 				closed := (*quic.ApplicationError)(nil)
-				if cause := context.Cause(bare.Context()); !errors.As(cause, &closed) || h.want != io.EOF && closed.ErrorCode != quic.ApplicationErrorCode(code) {
+				if cause := context.Cause(bare.Context()); !errors.As(cause, &closed) || !errors.Is(h.want, io.EOF) && closed.ErrorCode != quic.ApplicationErrorCode(code) {
 					t.Errorf("the peer got %v", cause)
 				}
 			})

@@ -10,9 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/netio"
-	"github.com/quic-go/quic-go"
 )
 
 // bubbleStart is when the time in a bubble begins.

@@ -2,6 +2,7 @@ package netio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -29,7 +30,6 @@ type inbox struct {
 	buffers *bufferPool     // nil: no memory is used again
 	limit   int             // bytes that may wait, not counting one message
 	maxBody int             // bytes of the largest message
-	field   int             // field number of messages
 	first   func(field int, body []byte) error
 
 	chunk      []byte // being filled
@@ -60,9 +60,9 @@ type run struct {
 
 // newInbox returns an inbox that the caller starts with go pump. If first is not
 // nil, the first frame goes to it and not to receivers.
-func newInbox(raw io.Reader, field, limit, maxBody int, first func(field int, body []byte) error) *inbox {
+func newInbox(raw io.Reader, limit, maxBody int, first func(field int, body []byte) error) *inbox {
 	return &inbox{
-		raw: raw, limit: limit, maxBody: maxBody, field: field, first: first, began: first == nil,
+		raw: raw, limit: limit, maxBody: maxBody, first: first, began: first == nil,
 		ready: make(chan struct{}, 1), credit: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }
@@ -171,7 +171,7 @@ func (i *inbox) pump() error {
 		}
 		if err != nil {
 			switch {
-			case err != io.EOF:
+			case !errors.Is(err, io.EOF):
 			case i.start != i.end:
 				err = fmt.Errorf("%w: stream ends inside a frame", messages.ErrProtocol)
 			case !i.began:
@@ -260,7 +260,7 @@ func (i *inbox) check(header frameHeader) error {
 	limit := i.maxBody
 	if !i.began {
 		limit = maxFirstFrame
-	} else if header.field != i.field {
+	} else if header.field != fieldMessages {
 		return fmt.Errorf("%w: unexpected frame %d", messages.ErrProtocol, header.field)
 	}
 	if header.body > limit {
@@ -289,7 +289,7 @@ func (i *inbox) large(at int, header frameHeader) error {
 		n, err := i.raw.Read(message[have:])
 		have += n
 		if err != nil && have < size {
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
 			}
 			return err
@@ -307,7 +307,7 @@ func (i *inbox) largeInto(message []byte, at int) error {
 	i.start, i.end, i.peek = at, at, true
 	if _, err := io.ReadFull(i.raw, message[have:]); err != nil {
 		i.buffers.put(message)
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
 		}
 		return err
@@ -335,7 +335,7 @@ func (i *inbox) deliver(run run) {
 // finish records why receiving is over: messages that wait can still be
 // received, then every receive returns the error. It returns the error in force.
 func (i *inbox) finish(err error) error {
-	if err != io.EOF {
+	if !errors.Is(err, io.EOF) {
 		err = fromQUIC(err)
 	}
 	i.mu.Lock()

@@ -14,8 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/conec-go/conec/messages"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // pieces is a QUIC stream that gives its bytes in pieces.
@@ -66,7 +67,7 @@ func plainDecode(wire []byte, maxBody int) (bodies [][]byte, err error) {
 func compareInbox(t *testing.T, raw *pieces, limit, maxBody int, into func() bool) {
 	t.Helper()
 	want, wantErr := plainDecode(bytes.Clone(raw.rest), maxBody)
-	in := newInbox(raw, fieldMessages, limit, maxBody, nil)
+	in := newInbox(raw, limit, maxBody, nil)
 	in.buffers = &bufferPool{}
 	ended := make(chan error, 1)
 	go func() { ended <- in.pump() }()
@@ -88,7 +89,7 @@ func compareInbox(t *testing.T, raw *pieces, limit, maxBody int, into func() boo
 		}
 		_ = append(message, 0xff, 0xff, 0xff) // must not reach the next message
 	}
-	if !errors.Is(err, wantErr) || (err == io.EOF) != (wantErr == io.EOF) {
+	if !errors.Is(err, wantErr) || errors.Is(err, io.EOF) != errors.Is(wantErr, io.EOF) {
 		t.Errorf("ended with %v, want %v", err, wantErr)
 	}
 	if !slices.EqualFunc(got, want, bytes.Equal) {
@@ -188,7 +189,7 @@ func TestInboxLengthAlone(t *testing.T) {
 		small := appendFrame(nil, fieldMessages, make([]byte, 10_000))
 		claim := binary.AppendUvarint([]byte{fieldMessages<<3 | 2}, 16<<20)
 		raw := &pieces{rest: slices.Concat(small, claim, make([]byte, 100)), next: func() int { return 10_000 }}
-		in := newInbox(raw, fieldMessages, 1<<20, 16<<20, nil)
+		in := newInbox(raw, 1<<20, 16<<20, nil)
 		in.buffers = &bufferPool{}
 		in.reuse.Store(into)
 		if err := in.pump(); !errors.Is(err, messages.ErrProtocol) {
@@ -220,7 +221,7 @@ func (g *gate) Read(b []byte) (int, error) {
 
 func newGate() (*gate, *inbox) {
 	g := &gate{in: make(chan []byte)}
-	return g, newInbox(g, fieldMessages, 1000, 1<<20, nil)
+	return g, newInbox(g, 1000, 1<<20, nil)
 }
 
 // TestInboxCredit has a receiver that does not come: reading stops at the limit, and goes on when there is space.
@@ -258,10 +259,10 @@ func TestInboxCredit(t *testing.T) {
 			}
 		}
 		close(g.in)
-		if _, err := in.receive(t.Context()); err != io.EOF {
+		if _, err := in.receive(t.Context()); !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
-		if err := <-ended; err != io.EOF {
+		if err := <-ended; !errors.Is(err, io.EOF) {
 			t.Error(err)
 		}
 	})
@@ -279,7 +280,9 @@ func TestInboxLost(t *testing.T) {
 		synctest.Wait()
 		close(lost)
 		close(g.in)
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("the pump ended without a reason")
+		}
 		if got, err := in.receive(t.Context()); len(got) != 2000 || err != nil {
 			t.Errorf("%d bytes, %v", len(got), err)
 		}
@@ -308,7 +311,9 @@ func TestInboxDiscard(t *testing.T) {
 			}
 			if c.over {
 				close(g.in)
-				<-ended
+				if err := <-ended; err == nil {
+					t.Error("the pump ended without a reason")
+				}
 			} else if !c.waits {
 				for range cap(receivers) {
 					go func() { _, err := in.receive(context.Background()); receivers <- err }()
@@ -359,7 +364,7 @@ func TestInboxReceiveCanceled(t *testing.T) {
 						canceled++
 					}
 					mu.Unlock()
-					if err == io.EOF {
+					if errors.Is(err, io.EOF) {
 						return
 					}
 				}
@@ -379,7 +384,9 @@ func TestInboxReceiveCanceled(t *testing.T) {
 		}
 		close(g.in)
 		receiving.Wait()
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("the pump ended without a reason")
+		}
 		if len(got) < count || canceled == 0 {
 			t.Errorf("%d of %d messages, %d canceled", len(got), count, canceled)
 		}
@@ -412,6 +419,8 @@ func TestInboxReceiveWakes(t *testing.T) {
 		if n := len(received); n != 10 {
 			t.Errorf("%d receivers are done after the end", n)
 		}
-		<-ended
+		if err := <-ended; err == nil {
+			t.Error("the pump ended without a reason")
+		}
 	})
 }

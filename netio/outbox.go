@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/conec-go/conec/messages"
@@ -25,7 +26,7 @@ type outbox struct {
 	pumping  bool            // a pump runs
 	ending   bool            // no more frames; end the stream after the last
 	err      error           // why sending is over, once it is
-	space    []chan struct{} // senders that wait for space, in order
+	space    []chan struct{} // tells the senders that wait for space, in order, to look again
 	done     chan struct{}   // closed when sending is over and the pump has ended
 	finished bool            // done is closed
 	total    uint64          // messages accepted
@@ -46,32 +47,51 @@ func newOutbox(raw rawSender, buffers *bufferPool, limit int) *outbox {
 func (o *outbox) send(ctx context.Context, field int, body []byte) error {
 	size := frameSize(len(body))
 	o.mu.Lock()
-	for {
-		if o.err != nil || o.ending {
-			err := o.err
-			o.mu.Unlock()
-			if err == nil {
-				err = fmt.Errorf("%w: sending side", messages.ErrClosed)
-			}
+	defer o.mu.Unlock()
+	if len(o.space) > 0 || !o.fits(size) {
+		if err := o.awaitSpace(ctx, size); err != nil {
 			return err
 		}
-		if len(o.waiting) == 0 || len(o.waiting)+size <= o.limit {
-			break
-		}
-		turn := make(chan struct{})
-		o.space = append(o.space, turn)
+	}
+	if err := o.over(); err != nil {
+		return err
+	}
+	o.queue(field, body, size)
+	return nil
+}
+
+// awaitSpace blocks until all that came before are served and size bytes fit, or
+// sending is over: else a large frame would wait for ever among small ones.
+// Called with mu held, and holds it when it returns.
+func (o *outbox) awaitSpace(ctx context.Context, size int) (err error) {
+	turn := make(chan struct{}, 1)
+	o.space = append(o.space, turn)
+	for err == nil && o.over() == nil && (o.space[0] != turn || !o.fits(size)) {
 		o.mu.Unlock()
 		select {
 		case <-turn:
 		case <-ctx.Done():
-			o.leave(turn)
-			return ctx.Err()
+			err = ctx.Err()
 		}
 		o.mu.Lock()
 	}
-	o.queue(field, body, size)
-	o.mu.Unlock()
-	return nil
+	at := slices.Index(o.space, turn)
+	o.space = slices.Delete(o.space, at, at+1)
+	o.wake() // there may be space for the next one, too
+	return err
+}
+
+// fits reports whether a frame of size bytes may be queued now.
+func (o *outbox) fits(size int) bool {
+	return len(o.waiting) == 0 || len(o.waiting)+size <= o.limit
+}
+
+// over returns why nothing can be sent any more, nil if it can.
+func (o *outbox) over() error {
+	if o.err == nil && o.ending {
+		return fmt.Errorf("%w: sending side", messages.ErrClosed)
+	}
+	return o.err
 }
 
 // try queues one frame if there is space for it now, and otherwise returns an
@@ -80,12 +100,10 @@ func (o *outbox) try(field int, body []byte) error {
 	size := frameSize(len(body))
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	switch {
-	case o.err != nil:
-		return o.err
-	case o.ending:
-		return fmt.Errorf("%w: sending side", messages.ErrClosed)
-	case len(o.waiting)+size > o.limit:
+	if err := o.over(); err != nil {
+		return err
+	}
+	if len(o.waiting)+size > o.limit {
 		return fmt.Errorf("%w: %d bytes wait to be sent", messages.ErrLimit, len(o.waiting))
 	}
 	o.queue(field, body, size)
@@ -110,26 +128,11 @@ func (o *outbox) room(size int) []byte {
 	return buffer
 }
 
-// leave takes a sender that gave up out of the queue; if it was just called, its
-// turn goes to the next.
-func (o *outbox) leave(turn chan struct{}) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for i, other := range o.space {
-		if other == turn {
-			o.space = append(o.space[:i], o.space[i+1:]...)
-			return
-		}
-	}
-	o.wake()
-}
-
-// wake lets every waiting sender look again.
+// wake lets the first waiting sender look again, which wakes the next.
 func (o *outbox) wake() {
-	for _, turn := range o.space {
-		close(turn)
+	if len(o.space) > 0 {
+		signal(o.space[0])
 	}
-	o.space = nil
 }
 
 // startPump starts the pump if it does not run.

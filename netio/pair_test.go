@@ -12,14 +12,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
-	"github.com/quic-go/quic-go"
 )
 
 // within limits a test: in a bubble the time is virtual, so that it costs nothing.
-func within(t testing.TB) context.Context {
+func within(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -34,7 +35,7 @@ type end struct {
 	port *netio.Port
 }
 
-func newIdentity(t testing.TB, name string) *netio.Identity {
+func newIdentity(t *testing.T, name string) *netio.Identity {
 	t.Helper()
 	id, err := netio.NewIdentity(name, time.Now())
 	if err != nil {
@@ -44,7 +45,7 @@ func newIdentity(t testing.TB, name string) *netio.Identity {
 }
 
 // newEnd makes a client that is closed when the test ends.
-func newEnd(t testing.TB, link netio.Link, id *netio.Identity, config *netio.Config) *end {
+func newEnd(t *testing.T, link netio.Link, id *netio.Identity, config *netio.Config) *end {
 	t.Helper()
 	sw := newSwitch(t, netio.SwitchConfig{}, link)
 	transport, err := netio.NewTransport(sw, id, false, config)
@@ -56,7 +57,7 @@ func newEnd(t testing.TB, link netio.Link, id *netio.Identity, config *netio.Con
 }
 
 // newEnds makes two clients whose ports are connected by fake links.
-func newEnds(t testing.TB, configA, configB *netio.Config) (a, b *end) {
+func newEnds(t *testing.T, configA, configB *netio.Config) (a, b *end) {
 	t.Helper()
 	var n fakeNet
 	a = newEnd(t, n.link("10.0.0.1:1"), newIdentity(t, "alice"), configA)
@@ -71,7 +72,7 @@ func (e *end) expect(from *end) func(context.Context) (*netio.Conn, error) {
 }
 
 // connect makes a channel that a dialed.
-func connect(t testing.TB, a, b *end) (ca, cb *netio.Conn) {
+func connect(t *testing.T, a, b *end) (ca, cb *netio.Conn) {
 	t.Helper()
 	await := b.expect(a)
 	ca, err := a.DialChannel(within(t), a.port, "bob", b.id.Chain()[0])
@@ -85,14 +86,14 @@ func connect(t testing.TB, a, b *end) (ca, cb *netio.Conn) {
 }
 
 // connectEnds makes two clients and a channel between them.
-func connectEnds(t testing.TB, configA, configB *netio.Config) (ca, cb *netio.Conn) {
+func connectEnds(t *testing.T, configA, configB *netio.Config) (ca, cb *netio.Conn) {
 	t.Helper()
 	a, b := newEnds(t, configA, configB)
 	return connect(t, a, b)
 }
 
 // openStream opens a stream from one end of a channel and accepts it at the other.
-func openStream(t testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
+func openStream(t *testing.T, from, to *netio.Conn) (out, in *netio.Stream) {
 	t.Helper()
 	ctx := within(t)
 	out, err := from.OpenStream(ctx, &conecv1.OpenStream{Purpose: "test"})
@@ -115,7 +116,7 @@ func openStream(t testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
 }
 
 // bareTLS makes the TLS configuration of a peer that is no conec program, but has the identity of one.
-func bareTLS(t testing.TB, id *netio.Identity, alpn string) *tls.Config {
+func bareTLS(t *testing.T, id *netio.Identity, alpn string) *tls.Config {
 	t.Helper()
 	certificate, key, err := id.PEM()
 	if err != nil {
@@ -139,7 +140,7 @@ type bareEnd struct {
 	port      *netio.Port
 }
 
-func newBareEnd(t testing.TB, link netio.Link, id *netio.Identity) *bareEnd {
+func newBareEnd(t *testing.T, link netio.Link, id *netio.Identity) *bareEnd {
 	t.Helper()
 	sw := newSwitch(t, netio.SwitchConfig{AcceptRaw: true}, link)
 	b := &bareEnd{transport: &quic.Transport{Conn: sw}, id: id, link: link, port: openPort(t, sw)}
@@ -148,7 +149,7 @@ func newBareEnd(t testing.TB, link netio.Link, id *netio.Identity) *bareEnd {
 }
 
 // bareDialed makes a channel between conec and bare quic-go, which dialed.
-func bareDialed(t testing.TB, config *netio.Config) (*netio.Conn, *quic.Conn) {
+func bareDialed(t *testing.T, config *netio.Config) (*netio.Conn, *quic.Conn) {
 	t.Helper()
 	var n fakeNet
 	a := newEnd(t, n.link("10.0.0.1:1"), newIdentity(t, "alice"), config)
@@ -167,7 +168,7 @@ func bareDialed(t testing.TB, config *netio.Config) (*netio.Conn, *quic.Conn) {
 }
 
 // bareAccepted makes a channel between conec, which dialed, and bare quic-go.
-func bareAccepted(t testing.TB, config *netio.Config) (*netio.Conn, *quic.Conn) {
+func bareAccepted(t *testing.T, config *netio.Config) (*netio.Conn, *quic.Conn) {
 	t.Helper()
 	var n fakeNet
 	a := newEnd(t, n.link("10.0.0.1:1"), newIdentity(t, "alice"), config)
@@ -189,7 +190,7 @@ func bareAccepted(t testing.TB, config *netio.Config) (*netio.Conn, *quic.Conn) 
 }
 
 // newCoordinator makes a transport that accepts home channels, and closes it when the test ends.
-func newCoordinator(t testing.TB, link netio.Link, id *netio.Identity, config *netio.Config) *netio.Transport {
+func newCoordinator(t *testing.T, link netio.Link, id *netio.Identity, config *netio.Config) *netio.Transport {
 	t.Helper()
 	transport, err := netio.NewTransport(newSwitch(t, netio.SwitchConfig{AcceptRaw: true}, link), id, true, config)
 	if err != nil {
@@ -201,7 +202,7 @@ func newCoordinator(t testing.TB, link netio.Link, id *netio.Identity, config *n
 
 // noGoroutines fails the test if any goroutine of this package or of QUIC is left when everything is closed. Bubbles
 // find that out themselves.
-func noGoroutines(t testing.TB) {
+func noGoroutines(t *testing.T) {
 	t.Helper()
 	var left string
 	tick := time.NewTicker(time.Millisecond)

@@ -61,9 +61,28 @@ func TestProbeWindow(t *testing.T) {
 		n    uint64
 		want bool
 	}{
-		{0, false}, {1, true}, {1, false}, {3, true}, {2, true}, {2, false}, {66, true}, {3, false}, {4, true},
-		{2, false}, {66, false}, {65, true}, {1000, true}, {937, true}, {936, false}, {66, false}, {1001, true},
-		{1 << 63, true}, {1001, false}, {^uint64(0), true}, {^uint64(0), false}, {0, false},
+		{0, false},
+		{1, true},
+		{1, false},
+		{3, true},
+		{2, true},
+		{2, false},
+		{66, true},
+		{3, false},
+		{4, true},
+		{2, false},
+		{66, false},
+		{65, true},
+		{1000, true},
+		{937, true},
+		{936, false},
+		{66, false},
+		{1001, true},
+		{1 << 63, true},
+		{1001, false},
+		{^uint64(0), true},
+		{^uint64(0), false},
+		{0, false},
 	}
 	for i, s := range steps {
 		if got := w.accept(s.n); got != s.want {

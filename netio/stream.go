@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/quic-go/quic-go"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // maxFirstFrame limits the frame that opens, accepts or refuses a stream.
@@ -83,7 +84,7 @@ func (s *Stream) startAcceptor() {
 }
 
 func (s *Stream) newInbox(first func(field int, body []byte) error) *inbox {
-	in := newInbox(s.raw, fieldMessages, s.limits.ReceiveBuffer, s.limits.MaxMessage, first)
+	in := newInbox(s.raw, s.limits.ReceiveBuffer, s.limits.MaxMessage, first)
 	in.lost, in.buffers = s.lost, s.out.buffers
 	return in
 }
@@ -223,6 +224,16 @@ func (s *Stream) Reset(why error) {
 	s.stopReceiving(why)
 }
 
+// Cut ends the stream at once in both directions, because the channel ends; the
+// other side gets why. What has arrived can still be received.
+func (s *Stream) Cut(why error) {
+	code, _ := messages.ToCode(why)
+	s.raw.CancelWrite(quic.StreamErrorCode(code))
+	s.out.end(messages.ErrClosed)
+	_ = s.in.finish(messages.ErrClosed)
+	s.raw.CancelRead(quic.StreamErrorCode(code))
+}
+
 func (s *Stream) stopReceiving(why error) {
 	code, _ := messages.ToCode(why)
 	s.in.discard(why)
@@ -243,7 +254,7 @@ func (s *Stream) Ended() <-chan struct{} { return s.ended }
 // pump reads until the other side's end; then it waits for the end of sending.
 func (s *Stream) pump() {
 	defer close(s.ended)
-	if err := s.in.pump(); err != io.EOF {
+	if err := s.in.pump(); !errors.Is(err, io.EOF) {
 		code, _ := messages.ToCode(err)
 		s.raw.CancelRead(quic.StreamErrorCode(code))
 		if isOurs(err) { // a fault of the other side: nothing more to say to it

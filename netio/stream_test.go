@@ -50,7 +50,7 @@ func TestStreamSizes(t *testing.T) {
 					t.Fatalf("%s: message %d of %d bytes: got %d, %v", way.name, i, size, len(got), err)
 				}
 			}
-			if _, err := way.to.Receive(ctx); err != io.EOF {
+			if _, err := way.to.Receive(ctx); !errors.Is(err, io.EOF) {
 				t.Errorf("%s: after the last: %v", way.name, err)
 			}
 			if err := <-sent; err != nil {
@@ -109,7 +109,7 @@ func TestStreamHalfClose(t *testing.T) {
 			t.Errorf("%q, %v", got, err)
 		}
 		for range 2 {
-			if _, err := b.Receive(ctx); err != io.EOF {
+			if _, err := b.Receive(ctx); err != io.EOF { //nolint:errorlint // as a reader expects, it is not wrapped
 				t.Errorf("after the last: %v", err)
 			}
 		}
@@ -127,7 +127,7 @@ func TestStreamHalfClose(t *testing.T) {
 		default:
 		}
 		b.Close()
-		if _, err := a.Receive(ctx); err != io.EOF {
+		if _, err := a.Receive(ctx); !errors.Is(err, io.EOF) {
 			t.Errorf("after the peer closed: %v", err)
 		}
 		<-a.Ended()
@@ -167,7 +167,7 @@ func TestStreamClose(t *testing.T) {
 				t.Fatalf("%d: %q, %v", i, got, err)
 			}
 		}
-		if _, err := b.Receive(ctx); err != io.EOF {
+		if _, err := b.Receive(ctx); !errors.Is(err, io.EOF) {
 			t.Errorf("after the last: %v", err)
 		}
 		<-a.Ended()
@@ -398,7 +398,7 @@ func TestStreamConcurrentUse(t *testing.T) {
 				receiving.Go(func() {
 					for {
 						message, err := way[1].Receive(ctx)
-						if err == io.EOF {
+						if errors.Is(err, io.EOF) {
 							return
 						}
 						var s, i int

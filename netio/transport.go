@@ -12,8 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/conec-go/conec/messages"
 	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // Config says how connections behave. A nil *Config and zero fields mean the
@@ -23,8 +24,9 @@ type Config struct {
 	Limits Limits
 	// MaxStreams is how many streams the other side may have open on a channel
 	// at the same time. If zero, 1,024. Together with Limits it bounds what a
-	// peer can make this side hold: streams × (Limits.ReceiveBuffer + 256 KiB),
-	// or 6 MiB more for a stream that was read fast before.
+	// peer that sends it all can make this side hold: per stream, ReceiveBuffer,
+	// one message of MaxMessage, and what QUIC holds, which is 256 KiB, or 6 MiB
+	// where the stream was read fast before.
 	MaxStreams int
 	// KeepAlive is how often an idle connection sends a packet. If zero, 5
 	// seconds on home channels, 10 on others; if negative, never.

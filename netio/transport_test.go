@@ -232,8 +232,10 @@ func TestExpectAbandoned(t *testing.T) {
 		if err := refusal(a.DialChannel(within(t), a.port, "bob", b.id.Chain()[0])); !errors.Is(err, messages.ErrRefused) || !netio.IsRemote(err) {
 			t.Errorf("the one that nobody waits for: %v", err)
 		}
-		<-abandoned
-		connect(t, a, b)
+		if err := <-abandoned; err != nil {
+			t.Error(err)
+		}
+		_, _ = connect(t, a, b)
 	})
 }
 
@@ -366,9 +368,7 @@ func TestPackets(t *testing.T) {
 		lb := &tapLink{n.link("10.0.0.2:2"), func(_ netip.AddrPort, p netio.Packets) {
 			mu.Lock()
 			defer mu.Unlock()
-			for _, one := range splitPackets(p) {
-				seen = append(seen, one)
-			}
+			seen = append(seen, splitPackets(p)...)
 		}}
 		a := newEnd(t, la, newIdentity(t, "alice"), nil)
 		b := newEnd(t, lb, newIdentity(t, "bob"), nil)

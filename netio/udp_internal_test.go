@@ -20,8 +20,10 @@ func TestReachable(t *testing.T) {
 		local netip.AddrPort
 		want  []string
 	}{
-		{"sorted, once, no loopback", addrs("2001:db8::1", "192.0.2.9", "127.0.0.1", "192.0.2.1", "192.0.2.9", "::1"), any6,
-			[]string{"192.0.2.1:7", "192.0.2.9:7", "[2001:db8::1]:7"}},
+		{
+			"sorted, once, no loopback", addrs("2001:db8::1", "192.0.2.9", "127.0.0.1", "192.0.2.1", "192.0.2.9", "::1"), any6,
+			[]string{"192.0.2.1:7", "192.0.2.9:7", "[2001:db8::1]:7"},
+		},
 		{"IPv4 only", addrs("2001:db8::1", "192.0.2.9"), any4, []string{"192.0.2.9:7"}},
 		{"only loopback", addrs("127.0.0.1", "::1"), any6, []string{"127.0.0.1:7", "[::1]:7"}},
 		{"no link-local", addrs("fe80::1", "169.254.1.1", "ff02::1", "127.0.0.1"), any6, []string{"127.0.0.1:7"}},

@@ -10,9 +10,10 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/conec-go/conec/netio"
 	"github.com/quic-go/quic-go"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // TestUnreadStreams fills streams that nobody reads and then uses another one and the control stream. The same pattern
@@ -83,7 +84,7 @@ func unreadConec(t *testing.T, from, to *netio.Conn, n int) {
 		got := 0
 		for {
 			_, err := in.Receive(within(t))
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

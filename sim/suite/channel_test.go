@@ -96,7 +96,11 @@ func TestChannelClose(t *testing.T) {
 	}
 	w.wantEnd(b)
 	for name, s := range map[string]*client.Stream{"closing": a, "other": b} {
-		if err := s.Send(w.ctx, nil); !errors.Is(err, net.ErrClosed) {
+		err := s.Send(w.ctx, nil)
+		for err == nil { // until the word has come
+			err = s.Send(w.ctx, nil)
+		}
+		if !errors.Is(err, net.ErrClosed) {
 			t.Errorf("send on the %s side: %v, want closed", name, err)
 		}
 	}

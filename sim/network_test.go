@@ -1,0 +1,471 @@
+package sim_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/conec-go/conec/netio"
+	"github.com/conec-go/conec/sim"
+)
+
+var (
+	aliceAddr = addr("10.0.0.1:1")
+	bobAddr   = addr("10.0.0.2:2")
+)
+
+// wire is a network with two hosts.
+type wire struct {
+	*testing.T
+	*sim.Network
+	alice, bob *sim.Host
+	a, b       netio.Link
+	started    time.Time
+	readers    sync.WaitGroup
+
+	mu  sync.Mutex
+	got []arrival // at bob
+}
+
+type arrival struct {
+	after   time.Duration
+	from    netip.AddrPort
+	payload string
+	ecn     uint8
+}
+
+// onWire runs a test in a bubble.
+func onWire(t *testing.T, seed uint64, alice, bob sim.Line, test func(w *wire)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := &wire{T: t, Network: sim.NewNetwork(seed), started: time.Now()}
+		w.alice, w.bob = w.Host("alice", aliceAddr, alice), w.Host("bob", bobAddr, bob)
+		w.a, w.b = w.open(w.alice), w.open(w.bob)
+		w.read(w.b)
+		test(w)
+		w.Close()
+		w.Close()
+		w.readers.Wait()
+	})
+}
+
+func (w *wire) open(host *sim.Host) netio.Link {
+	w.Helper()
+	link, err := host.Open()
+	if err != nil {
+		w.Fatal(err)
+	}
+	return link
+}
+
+// read collects what comes to a link, until that is closed.
+func (w *wire) read(link netio.Link) {
+	w.readers.Go(func() {
+		var batch netio.Batch
+		for {
+			if err := link.Read(&batch); err != nil {
+				if !errors.Is(err, net.ErrClosed) {
+					w.Error(err)
+				}
+				return
+			}
+			if batch.Segment != batch.N || batch.Local.IsValid() {
+				w.Errorf("batch %+v", batch)
+			}
+			w.mu.Lock()
+			w.got = append(w.got, arrival{time.Since(w.started), batch.From, string(batch.Buf[:batch.N]), batch.ECN})
+			w.mu.Unlock()
+		}
+	})
+}
+
+// take returns what came within that long.
+func (w *wire) take(d time.Duration) []arrival {
+	time.Sleep(d)
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	got := w.got
+	w.got = nil
+	return got
+}
+
+func (w *wire) send(text string) {
+	w.Helper()
+	if err := w.a.Write(bobAddr, netio.Packets{Data: []byte(text)}, false); err != nil {
+		w.Fatal(err)
+	}
+}
+
+func texts(list []arrival) (all []string) {
+	for _, a := range list {
+		all = append(all, a.payload)
+	}
+	return all
+}
+
+func TestLatencyAndContent(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: 7 * time.Millisecond}, sim.Line{Latency: 3 * time.Millisecond}, func(w *wire) {
+		payload := []byte("abcdefgh")
+		p := netio.Packets{Header: []byte("<"), Data: payload, Segment: 3, ECN: 2}
+		if err := w.a.Write(bobAddr, p, true); err != nil {
+			t.Fatal(err)
+		}
+		copy(payload, "xxxxxxxx") // is the caller's again
+		got := w.take(time.Second)
+		if want := []string{"<abc", "<def", "<gh"}; !slices.Equal(texts(got), want) {
+			t.Fatalf("got %q, want %q", texts(got), want)
+		}
+		seen := map[time.Duration]bool{}
+		for _, a := range got {
+			if late := a.after - 10*time.Millisecond; late < 0 || late > 100 || a.from != aliceAddr || a.ecn != 2 {
+				t.Errorf("arrival %+v", a)
+			}
+			if seen[a.after] {
+				t.Errorf("two events at %v", a.after)
+			}
+			seen[a.after] = true
+		}
+		if got := w.Stats(); got != (sim.Stats{Sent: 3, Delivered: 3}) {
+			t.Errorf("stats %v", got)
+		}
+	})
+}
+
+func TestJitterReorders(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: time.Millisecond, Jitter: 20 * time.Millisecond}, sim.Line{}, func(w *wire) {
+		for i := range 200 {
+			w.send(fmt.Sprintf("%03d", i))
+		}
+		got := w.take(time.Second)
+		if len(got) != 200 || slices.IsSorted(texts(got)) {
+			t.Errorf("%d packets, in order: %v", len(got), slices.IsSorted(texts(got)))
+		}
+		first, last := got[0].after, got[len(got)-1].after
+		if first < time.Millisecond || first > 3*time.Millisecond || last > 22*time.Millisecond || last < 19*time.Millisecond {
+			t.Errorf("from %v to %v", first, last)
+		}
+	})
+}
+
+func TestLossRate(t *testing.T) {
+	const packets = 20_000
+	for _, loss := range []float64{0, 0.01, 0.3, 1} {
+		t.Run(fmt.Sprint(loss), func(t *testing.T) {
+			onWire(t, 1, sim.Line{Loss: loss}, sim.Line{}, func(w *wire) {
+				got := 0
+				for range packets / 100 {
+					for range 100 {
+						w.send("x")
+					}
+					got += len(w.take(time.Millisecond))
+				}
+				lost := float64(packets-got) / packets
+				if tolerance := 4 * math.Sqrt(loss*(1-loss)/packets); math.Abs(lost-loss) > tolerance {
+					t.Errorf("lost %v of the packets, want %v ± %v", lost, loss, tolerance)
+				}
+				if stats := w.Stats(); stats.Lost != packets-got || stats.Delivered != got {
+					t.Errorf("stats %v", stats)
+				}
+			})
+		})
+	}
+}
+
+// TestRateAndQueue sends faster than a line passes, upwards and downwards.
+func TestRateAndQueue(t *testing.T) {
+	const size = 1000 // with headers
+	slow := sim.Line{Latency: 5 * time.Millisecond, Rate: 100_000, Queue: 20 * size}
+	for name, lines := range map[string][2]sim.Line{"up": {slow, {}}, "down": {{}, slow}} {
+		t.Run(name, func(t *testing.T) {
+			onWire(t, 1, lines[0], lines[1], func(w *wire) {
+				payload := string(make([]byte, size-28))
+				for range 30 {
+					w.send(payload)
+				}
+				got := w.take(time.Second)
+				if len(got) != 20 || w.Stats().Overrun != 10 {
+					t.Fatalf("%d passed, %v", len(got), w.Stats())
+				}
+				for i, a := range got {
+					want := time.Duration(i+1)*10*time.Millisecond + slow.Latency
+					if late := a.after - want; late < -time.Microsecond || late > time.Microsecond {
+						t.Errorf("packet %d after %v, want %v", i, a.after, want)
+					}
+				}
+				w.send(payload) // the queue is empty again
+				if got := w.take(time.Second); len(got) != 1 {
+					t.Errorf("%d passed after the pause", len(got))
+				}
+			})
+		})
+	}
+}
+
+func TestMTU(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{MTU: 1300}, func(w *wire) {
+		for _, size := range []int{1272, 1273, 1472} { // with headers 1300, 1301, 1500
+			w.send(string(make([]byte, size)))
+		}
+		if got := w.take(time.Second); len(got) != 1 || len(got[0].payload) != 1272 || w.Stats().TooLarge != 2 {
+			t.Errorf("%d passed, %v", len(got), w.Stats())
+		}
+		data := make([]byte, 2*1473+10)
+		err := w.a.Write(bobAddr, netio.Packets{Data: data, Segment: 1473}, true)
+		if !errors.Is(err, syscall.EMSGSIZE) {
+			t.Errorf("too large for the own line: %v", err)
+		}
+		if got := w.take(time.Second); len(got) != 1 || len(got[0].payload) != 10 {
+			t.Errorf("%d passed beside those too large", len(got))
+		}
+	})
+}
+
+func TestRules(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: 10 * time.Millisecond, Loss: 1}, sim.Line{}, func(w *wire) {
+		var seen []sim.Packet
+		forget := w.Add(func(p sim.Packet) sim.Verdict {
+			p.Payload = bytes.Clone(p.Payload)
+			seen = append(seen, p)
+			return sim.Verdict{}
+		})
+		late := w.Add(func(p sim.Packet) sim.Verdict {
+			if string(p.Payload) == "late" {
+				return sim.DeliverAfter(time.Second)
+			}
+			return sim.Verdict{}
+		})
+		pass := w.Add(func(p sim.Packet) sim.Verdict {
+			if string(p.Payload) == "pass" {
+				return sim.Pass()
+			}
+			return sim.Verdict{}
+		})
+		drop := w.Add(func(sim.Packet) sim.Verdict { return sim.Drop() })
+		w.send("late")
+		w.send("pass")
+		w.send("drop")
+		got := w.take(2 * time.Second)
+		if !slices.Equal(texts(got), []string{"late"}) || got[0].after != time.Second { // past the line that loses all
+			t.Errorf("got %+v", got)
+		}
+		if stats := w.Stats(); stats.Ruled != 1 || stats.Lost != 1 {
+			t.Errorf("%v", stats)
+		}
+		want := sim.Packet{Source: "alice", Destination: "bob", From: aliceAddr, To: bobAddr, Payload: []byte("late")}
+		if got := fmt.Sprintf("%+v", seen[0]); len(seen) != 3 || got != fmt.Sprintf("%+v", want) {
+			t.Errorf("saw %d packets, the first %s", len(seen), got)
+		}
+		drop()
+		drop()
+		pass()
+		late()
+		forget()
+		w.alice.SetLine(sim.Line{})
+		w.send("free")
+		if got := w.take(time.Second); !slices.Equal(texts(got), []string{"free"}) || len(seen) != 3 {
+			t.Errorf("got %+v without rules", got)
+		}
+	})
+}
+
+func TestCutBlockPartition(t *testing.T) {
+	hosts := func(n *sim.Network) []*sim.Host {
+		var list []*sim.Host
+		for i := range 4 {
+			name := fmt.Sprint(i)
+			list = append(list, n.Host(name, addr(fmt.Sprintf("10.0.1.%d:1", i)), sim.Line{}))
+		}
+		return list
+	}
+	tests := []struct {
+		name string
+		rule func(h []*sim.Host) sim.Rule
+		lost []string // from, to
+	}{
+		{"cut", func(h []*sim.Host) sim.Rule { return sim.Cut(h[0], h[1]) }, []string{"01"}},
+		{"block", func(h []*sim.Host) sim.Rule { return sim.Block(h[0], h[1]) }, []string{"01", "10"}},
+		{
+			"partition", func(h []*sim.Host) sim.Rule { return sim.Partition(h[:2], h[2:3]) }, // 3 is in no group
+			[]string{"02", "12", "20", "21"},
+		},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+				list := hosts(w.Network)
+				links := map[string]netio.Link{}
+				for _, h := range list {
+					links[h.Name()] = w.open(h)
+					w.read(links[h.Name()])
+				}
+				w.Add(test.rule(list))
+				var lost []string
+				for _, from := range list {
+					for _, to := range list {
+						if err := links[from.Name()].Write(to.Addr(), netio.Packets{Data: []byte("x")}, false); err != nil {
+							t.Fatal(err)
+						}
+						if len(w.take(time.Millisecond)) == 0 {
+							lost = append(lost, from.Name()+to.Name())
+						}
+					}
+				}
+				if !slices.Equal(lost, test.lost) {
+					t.Errorf("lost %v, want %v", lost, test.lost)
+				}
+			})
+		})
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: time.Millisecond}, sim.Line{}, func(w *wire) {
+		fresh := addr("203.0.113.9:9")
+		if _, err := w.alice.Open(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("opened twice: %v", err)
+		}
+		if _, err := w.Host("alice", fresh, sim.Line{}).Open(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("second host of a name: %v", err)
+		}
+		if _, err := w.Host("carol", bobAddr, sim.Line{}).Open(); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("second host of an address: %v", err)
+		}
+		if err := w.alice.Rebind(bobAddr); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("rebound to another's address: %v", err)
+		}
+		w.read(w.a)
+		w.send("old")
+		if err := w.b.Write(aliceAddr, netio.Packets{Data: []byte("to old")}, false); err != nil { // overtaken by the change
+			t.Fatal(err)
+		}
+		if err := w.alice.Rebind(fresh); err != nil {
+			t.Fatal(err)
+		}
+		w.send("new")
+		_ = w.b.Write(fresh, netio.Packets{Data: []byte("to new")}, false)
+		got := w.take(time.Second)
+		if want := []string{"old", "new", "to new"}; !slices.Equal(texts(got), want) || got[0].from != aliceAddr || got[1].from != fresh {
+			t.Errorf("got %+v", got)
+		}
+		if w.a.LocalAddr() != aliceAddr || !slices.Equal(w.a.Addrs(), []netip.AddrPort{aliceAddr}) || w.alice.Addr() != fresh {
+			t.Errorf("addresses %v, %v, %v", w.a.LocalAddr(), w.a.Addrs(), w.alice.Addr())
+		}
+		if got := w.Stats().Unreachable; got != 1 {
+			t.Errorf("%v", w.Stats())
+		}
+		w.Inject(strangerAddr, bobAddr, []byte("forged"))
+		if got := w.take(time.Second); len(got) != 1 || got[0].from != strangerAddr {
+			t.Errorf("injected, got %+v", got)
+		}
+	})
+}
+
+var strangerAddr = addr("198.51.100.1:7")
+
+func TestCrash(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: time.Second}, sim.Line{}, func(w *wire) {
+		w.send("on the way")
+		w.bob.Crash()
+		w.bob.Crash()
+		if err := w.b.Write(aliceAddr, netio.Packets{Data: []byte("goodbye")}, false); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("write after the crash: %v", err)
+		}
+		if got := w.take(2 * time.Second); len(got) != 0 || w.Stats().Unreachable != 1 {
+			t.Errorf("got %+v, %v", got, w.Stats())
+		}
+		again := w.open(w.bob)
+		w.read(again)
+		_ = w.b.Close() // the old one's owner is late
+		w.send("after")
+		if got := w.take(2 * time.Second); !slices.Equal(texts(got), []string{"after"}) {
+			t.Errorf("got %+v after the restart", got)
+		}
+	})
+}
+
+// TestSameSeedSameDecisions repeats what one line does with a sequence of packets,
+// whatever happens on other lines.
+func TestSameSeedSameDecisions(t *testing.T) {
+	trace := func(seed uint64, others bool) (got []string) {
+		line := sim.Line{Latency: time.Millisecond, Jitter: 10 * time.Millisecond, Loss: 0.2, Rate: 1_000_000}
+		onWire(t, seed, line, line, func(w *wire) {
+			for i := range 500 {
+				w.send(fmt.Sprint(i))
+				if others && i%3 == 0 {
+					_ = w.b.Write(aliceAddr, netio.Packets{Data: []byte("noise")}, false)
+				}
+				time.Sleep(time.Duration(i%7) * time.Millisecond)
+			}
+			for _, a := range w.take(time.Second) {
+				got = append(got, fmt.Sprintf("%v %s", a.after.Round(time.Microsecond), a.payload))
+			}
+		})
+		return got
+	}
+	first := trace(42, false)
+	if len(first) < 200 || len(first) > 450 {
+		t.Errorf("%d of 500 packets came through", len(first))
+	}
+	if again := trace(42, false); !slices.Equal(first, again) {
+		t.Error("the same seed gave another trace")
+	}
+	if again := trace(42, true); !slices.Equal(first, again) {
+		t.Error("the other direction changed the trace")
+	}
+	if other := trace(43, false); slices.Equal(first, other) {
+		t.Error("another seed gave the same trace")
+	}
+}
+
+func TestOverrunInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := sim.NewNetwork(1)
+		a, err := n.Host("alice", aliceAddr, sim.Line{}).Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := n.Host("bob", bobAddr, sim.Line{}).Open(); err != nil { // and nobody reads
+			t.Fatal(err)
+		}
+		for range 2000 {
+			_ = a.Write(bobAddr, netio.Packets{Data: []byte("x")}, true)
+		}
+		time.Sleep(time.Second)
+		if got := n.Stats(); got.Delivered+got.Overrun != 2000 || got.Overrun == 0 {
+			t.Errorf("%v", got)
+		}
+		n.Close()
+		if err := a.Write(bobAddr, netio.Packets{Data: []byte("x")}, true); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("write after Close: %v", err)
+		}
+		if err := a.Read(&netio.Batch{}); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("read after Close: %v", err)
+		}
+	})
+}
+
+// BenchmarkPacket is what one packet costs outside of a bubble.
+func BenchmarkPacket(b *testing.B) {
+	n := sim.NewNetwork(1)
+	defer n.Close()
+	from, _ := n.Host("alice", aliceAddr, sim.Line{}).Open()
+	to, _ := n.Host("bob", bobAddr, sim.Line{}).Open()
+	var batch netio.Batch
+	packet := netio.Packets{Data: make([]byte, 1200)}
+	for b.Loop() {
+		_ = from.Write(bobAddr, packet, false)
+		if err := to.Read(&batch); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
