@@ -229,7 +229,7 @@ func TestPathSetNoticesDeath(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for phase := range 50 {
+			for phase := range 20 {
 				k, p := direct(t, test.sending)
 				p.roundTrip = test.roundTrip
 				k.run(20*time.Second + time.Duration(phase)*101*time.Millisecond)
@@ -401,9 +401,9 @@ func TestPathSetOffers(t *testing.T) {
 // TestPathSetRandom changes paths at random. What must hold, holds at each instant;
 // in the end everything works, or nothing does.
 func TestPathSetRandom(t *testing.T) {
-	seeds := 300
+	seeds := 100
 	if testing.Short() {
-		seeds = 30
+		seeds = 15
 	}
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {

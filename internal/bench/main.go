@@ -143,5 +143,10 @@ func measureOnce(ctx context.Context, opts *options, e experiment, system string
 		return nil, err
 	}
 	got, err := e.measure(w)
-	return got, errors.Join(err, w.close())
+	if err != nil {
+		cancel() // an end may be waiting for another that has failed: kill them all
+		_ = w.close()
+		return nil, err
+	}
+	return got, w.close()
 }
