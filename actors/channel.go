@@ -240,6 +240,10 @@ func (c *channel) draining(ctx actor.Context) {
 		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
 	case DrainChannel:
 		c.drainers = append(c.drainers, ctx.Sender())
+		if !c.drains { // the peer closes too
+			c.stopTimer()
+			c.drain(ctx)
+		}
 	default:
 		c.serving(ctx)
 	}

@@ -146,7 +146,7 @@ func (c *channel) over(ctx actor.Context) {
 // overResult is what who comes too late is told: why the channel never was up, or
 // that it is over.
 func (c *channel) overResult() ChannelResult {
-	if c.failure.Err == nil || c.shared.wasUp.Load() {
+	if c.failure.Err == nil || c.shared.wasUp.Load() || errors.Is(c.failure.Err, messages.ErrCanceled) {
 		return ChannelResult{Err: messages.ErrClosed}
 	}
 	return c.failure
@@ -207,7 +207,7 @@ func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
 func (c *channel) answerDrainers(ctx actor.Context, err error, remote bool) {
 	for _, drainer := range c.drainers {
 		result := &ChannelResult{Err: err, Remote: remote}
-		if errors.Is(err, messages.ErrClosed) {
+		if errors.Is(err, messages.ErrClosed) || !c.shared.wasUp.Load() { // or nothing was there to drain
 			result.Err = nil
 		}
 		ctx.Send(drainer, result)

@@ -20,6 +20,7 @@ const (
 	followAfter   = 50 * time.Millisecond  // the same where the peer has left the path, beyond one and a half round trips
 	pressedAgain  = 300 * time.Millisecond // pings closer than this come from a peer that is in doubt
 	pressedPause  = time.Second            // after an answer, until a peer's doubt makes us probe again
+	maxTriggered  = 8                      // probes at once because the peer probed (RFC 8445 section 7.3.1.4), until it answers
 	roundPause    = 10 * time.Second       // between punching rounds that found nothing
 	holdDown      = 3 * time.Second        // before a path that died may be used again
 	freshFor      = time.Second            // after an answer, until a path has to answer again before it is moved to
@@ -51,15 +52,16 @@ type candidate struct {
 	addr     netip.AddrPort
 	reflexed bool // not offered by the peer but seen as the source of its probe
 
-	round    int       // probes sent in this punching round
-	due      time.Time // when to probe next
-	asked    time.Time // when the oldest unanswered probe was sent; zero if none
-	answered time.Time // when the last answer came; zero if never
-	answers  int       // answers since it was last given up
-	pinged   time.Time // when the peer's last ping came from there
-	dead     time.Time // when it was last given up
-	rtt      time.Duration
-	sent     map[uint64]sentProbe
+	round     int       // probes sent in this punching round
+	due       time.Time // when to probe next
+	asked     time.Time // when the oldest unanswered probe was sent; zero if none
+	answered  time.Time // when the last answer came; zero if never
+	answers   int       // answers since it was last given up
+	pinged    time.Time // when the peer's last ping came from there
+	triggered int       // probes because of such pings since it was last given up
+	dead      time.Time // when it was last given up
+	rtt       time.Duration
+	sent      map[uint64]sentProbe
 }
 
 type sentProbe struct {
@@ -110,6 +112,9 @@ func (p *pathSet) seen(now time.Time, addr netip.AddrPort) {
 	case known.answered.IsZero() && now.Add(pressedPause).Before(known.due):
 		known.round, known.due = 0, now // it lives: do not wait for the next round
 		p.verify(now)
+	case known.answered.IsZero() && known.triggered < maxTriggered:
+		known.triggered++
+		known.due = now // once answered, the peer sends on this path; until we are, that is dropped
 	}
 }
 
@@ -293,7 +298,7 @@ func (p *pathSet) expire(now time.Time, c *candidate) {
 func (p *pathSet) giveUp(now time.Time, c *candidate) {
 	silent := c.asked
 	c.answered, c.asked, c.dead = time.Time{}, time.Time{}, now
-	c.round, c.due, c.answers = 0, now, 0
+	c.round, c.due, c.answers, c.triggered = 0, now, 0, 0
 	if p.current != c {
 		return
 	}

@@ -334,6 +334,10 @@ func TestNarrowDirectPath(t *testing.T) {
 					t.Errorf("%v without a message", gap)
 				}
 				w.check(traffic.end())
+				time.Sleep(20 * time.Second) // now only probes tell, and they are as large as what QUIC sends
+				if path := a.Channel().Path(); path.Relayed != relayFirst {
+					t.Errorf("idle, path is %v", path)
+				}
 			})
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -431,18 +432,16 @@ func (w *world) attached(limit time.Duration, clients ...*program) {
 	})
 	for _, p := range clients {
 		w.eventually(p.name+" knows", time.Second, func() bool {
-			events := p.since(began)
-			if len(events) == 0 {
-				return false
-			}
-			_, ok := events[len(events)-1].Event.(client.Attached)
-			return ok
+			return slices.ContainsFunc(p.since(began), func(e event) bool {
+				_, ok := e.Event.(client.Attached)
+				return ok
+			})
 		})
 	}
 }
 
-// say2 opens a stream of its own and sends a message each way.
-func (w *world) say2(from, to *program) {
+// greet opens a stream of its own and sends a message each way.
+func (w *world) greet(from, to *program) {
 	w.Helper()
 	a, b := w.open(from, to, nil)
 	w.say(a, b, "there", 5*time.Second)

@@ -15,7 +15,6 @@ var hints = []struct {
 	err error
 	say string
 }{
-	{"", errUsage, "conec help"},
 	{"", messages.ErrNameTaken, "another client has the name now; take another with -name, or stop that one (after a crash it is free in 15 seconds, with the same -cert and -key at once)"},
 	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
 	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
@@ -42,6 +41,7 @@ var hints = []struct {
 	{"", fs.ErrNotExist, "check the file name"},
 	{"", syscall.EPIPE, "what reads the output went away"},
 	{"", net.ErrClosed, "the other side has ended"},
+	{"", errUsage, "conec help"},
 }
 
 // hintFor returns advice about an error, or nothing.

@@ -25,7 +25,12 @@ func (c *conec) host(ctx context.Context) (place Place, err error) {
 	return Place{Addr: c.coordinator.Addr().String(), Fingerprint: c.coordinator.Fingerprint()}, nil
 }
 
-func (c *conec) attended() int { return c.coordinator.Stats().Attached }
+func (c *conec) attended() int {
+	if c.coordinator == nil {
+		return 0
+	}
+	return c.coordinator.Stats().Attached
+}
 
 func (c *conec) config(at Place, name string, who *netio.Identity) *client.Config {
 	return &client.Config{Name: name, Coordinator: at.Addr, Fingerprint: at.Fingerprint, Bind: loopback, Identity: who}

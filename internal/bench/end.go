@@ -29,7 +29,7 @@ const (
 type system interface {
 	// host starts what the others attach to.
 	host(ctx context.Context) (Place, error)
-	// attended is how many clients the host has.
+	// attended is how many clients a host has.
 	attended() int
 	// join makes this process an end of streams.
 	join(ctx context.Context, at Place, name string) error
@@ -109,6 +109,11 @@ type (
 		From, To int
 		Settle   time.Duration
 	}
+	// Held is the heap and the stacks of a process, and the clients that it is host of.
+	Held struct {
+		Bytes   int64
+		Clients int
+	}
 	// Attach attaches and closes all clients again and again.
 	Attach struct{ Length time.Duration }
 	// Attached tells how often.
@@ -168,12 +173,6 @@ func runChild(role string) error {
 func (e *end) Host(_ Nothing, place *Place) (err error) {
 	*place, err = e.sys.host(context.Background())
 	return err
-}
-
-// Attended counts the clients of the host.
-func (e *end) Attended(_ Nothing, count *int) error {
-	*count = e.sys.attended()
-	return nil
 }
 
 // Join makes this process an end of streams.
@@ -282,14 +281,14 @@ func (e *end) Usage(_ Nothing, used *time.Duration) (err error) {
 	return err
 }
 
-// Memory is the heap and the stacks that this process holds.
-func (e *end) Memory(_ Nothing, held *int64) error {
+// Memory is what this process holds.
+func (e *end) Memory(_ Nothing, held *Held) error {
 	for range 3 { // what pools hold is gone after the second
 		runtime.GC()
 	}
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
-	*held = int64(stats.HeapAlloc + stats.StackInuse)
+	*held = Held{Bytes: int64(stats.HeapAlloc + stats.StackInuse), Clients: e.sys.attended()}
 	if e.profile == "" {
 		return nil
 	}

@@ -110,18 +110,15 @@ func idling(w *world) (figures, error) {
 	if err := attach(0, first); err != nil {
 		return nil, err
 	}
-	host, client, err := w.memory()
+	host, client, err := w.memory(first)
 	if err != nil {
 		return nil, err
 	}
 	if err := attach(first, first+w.clients); err != nil {
 		return nil, err
 	}
-	hostAfter, clientAfter, err := w.memory()
+	hostAfter, clientAfter, err := w.memory(first + w.clients)
 	if err != nil {
-		return nil, err
-	}
-	if err := w.attended(first + w.clients); err != nil {
 		return nil, err
 	}
 	n := float64(w.clients)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -76,28 +77,20 @@ func (w *world) invite(count int) error {
 	return w.sender.call("Invite", Invite{At: w.place, Count: count}, &Nothing{})
 }
 
-// memory is what the host and the sender hold now, in bytes.
-func (w *world) memory() (host, sender int64, err error) {
+// memory is what the host and the sender hold now, in bytes, while the host has so many clients.
+func (w *world) memory(clients int) (hostBytes, senderBytes int64, err error) {
+	var host, sender Held
 	err = errors.Join(w.host.call("Memory", Nothing{}, &host), w.sender.call("Memory", Nothing{}, &sender))
-	return host, sender, err
-}
-
-// attended checks that the host has as many clients as it should.
-func (w *world) attended(want int) error {
-	var got int
-	if err := w.host.call("Attended", Nothing{}, &got); err != nil {
-		return err
+	if err == nil && host.Clients != clients {
+		err = fmt.Errorf("the host has %d clients, want %d", host.Clients, clients)
 	}
-	if got != want {
-		return fmt.Errorf("the host has %d clients, want %d", got, want)
-	}
-	return nil
+	return host.Bytes, sender.Bytes, err
 }
 
 func (w *world) close() error {
 	var errs []error
-	for i := len(w.children) - 1; i >= 0; i-- {
-		errs = append(errs, w.children[i].stop())
+	for _, c := range slices.Backward(w.children) {
+		errs = append(errs, c.stop())
 	}
 	return errors.Join(errs...)
 }
