@@ -65,8 +65,7 @@ type candidate struct {
 }
 
 type sentProbe struct {
-	at   time.Time
-	size int
+	at time.Time
 }
 
 // ping is a probe that the path set wants sent.

@@ -70,6 +70,7 @@ type clientActor struct {
 // entry is one channel.
 type entry struct {
 	number  uint64 // in the order of spawning
+	ticket  uint64 // of the call that it was spawned for, 0 if a peer opened it
 	ref     *channelRef
 	id      string // of the introduction, empty if there is none
 	request uint64 // its open request, 0 if there is none
@@ -102,8 +103,10 @@ type (
 		purpose string
 		mode    conecv1.Mode
 		fresh   bool // not one that is there already
+		ticket  uint64
 	}
 	channelGone   struct{ who *actor.PID }
+	forgetFind    struct{ ticket uint64 } // nobody waits for what was found
 	dropChannel   struct{ pid *actor.PID }
 	awaitAttached struct{}
 	listChannels  struct{}
@@ -163,6 +166,8 @@ func (c *clientActor) asked(ctx actor.Context) {
 	case findChannel:
 		ref, err := c.find(ctx, msg)
 		ctx.Respond(&channelResult{ref, err})
+	case forgetFind:
+		c.forgetFind(ctx, msg.ticket)
 	case dropChannel:
 		code, reason := messages.ToCode(messages.ErrCanceled)
 		ctx.Send(msg.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
@@ -277,9 +282,27 @@ func (c *clientActor) find(ctx actor.Context, want findChannel) (*channelRef, er
 	if len(c.channels) >= 2*c.cl.config.MaxChannels {
 		return nil, fmt.Errorf("%w: %d channels", messages.ErrLimit, len(c.channels))
 	}
-	return c.spawn(ctx, &actors.Channel{
+	e := c.spawn(ctx, &actors.Channel{
 		Peer: want.peer, Purpose: want.purpose, Mode: want.mode, Shared: !want.fresh,
-	}, nil).ref, nil
+	}, nil)
+	e.ticket = want.ticket
+	return e.ref, nil
+}
+
+// forgetFind ends a channel that was spawned for a caller who has gone meanwhile,
+// unless it is shared and another wants it too.
+func (c *clientActor) forgetFind(ctx actor.Context, ticket uint64) {
+	for _, e := range c.channels {
+		if e.ticket != ticket {
+			continue
+		}
+		if e.ref.Shared {
+			ctx.Send(e.ref.pid, actors.CancelStream{})
+		} else {
+			code, reason := messages.ToCode(messages.ErrCanceled)
+			ctx.Send(e.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
+		}
+	}
 }
 
 // spawn starts a channel actor.

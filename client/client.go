@@ -280,8 +280,10 @@ func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fre
 		}
 		mode = RelayOnly
 	}
-	result, err := actors.Ask[*channelResult](ctx, cl.sys, cl.pid, findChannel{peer, purpose, conecv1.Mode(mode), fresh})
+	ticket := cl.request.Add(1)
+	result, err := actors.Ask[*channelResult](ctx, cl.sys, cl.pid, findChannel{peer, purpose, conecv1.Mode(mode), fresh, ticket})
 	if err != nil {
+		cl.sys.Root.Send(cl.pid, forgetFind{ticket})
 		return nil, err
 	}
 	return result.ref, result.err

@@ -3,6 +3,7 @@ package sim_test
 import (
 	"net/netip"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -13,9 +14,11 @@ import (
 
 // attacker records packets of some kinds, and whatever is sent to itself.
 type attacker struct {
-	world    *world
-	host     *sim.Host
-	link     netio.Link
+	world *world
+	host  *sim.Host
+	link  netio.Link
+
+	mu       sync.Mutex
 	recorded map[byte][]sim.Packet // by first byte
 	received []byte                // first bytes of packets to the attacker
 }
@@ -32,6 +35,8 @@ func (w *world) attack() *attacker {
 	w.must(err)
 	w.network.Add(func(p sim.Packet) sim.Verdict {
 		kind := p.Payload[0]
+		x.mu.Lock()
+		defer x.mu.Unlock()
 		switch {
 		case p.Source == "attacker":
 		case p.To == at:
@@ -45,6 +50,20 @@ func (w *world) attack() *attacker {
 	return x
 }
 
+// of returns what was recorded of a kind.
+func (x *attacker) of(kind byte) []sim.Packet {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.recorded[kind])
+}
+
+// got returns what was sent to the attacker.
+func (x *attacker) got() []byte {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.Clone(x.received)
+}
+
 // send sends a payload from the attacker's own address.
 func (x *attacker) send(to netip.AddrPort, payload []byte) {
 	x.world.Helper()
@@ -55,7 +74,7 @@ func (x *attacker) send(to netip.AddrPort, payload []byte) {
 // the source that it had, after a pause.
 func (x *attacker) replay() (packets int) {
 	for kind := byte(typeRelay); kind <= typeProbe; kind++ {
-		for _, p := range slices.Clone(x.recorded[kind]) {
+		for _, p := range x.of(kind) {
 			x.send(p.To, p.Payload)
 			x.world.network.Inject(p.From, p.To, p.Payload)
 			packets++
@@ -80,23 +99,24 @@ func TestReplay(t *testing.T) {
 					kinds = append(kinds, typeDirect, typeProbe)
 				}
 				for _, kind := range kinds {
-					if len(x.recorded[kind]) == 0 {
+					if len(x.of(kind)) == 0 {
 						t.Errorf("nothing of kind %d was recorded", kind)
 					}
 				}
 				before, paths := w.coordinator.Stats(), [2]client.Path{a.Channel().Path(), b.Channel().Path()}
 				began := time.Now()
+				binds := uint64(len(x.of(typeBind)))
 				replayed := x.replay()
 				time.Sleep(30 * time.Second)
 				after := w.coordinator.Stats()
-				if got := after.Switch.Dropped.Replay - before.Switch.Dropped.Replay; got < uint64(len(x.recorded[typeBind])) {
+				if got := after.Switch.Dropped.Replay - before.Switch.Dropped.Replay; got < binds {
 					t.Errorf("%d replayed binds dropped", got)
 				}
 				if after.Switch.Dropped.Unproven == before.Switch.Dropped.Unproven {
 					t.Error("no relay frame from elsewhere was dropped")
 				}
-				if len(x.received) > 0 {
-					t.Errorf("%d packets to the attacker for %d replayed: %v", len(x.received), replayed, x.received)
+				if got := x.got(); len(got) > 0 {
+					t.Errorf("%d packets to the attacker for %d replayed: %v", len(got), replayed, got)
 				}
 				for i, s := range []*client.Stream{a, b} {
 					if path := s.Channel().Path(); path.Remote != paths[i].Remote {
@@ -125,7 +145,7 @@ func TestForged(t *testing.T) {
 		before := w.coordinator.Stats().Switch.Dropped
 		began := time.Now()
 		for kind := byte(typeBind); kind <= typeProbe; kind++ {
-			for _, p := range slices.Clone(x.recorded[kind]) {
+			for _, p := range x.of(kind) {
 				for _, at := range []int{1, 7, 12, 20, 40} { // id or tag, kind, numbers, addresses
 					forged := slices.Clone(p.Payload)
 					forged[at] ^= 0x80
@@ -141,8 +161,8 @@ func TestForged(t *testing.T) {
 		if after.BadMAC == before.BadMAC || after.Malformed == before.Malformed || after.Unknown == before.Unknown {
 			t.Errorf("dropped before %+v, after %+v", before, after)
 		}
-		if len(x.received) > 0 {
-			t.Errorf("%d packets to the attacker: %v", len(x.received), x.received)
+		if got := x.got(); len(got) > 0 {
+			t.Errorf("%d packets to the attacker: %v", len(got), got)
 		}
 		for _, p := range []*program{alice, bob} {
 			if events := p.since(began); len(events) > 0 {
@@ -164,28 +184,31 @@ func TestStolenProbe(t *testing.T) {
 		traffic := w.flows(a, b, 100*time.Millisecond, 200)
 		w.direct(time.Second, a, b)
 		time.Sleep(20 * time.Second)
-		var stolen *sim.Packet
+		theft := make(chan sim.Packet, 1)
+		done := false
 		give := w.network.Add(func(p sim.Packet) sim.Verdict {
-			if stolen == nil && p.Source == "alice" && p.Payload[0] == typeProbe {
+			if !done && p.Source == "alice" && p.Payload[0] == typeProbe {
 				p.Payload = slices.Clone(p.Payload)
-				stolen = &p
+				theft <- p
+				done = true
 			}
-			if p.Source == "alice" && p.Destination == "bob" && stolen != nil {
+			if p.Source == "alice" && p.Destination == "bob" && done {
 				return sim.Drop() // bob hears the attacker first
 			}
 			return sim.Verdict{}
 		})
-		w.eventually("a probe", 20*time.Second, func() bool { return stolen != nil })
+		stolen := <-theft
 		x.send(stolen.To, stolen.Payload)
 		time.Sleep(100 * time.Millisecond)
 		give()
 		time.Sleep(time.Minute)
-		for _, kind := range x.received {
+		received := x.got()
+		for _, kind := range received {
 			if kind != typeProbe {
 				t.Errorf("a packet of kind %d to the attacker", kind)
 			}
 		}
-		if got := len(x.received); got < 1 || got > 60 { // an answer, and 9 probes every 14 seconds
+		if got := len(received); got < 1 || got > 60 { // an answer, and 9 probes every 14 seconds
 			t.Errorf("%d packets to the attacker", got)
 		}
 		if path := b.Channel().Path(); path.Remote == x.host.Addr() {

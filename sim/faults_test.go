@@ -34,7 +34,7 @@ func TestRebind(t *testing.T) {
 					alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 					binds := 0
 					fresh := addr("203.0.113.77:5000")
-					w.network.Add(func(p sim.Packet) sim.Verdict {
+					forget := w.network.Add(func(p sim.Packet) sim.Verdict {
 						if isBind(p, "alice") && p.From == fresh {
 							binds++
 						}
@@ -56,7 +56,7 @@ func TestRebind(t *testing.T) {
 					if path := b.Channel().Path(); test.mode == client.Automatic && path.Remote != fresh {
 						t.Errorf("bob's path is %v", path)
 					}
-					if binds == 0 {
+					if forget(); binds == 0 {
 						t.Error("no bind from the new address")
 					}
 					w.greet(alice, bob)
