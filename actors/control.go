@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"

@@ -4,9 +4,10 @@ import (
 	"fmt"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
-	"google.golang.org/protobuf/proto"
 )
 
 // maxLane is how many envelopes wait for the network per peer.

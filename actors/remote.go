@@ -7,11 +7,12 @@ import (
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // RemotePurpose is the purpose of streams that carry actor messages.

@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"github.com/conec-go/conec/actors"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/conec-go/conec/actors"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // pipe is one end of a stream of messages between two systems of one process.

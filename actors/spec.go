@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
 )

@@ -118,8 +118,12 @@ func (c *Config) Validate() error {
 		name  string
 		value int64
 	}{
-		{"MaxMessage", int64(c.MaxMessage)}, {"MaxChannels", int64(c.MaxChannels)}, {"MaxStreams", int64(c.MaxStreams)},
-		{"Backlog", int64(c.Backlog)}, {"IdleTimeout", int64(c.IdleTimeout)}, {"OpenTimeout", int64(c.OpenTimeout)},
+		{"MaxMessage", int64(c.MaxMessage)},
+		{"MaxChannels", int64(c.MaxChannels)},
+		{"MaxStreams", int64(c.MaxStreams)},
+		{"Backlog", int64(c.Backlog)},
+		{"IdleTimeout", int64(c.IdleTimeout)},
+		{"OpenTimeout", int64(c.OpenTimeout)},
 	} {
 		if field.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is %d: want 0 for the default, or more", field.name, field.value))

@@ -8,8 +8,9 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/conec-go/conec/netio"
 	"golang.org/x/net/ipv4"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // fakeNet connects fakeLinks in memory. It is used inside synctest bubbles: it blocks on channels only.

@@ -16,8 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conec-go/conec/netio"
 	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // switchTLS makes TLS configurations for the two ends of a QUIC connection.

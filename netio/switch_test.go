@@ -14,8 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/conec-go/conec/netio"
 	"golang.org/x/net/ipv4"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // frame is a datagram with a header: kind 32 relay, 33 direct.

@@ -9,8 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/conec-go/conec/messages"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // TestMain lets scripts run conec: this binary again, as a process of its own.

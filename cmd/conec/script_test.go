@@ -20,9 +20,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/coord"
-	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // patience is how long a script waits for a line or an end.

@@ -14,10 +14,11 @@ import (
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/coord"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
 func main() {
