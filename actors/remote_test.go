@@ -71,6 +71,7 @@ type land struct {
 }
 
 func newLand(t *testing.T, names ...string) *land {
+	t.Helper()
 	l := &land{t: t, systems: map[string]*actors.System{}, remotes: map[string]*actors.Remote{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	for _, name := range names {

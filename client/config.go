@@ -25,8 +25,9 @@ type Config struct {
 	// Coordinator is the coordinator's address, "host" or "host:port". The host
 	// must be in its certificate, unless Fingerprint is set.
 	Coordinator string
-	// Fingerprint pins the coordinator's certificate, or that of the authority
-	// that issued it: "sha256:" and 64 hex digits. If empty, Roots decide.
+	// Fingerprint pins the coordinator's certificate, or the authority that
+	// issued it for the host in Coordinator: "sha256:" and 64 hex digits. If
+	// empty, Roots decide.
 	Fingerprint string
 	// Roots are the authorities to trust for the coordinator's certificate. If
 	// nil, the system's.

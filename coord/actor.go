@@ -287,7 +287,11 @@ func (c *coordinator) expire(ctx actor.Context) {
 	for _, h := range c.homes {
 		if h.client == nil && now.After(h.deadline) {
 			h.deadline = now.Add(c.config.Limits.AttachTimeout) // say it once
-			c.disconnect(ctx, h, fmt.Errorf("%w: nothing said who is there", messages.ErrTimeout))
+			c.config.Logger.Info("client refused", "addr", h.conn.Remote().String(), "err", messages.ErrTimeout)
+			c.counters.refused.Add(1)
+			c.sys.Pumps.Go(func() { // the channel may not have the connection yet, and so could not say why
+				h.conn.Close(fmt.Errorf("%w: nothing said who is there", messages.ErrTimeout))
+			})
 		}
 	}
 	c.say(ctx, c.registry.expire(now))

@@ -90,32 +90,24 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("Addr: port %q: want a number from 0 to 65535", port))
 		}
 	}
-	for name, value := range map[string]int{
-		"Clients": c.Limits.Clients, "ChannelsPerClient": c.Limits.ChannelsPerClient, "PendingPerClient": c.Limits.PendingPerClient,
+	for _, field := range []struct {
+		name  string
+		value int64
+	}{
+		{"IdleTimeout", int64(c.IdleTimeout)},
+		{"Limits.Clients", int64(c.Limits.Clients)},
+		{"Limits.ChannelsPerClient", int64(c.Limits.ChannelsPerClient)},
+		{"Limits.PendingPerClient", int64(c.Limits.PendingPerClient)},
+		{"Limits.RelayRate", c.Limits.RelayRate},
+		{"Limits.AttachTimeout", int64(c.Limits.AttachTimeout)},
+		{"Limits.AnswerTimeout", int64(c.Limits.AnswerTimeout)},
+		{"Limits.RestoreTimeout", int64(c.Limits.RestoreTimeout)},
 	} {
-		if value < 0 {
-			errs = append(errs, fmt.Errorf("Limits.%s is %d: want 0 for the default, or more", name, value))
+		if field.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is %d: want 0 for the default, or more", field.name, field.value))
 		}
-	}
-	for name, value := range map[string]time.Duration{
-		"AttachTimeout": c.Limits.AttachTimeout, "AnswerTimeout": c.Limits.AnswerTimeout,
-		"RestoreTimeout": c.Limits.RestoreTimeout, "": c.IdleTimeout,
-	} {
-		if value < 0 {
-			errs = append(errs, fmt.Errorf("%s is %v: want 0 for the default, or more", orIdle(name), value))
-		}
-	}
-	if c.Limits.RelayRate < 0 {
-		errs = append(errs, fmt.Errorf("Limits.RelayRate is %d: want bytes per second, or 0 for no limit", c.Limits.RelayRate))
 	}
 	return errors.Join(errs...)
-}
-
-func orIdle(name string) string {
-	if name == "" {
-		return "IdleTimeout"
-	}
-	return "Limits." + name
 }
 
 func (c *Config) withDefaults() Config {
@@ -145,13 +137,14 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.Clients, 10_000)
 	defaultTo(&l.ChannelsPerClient, 1024)
 	defaultTo(&l.PendingPerClient, 64)
-	for field, value := range map[*time.Duration]time.Duration{
-		&l.AttachTimeout: 10 * time.Second, &l.AnswerTimeout: 10 * time.Second, &l.RestoreTimeout: 2 * time.Minute,
-	} {
+	defaultTime := func(field *time.Duration, value time.Duration) {
 		if *field == 0 {
 			*field = value
 		}
 	}
+	defaultTime(&l.AttachTimeout, 10*time.Second)
+	defaultTime(&l.AnswerTimeout, 10*time.Second)
+	defaultTime(&l.RestoreTimeout, 2*time.Minute)
 	return l
 }
 

@@ -117,9 +117,15 @@ func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
 // Addr returns the UDP address that the coordinator listens on.
 func (c *Coordinator) Addr() netip.AddrPort { return c.link.LocalAddr() }
 
-// Fingerprint returns what clients may pin: the fingerprint of the certificate
-// authority, or of the certificate itself if it came alone.
-func (c *Coordinator) Fingerprint() string {
+// Fingerprint returns the fingerprint of the coordinator's certificate, for
+// clients to pin.
+func (c *Coordinator) Fingerprint() string { return netio.Fingerprint(c.identity.Chain()[0]) }
+
+// AuthorityFingerprint returns the fingerprint of the authority that issued the
+// coordinator's certificate, or of the certificate if it has none. Who pins the
+// authority does not notice a new certificate, but has to dial a host that the
+// certificate is for.
+func (c *Coordinator) AuthorityFingerprint() string {
 	chain := c.identity.Chain()
 	return netio.Fingerprint(chain[len(chain)-1])
 }

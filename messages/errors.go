@@ -100,7 +100,7 @@ func CheckName(name string) error {
 		}
 		inside := i > 0 && i < len(name)-1
 		if !inside || c != '-' && c != '_' && c != '.' {
-			return fmt.Errorf("%w %q: use a-z, 0-9 and inside also - _ .", ErrNameInvalid, name)
+			return fmt.Errorf("%w %q: use a-z, 0-9, and inside also -, _ and dots", ErrNameInvalid, name)
 		}
 	}
 	return nil

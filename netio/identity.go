@@ -157,11 +157,11 @@ func issue(authority *Identity, template *x509.Certificate) (*Identity, error) {
 	}
 	parent, signer, chain := template, crypto.Signer(key), [][]byte(nil)
 	if authority != nil {
-		ok := false
-		if signer, ok = authority.certificate.PrivateKey.(crypto.Signer); !ok {
+		own, ok := authority.certificate.PrivateKey.(crypto.Signer)
+		if !ok {
 			return nil, errors.New("identity: the authority's key can not sign")
 		}
-		parent, chain = authority.certificate.Leaf, authority.certificate.Certificate
+		signer, parent, chain = own, authority.certificate.Leaf, authority.certificate.Certificate
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
 	if err != nil {
@@ -229,22 +229,20 @@ func verifyPinned(peer string, der []byte, now func() time.Time) func(tls.Connec
 	}
 }
 
-// verifyClient returns the coordinator's TLS check of clients: against roots, or
-// if there are none, for the validity period only: then the name belongs to
-// whoever holds the key.
-func verifyClient(roots *x509.CertPool, now func() time.Time) func(tls.ConnectionState) error {
-	return func(state tls.ConnectionState) error {
-		leaf := state.PeerCertificates[0]
-		if roots == nil {
-			return checkPeriod(leaf, now())
-		}
-		return verifyChain(state, x509.VerifyOptions{Roots: roots, CurrentTime: now()})
+// verifyClient is the coordinator's check of a client: against roots, or if there
+// are none, for the validity period only: then the name belongs to whoever holds
+// the key. It comes after the handshake, because a TLS alert can not say why.
+func verifyClient(state tls.ConnectionState, roots *x509.CertPool, now time.Time) error {
+	if roots == nil {
+		return checkPeriod(state.PeerCertificates[0], now)
 	}
+	return verifyChain(state, x509.VerifyOptions{Roots: roots, CurrentTime: now})
 }
 
-// verifyCoordinator returns a client's TLS check of its coordinator: the chain
-// holds the certificate with the fingerprint, or leads from host to roots
-// (the system's if nil).
+// verifyCoordinator returns a client's TLS check of its coordinator: the
+// certificate has the fingerprint; or an authority in the chain has it and vouches
+// for host; or without a fingerprint, the chain leads from host to roots (the
+// system's if nil).
 func verifyCoordinator(host, fingerprint string, roots *x509.CertPool, now func() time.Time) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
 		if fingerprint == "" {
@@ -257,9 +255,9 @@ func verifyCoordinator(host, fingerprint string, roots *x509.CertPool, now func(
 			if certificate.Equal(state.PeerCertificates[0]) {
 				return checkPeriod(certificate, now())
 			}
-			pinned := x509.NewCertPool()
+			pinned := x509.NewCertPool() // the authority may vouch for others too, so the name counts
 			pinned.AddCert(certificate)
-			return verifyChain(state, x509.VerifyOptions{Roots: pinned, CurrentTime: now()})
+			return verifyChain(state, x509.VerifyOptions{Roots: pinned, CurrentTime: now(), DNSName: host})
 		}
 		return untrusted("the coordinator's certificate has not the expected fingerprint")
 	}

@@ -32,13 +32,14 @@ func BenchmarkSwitchDirect(b *testing.B) {
 }
 
 func BenchmarkSwitchRelayed(b *testing.B) {
-	from, to, _, _, port, _ := relayedPorts(b)
+	from, to, _, port, _ := relayedPorts(b)
 	s, r := quicStream(b, from, to, port.Addr())
 	pourStream(b, s, r)
 }
 
 // pourStream writes b.N times 64 KiB and reads them.
 func pourStream(b *testing.B, s *quic.SendStream, r *quic.ReceiveStream) {
+	b.Helper()
 	const size = 64 << 10
 	b.SetBytes(size)
 	b.ReportAllocs()

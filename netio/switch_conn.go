@@ -316,7 +316,7 @@ func (d *deadline) set(t time.Time) {
 func (d *deadline) expire(t time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.at == t && d.timer != nil {
+	if d.at.Equal(t) && d.timer != nil {
 		d.timer = nil
 		close(d.done)
 	}

@@ -22,11 +22,11 @@ import (
 )
 
 // switchTLS makes TLS configurations for the two ends of a QUIC connection.
-func switchTLS(t testing.TB) (accepting, dialing *tls.Config) {
-	t.Helper()
+func switchTLS(tb testing.TB) (accepting, dialing *tls.Config) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), DNSNames: []string{"peer"},
@@ -34,11 +34,11 @@ func switchTLS(t testing.TB) (accepting, dialing *tls.Config) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	parsed, err := x509.ParseCertificate(der)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(parsed)
@@ -52,41 +52,41 @@ func switchTLS(t testing.TB) (accepting, dialing *tls.Config) {
 var switchQUIC = &quic.Config{InitialPacketSize: 1200, MaxIdleTimeout: 10 * time.Second}
 
 // quicStream connects two packet conns with QUIC and opens one stream from the first to the second.
-func quicStream(t testing.TB, from, to net.PacketConn, addr net.Addr) (*quic.SendStream, *quic.ReceiveStream) {
-	t.Helper()
+func quicStream(tb testing.TB, from, to net.PacketConn, addr net.Addr) (*quic.SendStream, *quic.ReceiveStream) {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	accepting, dialing := switchTLS(t)
-	ta, tb := &quic.Transport{Conn: from}, &quic.Transport{Conn: to}
-	t.Cleanup(func() {
-		_ = ta.Close()
-		_ = tb.Close()
+	accepting, dialing := switchTLS(tb)
+	dialer, acceptor := &quic.Transport{Conn: from}, &quic.Transport{Conn: to}
+	tb.Cleanup(func() {
+		_ = dialer.Close()
+		_ = acceptor.Close()
 	})
-	listener, err := tb.Listen(accepting, switchQUIC)
+	listener, err := acceptor.Listen(accepting, switchQUIC)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	out, err := ta.Dial(ctx, addr, dialing, switchQUIC)
+	out, err := dialer.Dial(ctx, addr, dialing, switchQUIC)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	in, err := listener.Accept(ctx)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := out.OpenUniStream()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := s.Write([]byte{1}); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	r, err := in.AcceptUniStream(ctx)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := io.ReadFull(r, make([]byte, 1)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s, r
 }
@@ -94,41 +94,41 @@ func quicStream(t testing.TB, from, to net.PacketConn, addr net.Addr) (*quic.Sen
 // loopbackAny is an address at which the system chooses the port.
 var loopbackAny = netip.MustParseAddrPort("127.0.0.1:0")
 
-func listenLoopback(t testing.TB) *netio.UDPLink {
-	t.Helper()
+func listenLoopback(tb testing.TB) *netio.UDPLink {
+	tb.Helper()
 	link, err := netio.ListenUDP(loopbackAny)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return link
 }
 
 // newSwitch makes a switch that is closed when the test ends.
-func newSwitch(t testing.TB, cfg netio.SwitchConfig, links ...netio.Link) *netio.Switch {
-	t.Helper()
+func newSwitch(tb testing.TB, cfg netio.SwitchConfig, links ...netio.Link) *netio.Switch {
+	tb.Helper()
 	s, err := netio.NewSwitch(cfg, links...)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	tb.Cleanup(func() { _ = s.Close() })
 	return s
 }
 
-func openPort(t testing.TB, s *netio.Switch) *netio.Port {
-	t.Helper()
+func openPort(tb testing.TB, s *netio.Switch) *netio.Port {
+	tb.Helper()
 	p, err := s.OpenPort()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
 
 // directPorts connects the ports of two switches, one link each, without a coordinator.
-func directPorts(t testing.TB) (a, b *netio.Switch, pa, pb *netio.Port) {
-	t.Helper()
-	la, lb := listenLoopback(t), listenLoopback(t)
-	a, b = newSwitch(t, netio.SwitchConfig{}, la), newSwitch(t, netio.SwitchConfig{}, lb)
-	pa, pb = openPort(t, a), openPort(t, b)
+func directPorts(tb testing.TB) (a, b *netio.Switch, pa, pb *netio.Port) {
+	tb.Helper()
+	la, lb := listenLoopback(tb), listenLoopback(tb)
+	a, b = newSwitch(tb, netio.SwitchConfig{}, la), newSwitch(tb, netio.SwitchConfig{}, lb)
+	pa, pb = openPort(tb, a), openPort(tb, b)
 	joinPorts(pa, la, pb, lb)
 	return a, b, pa, pb
 }
@@ -144,45 +144,45 @@ func joinPorts(pa *netio.Port, la netio.Link, pb *netio.Port, lb netio.Link) {
 }
 
 // relayedPorts connects the ports of two switches through a third, which relays.
-func relayedPorts(t testing.TB) (a, b, coordinator *netio.Switch, relay *netio.Relay, pa, pb *netio.Port) {
-	t.Helper()
+func relayedPorts(tb testing.TB) (a, b *netio.Switch, relay *netio.Relay, pa, pb *netio.Port) {
+	tb.Helper()
 	relay = netio.NewRelay(netio.RelayConfig{})
-	middle := listenLoopback(t)
-	coordinator = newSwitch(t, netio.SwitchConfig{AcceptRaw: true, Relay: relay}, middle)
+	middle := listenLoopback(tb)
+	newSwitch(tb, netio.SwitchConfig{AcceptRaw: true, Relay: relay}, middle)
 	client := func(id uint64) (*netio.Switch, *netio.Port) {
 		key := [32]byte{byte(id)}
 		if err := relay.AddClient(id, key); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		bound := make(chan netio.BoundFrame, 1)
-		link := listenLoopback(t)
-		s := newSwitch(t, netio.SwitchConfig{
+		link := listenLoopback(tb)
+		s := newSwitch(tb, netio.SwitchConfig{
 			OnBound: func(b netio.BoundFrame, _ netio.Link, _ netip.AddrPort) { bound <- b },
 		}, netio.Link(link))
 		s.AllowRaw(middle.LocalAddr())
 		s.SetBindKey(id, key)
 		if err := s.Send(nil, middle.LocalAddr(), netio.EncodeBind(nil, id, 1, key)); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
-		awaitSwitch(t, func() bool { _, ok := relay.Bound(id); return ok })
-		return s, openPort(t, s)
+		awaitSwitch(tb, func() bool { _, ok := relay.Bound(id); return ok })
+		return s, openPort(tb, s)
 	}
 	a, pa = client(1)
 	b, pb = client(2)
 	ra, rb, err := relay.AddRoute(1, 2)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pa.SetRoute(ra)
 	pb.SetRoute(rb)
 	pa.SetPath(netio.Path{To: middle.LocalAddr(), Relayed: true})
 	pb.SetPath(netio.Path{To: middle.LocalAddr(), Relayed: true})
-	return a, b, coordinator, relay, pa, pb
+	return a, b, relay, pa, pb
 }
 
 // awaitSwitch waits for something that other goroutines do with real sockets, which no channel tells us.
-func awaitSwitch(t testing.TB, done func() bool) {
-	t.Helper()
+func awaitSwitch(tb testing.TB, done func() bool) {
+	tb.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for range 5000 {
@@ -191,7 +191,7 @@ func awaitSwitch(t testing.TB, done func() bool) {
 		}
 		<-tick.C
 	}
-	t.Fatal("waited for 5 seconds")
+	tb.Fatal("waited for 5 seconds")
 }
 
 // transferHash sends n random bytes and compares what arrives.
@@ -236,7 +236,7 @@ func TestQUICDirect(t *testing.T) {
 }
 
 func TestQUICRelayed(t *testing.T) {
-	a, b, _, relay, pa, pb := relayedPorts(t)
+	a, b, relay, pa, pb := relayedPorts(t)
 	s, r := quicStream(t, a, b, pa.Addr())
 	transferHash(t, s, r, 10<<20)
 	if got := pb.Stats().RelayedIn.Bytes; got < 10<<20 {
@@ -248,7 +248,7 @@ func TestQUICRelayed(t *testing.T) {
 }
 
 func TestQUICMovesUnderLoad(t *testing.T) {
-	a, b, _, _, pa, pb := relayedPorts(t)
+	a, b, _, pa, pb := relayedPorts(t)
 	s, r := quicStream(t, a, b, pa.Addr())
 	la, lb := a.Links()[0], b.Links()[0]
 	pathA, pathB := pa.Path(), pb.Path()

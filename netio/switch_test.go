@@ -263,6 +263,7 @@ func TestSwitchHarmlessWriteErrors(t *testing.T) {
 
 func TestSwitchReadDeadline(t *testing.T) {
 	kernel := func(t *testing.T) {
+		t.Helper()
 		s := newSwitch(t, netio.SwitchConfig{}, listenLoopback(t))
 		deadlines(t, s)
 	}

@@ -175,8 +175,7 @@ func (t *Transport) baseTLS(alpn string) *tls.Config {
 func (t *Transport) homeServer() *tls.Config {
 	config := t.baseTLS(messages.ALPNHome)
 	config.ClientAuth = tls.RequireAnyClientCert
-	config.VerifyConnection = verifyClient(t.config.ClientRoots, t.config.Now)
-	return config
+	return config // accept checks the certificate
 }
 
 // channelServer picks the TLS configuration by the port that a packet came to:
@@ -254,7 +253,7 @@ func (t *Transport) channelConfig() *quic.Config {
 
 // Coordinator says how a client knows its coordinator.
 type Coordinator struct {
-	// Host is the name that the certificate must be for, unless Fingerprint is set.
+	// Host is the name that the certificate must be for, unless Fingerprint is its.
 	Host string
 	// Fingerprint, if not empty, is that of the coordinator's certificate or of
 	// the authority that issued it (see the function [Fingerprint]).
@@ -355,8 +354,13 @@ func (t *Transport) accept() {
 			t.give(raw)
 			continue
 		}
+		conn := t.newConn(raw, nil)
+		if err := verifyClient(raw.ConnectionState().TLS, t.config.ClientRoots, t.config.Now()); err != nil {
+			conn.Close(err)
+			continue
+		}
 		select {
-		case t.home <- t.newConn(raw, nil):
+		case t.home <- conn:
 		case <-t.closing:
 			return
 		}

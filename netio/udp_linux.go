@@ -150,7 +150,7 @@ func (l *UDPLink) Read(b *Batch) error {
 }
 
 func isTimeout(err error) bool {
-	t, ok := err.(interface{ Timeout() bool }) //nolint:errorlint // RawConn returns *net.OpError itself
+	t, ok := err.(interface{ Timeout() bool })
 	return ok && t.Timeout()
 }
 

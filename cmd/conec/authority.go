@@ -127,7 +127,7 @@ func hostsOf(named []string) []string {
 	if name, err := os.Hostname(); err == nil && name != "" {
 		hosts = append(hosts, name)
 	}
-	for _, host := range []string{"localhost", "127.0.0.1", "::1"} {
+	for _, host := range append([]string{"localhost", "127.0.0.1", "::1"}, interfaceHosts()...) {
 		if !slices.Contains(hosts, host) {
 			hosts = append(hosts, host)
 		}
@@ -135,22 +135,34 @@ func hostsOf(named []string) []string {
 	return hosts
 }
 
-// publicHost guesses under which address others reach this host.
-func publicHost() string {
+// maxInterfaceHosts limits the addresses of interfaces that the certificate is for.
+const maxInterfaceHosts = 32
+
+// interfaceHosts returns the addresses that others may know this host by, IPv4 first.
+func interfaceHosts() []string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
-		return "127.0.0.1"
+		return nil
 	}
-	best := "127.0.0.1"
+	var v4, v6 []string
 	for _, addr := range addrs {
 		prefix, ok := addr.(*net.IPNet)
-		if !ok || !prefix.IP.IsGlobalUnicast() {
-			continue
+		switch {
+		case !ok || !prefix.IP.IsGlobalUnicast():
+		case prefix.IP.To4() != nil:
+			v4 = append(v4, prefix.IP.String())
+		default:
+			v6 = append(v6, prefix.IP.String())
 		}
-		if prefix.IP.To4() != nil {
-			return prefix.IP.String()
-		}
-		best = prefix.IP.String()
 	}
-	return best
+	hosts := append(v4, v6...)
+	return hosts[:min(len(hosts), maxInterfaceHosts)]
+}
+
+// publicHost guesses under which address others reach this host.
+func publicHost() string {
+	if hosts := interfaceHosts(); len(hosts) > 0 {
+		return hosts[0]
+	}
+	return "127.0.0.1"
 }

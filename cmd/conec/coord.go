@@ -144,8 +144,8 @@ func (f *coordFlags) announce(std streams, c *coord.Coordinator) {
 	}
 	public := net.JoinHostPort(host, strconv.Itoa(int(addr.Port())))
 	fmt.Fprintf(std.out, "coordinator on %s, certificates in %s\n", addr, f.data)
-	fmt.Fprintf(std.out, "fingerprint %s\n", c.Fingerprint())
-	fmt.Fprintf(std.out, "join with: conec pipe -coordinator %s -fingerprint %s -name NAME PEER\n", public, c.Fingerprint())
+	fmt.Fprintf(std.out, "fingerprint %s\n", c.AuthorityFingerprint())
+	fmt.Fprintf(std.out, "join with: conec pipe -coordinator %s -fingerprint %s -name NAME PEER\n", public, c.AuthorityFingerprint())
 }
 
 // logStats logs counters until ctx ends.

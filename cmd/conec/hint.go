@@ -47,8 +47,7 @@ var hints = []struct {
 // hintFor returns advice about an error, or nothing.
 func hintFor(err error) string {
 	op := ""
-	var failed *messages.OpError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*messages.OpError](err); ok {
 		op = failed.Op
 	}
 	for _, hint := range hints {

@@ -102,13 +102,11 @@ func complain(w io.Writer, err error) {
 }
 
 func dispatch(ctx context.Context, args []string, std streams) error {
-	command := "help"
-	if len(args) > 0 {
-		command, args = args[0], args[1:]
-	} else {
+	if len(args) == 0 {
 		fmt.Fprint(std.err, usage)
 		return fmt.Errorf("%w: no command", errUsage)
 	}
+	command, args := args[0], args[1:]
 	switch command {
 	case "coord":
 		return runCoord(ctx, args, std)

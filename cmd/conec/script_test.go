@@ -233,10 +233,10 @@ func randomCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(errors.Join(err, file.Close()))
 }
 
-// sameCommand: same FILE FILE compares what may be large.
+// sameCommand: same ONE OTHER compares what may be large.
 func sameCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: same file file")
+		ts.Fatalf("usage: same one other")
 	}
 	var sums [2]string
 	for i, name := range args {

@@ -144,6 +144,13 @@ func (r *rawClient) connect(intro *conecv1.Introduction) (*netio.Conn, *netio.Co
 	if err != nil {
 		r.w.t.Fatal(err)
 	}
+	if intro.GetDials() { // the control stream is there once something is said on it
+		if err := control.Send(&conecv1.Control{Said: &conecv1.Control_OfferCandidates{
+			OfferCandidates: &conecv1.OfferCandidates{Tag: conn.Port().Tag()},
+		}}); err != nil {
+			r.w.t.Fatal(err)
+		}
+	}
 	return conn, control
 }
 
@@ -191,4 +198,15 @@ func answer(channel []byte, why error) *conecv1.Control {
 	return &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: &conecv1.AnswerOffer{
 		Channel: channel, Code: code, Reason: reason,
 	}}}
+}
+
+// transportOver makes a transport with another identity that relays through the
+// attachment of a first one: it takes over its socket.
+func (w *world) transportOver(identity *netio.Identity, of *netio.Transport) *netio.Transport {
+	w.t.Helper()
+	transport, err := netio.NewTransport(of.Switch(), identity, false, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return transport
 }
