@@ -88,7 +88,9 @@ func TestCoordinatorTrust(t *testing.T) {
 		{"by name", issued, netio.Coordinator{Host: "coord.example", Roots: roots}, nil, ""},
 		{"by address", issued, netio.Coordinator{Host: "192.0.2.1", Roots: roots}, nil, ""},
 		{"by fingerprint", self, netio.Coordinator{Fingerprint: fingerprint(self.Chain()[0])}, nil, ""},
-		{"by authority's fingerprint", issued, netio.Coordinator{Fingerprint: fingerprint(authority.Chain()[0])}, nil, ""},
+		{"by authority's fingerprint", issued, netio.Coordinator{Host: "coord.example", Fingerprint: fingerprint(authority.Chain()[0])}, nil, ""},
+		{"by authority's fingerprint, other name", issued, netio.Coordinator{Host: "other.example", Fingerprint: fingerprint(authority.Chain()[0])}, nil, "not other.example"},
+		{"client of the pinned authority", issue(t, authority, "mallory"), netio.Coordinator{Host: "coord.example", Fingerprint: fingerprint(authority.Chain()[0])}, nil, "not coord.example"},
 		{"other name", issued, netio.Coordinator{Host: "other.example", Roots: roots}, nil, "not other.example"},
 		{"other address", issued, netio.Coordinator{Host: "192.0.2.2", Roots: roots}, nil, "not 192.0.2.2"},
 		{"other authority", issued, netio.Coordinator{Host: "coord.example", Roots: rootsOf(stranger)}, nil, "unknown authority"},
@@ -100,7 +102,7 @@ func TestCoordinatorTrust(t *testing.T) {
 		{"not yet valid", issued, netio.Coordinator{Host: "coord.example", Roots: roots}, years(-1), "not yet valid"},
 		{"expired, by fingerprint", self, netio.Coordinator{Fingerprint: fingerprint(self.Chain()[0])}, years(11), "expired at"},
 		{"not yet valid, by fingerprint", self, netio.Coordinator{Fingerprint: fingerprint(self.Chain()[0])}, years(-1), "valid from"},
-		{"expired, by authority's fingerprint", issued, netio.Coordinator{Fingerprint: fingerprint(authority.Chain()[0])}, years(11), "expired"},
+		{"expired, by authority's fingerprint", issued, netio.Coordinator{Host: "coord.example", Fingerprint: fingerprint(authority.Chain()[0])}, years(11), "expired"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -121,15 +123,15 @@ func TestClientTrust(t *testing.T) {
 		name   string
 		id     *netio.Identity
 		config netio.Config // the coordinator's
-		ok     bool
+		why    string
 	}{
-		{"issued", issue(t, authority, "alice"), netio.Config{ClientRoots: roots}, true},
-		{"self-signed where all may come", selfSigned(t, "alice"), netio.Config{}, true},
-		{"self-signed", selfSigned(t, "alice"), netio.Config{ClientRoots: roots}, false},
-		{"other authority", issue(t, stranger, "alice"), netio.Config{ClientRoots: roots}, false},
-		{"expired", issue(t, authority, "alice"), netio.Config{ClientRoots: roots, Now: years(11)}, false},
-		{"self-signed and expired", selfSigned(t, "alice"), netio.Config{Now: years(11)}, false},
-		{"self-signed and not yet valid", selfSigned(t, "alice"), netio.Config{Now: years(-1)}, false},
+		{"issued", issue(t, authority, "alice"), netio.Config{ClientRoots: roots}, ""},
+		{"self-signed where all may come", selfSigned(t, "alice"), netio.Config{}, ""},
+		{"self-signed", selfSigned(t, "alice"), netio.Config{ClientRoots: roots}, "unknown authority"},
+		{"other authority", issue(t, stranger, "alice"), netio.Config{ClientRoots: roots}, "unknown authority"},
+		{"expired", issue(t, authority, "alice"), netio.Config{ClientRoots: roots, Now: years(11)}, "expired"},
+		{"self-signed and expired", selfSigned(t, "alice"), netio.Config{Now: years(11)}, "expired at"},
+		{"self-signed and not yet valid", selfSigned(t, "alice"), netio.Config{Now: years(-1)}, "valid from"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -137,11 +139,7 @@ func TestClientTrust(t *testing.T) {
 				id := newIdentity(t, "localhost")
 				newCoordinator(t, n.link("10.0.0.9:9"), id, &c.config)
 				a := newEnd(t, n.link("10.0.0.1:1"), c.id, nil)
-				why := "bad certificate"
-				if c.ok {
-					why = ""
-				}
-				checkUntrusted(t, refusal(a.DialHome(within(t), netip.MustParseAddrPort("10.0.0.9:9"), pinned(id))), why, true)
+				checkUntrusted(t, refusal(a.DialHome(within(t), netip.MustParseAddrPort("10.0.0.9:9"), pinned(id))), c.why, true)
 			})
 		})
 	}

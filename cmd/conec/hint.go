@@ -19,7 +19,7 @@ var hints = []struct {
 	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
 	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
 	{"", messages.ErrSuperseded, "the same certificate is in use by a newer client; each needs its own"},
-	{"attach", messages.ErrUntrusted, "compare -fingerprint or -ca with what the coordinator printed at its start; " +
+	{"attach", messages.ErrUntrusted, "compare -fingerprint or -ca with what the coordinator printed at its start, and the host with its -host; " +
 		"if it wants certificates (-client-ca), give -cert and -key"},
 	{"", messages.ErrUntrusted, "the peer's certificate is not the one that the coordinator vouched for; is its clock right?"},
 	{"", messages.ErrVersion, "the two sides speak different protocols: compare conec version on both; is the address that of a coordinator?"},

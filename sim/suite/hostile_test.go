@@ -196,13 +196,15 @@ func TestImpostorPeer(t *testing.T) {
 		failed <- err
 	}()
 	intro := carol.hear().GetChannelOffered().GetIntroduction()
-	// Carol's attachment, but a fresh key for the same name.
+	// Carol's attachment and her packets, but another key for the same name.
 	impostor, err := netio.NewIdentity("carol", time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	honest := carol.transport
-	carol.transport = w.transportOver(impostor, honest)
+	bound := make(chan netio.BoundFrame, 64)
+	carol.transport = w.transport(impostor, bound)
+	carol.transport.Switch().AllowRaw(w.coord.Addr())
+	carol.bind(carol.transport, bound)
 	go func() { _, _ = carol.tryConnect(intro) }()
 	if err := <-failed; !errors.Is(err, messages.ErrUntrusted) || !contains(err, `certificate of "carol" is not the introduced one`) {
 		t.Errorf("alice: %v, want untrusted", err)

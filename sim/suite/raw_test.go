@@ -17,6 +17,7 @@ type rawClient struct {
 	conn      *netio.Conn
 	control   *netio.Control
 	id        uint64 // once attached
+	sequence  uint64 // of bind frames
 	bound     chan netio.BoundFrame
 }
 
@@ -78,20 +79,28 @@ func (r *rawClient) attach(name string) {
 		r.w.t.Fatal("no answer to attach")
 	}
 	r.id = attached.Attached.GetClientId()
+	r.bind(r.transport, r.bound)
+}
+
+// bind makes the relay send to the socket of a transport, whose bound frames
+// arrive in bound.
+func (r *rawClient) bind(transport *netio.Transport, bound <-chan netio.BoundFrame) {
+	r.w.t.Helper()
 	key, err := r.conn.ExportKey("bind")
 	if err != nil {
 		r.w.t.Fatal(err)
 	}
-	sw := r.transport.Switch()
+	sw := transport.Switch()
 	sw.SetBindKey(r.id, key)
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
-	for sequence := uint64(1); ; sequence++ {
-		if err := sw.Send(sw.Links()[0], r.w.coord.Addr(), netio.EncodeBind(nil, r.id, sequence, key)); err != nil {
+	for {
+		r.sequence++
+		if err := sw.Send(sw.Links()[0], r.w.coord.Addr(), netio.EncodeBind(nil, r.id, r.sequence, key)); err != nil {
 			r.w.t.Fatal(err)
 		}
 		select {
-		case <-r.bound:
+		case <-bound:
 			return
 		case <-again.C:
 		}
@@ -198,15 +207,4 @@ func answer(channel []byte, why error) *conecv1.Control {
 	return &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: &conecv1.AnswerOffer{
 		Channel: channel, Code: code, Reason: reason,
 	}}}
-}
-
-// transportOver makes a transport with another identity that relays through the
-// attachment of a first one: it takes over its socket.
-func (w *world) transportOver(identity *netio.Identity, of *netio.Transport) *netio.Transport {
-	w.t.Helper()
-	transport, err := netio.NewTransport(of.Switch(), identity, false, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return transport
 }

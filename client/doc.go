@@ -1,0 +1,52 @@
+// Package client attaches a program to a coordinator under a name, and opens
+// channels and streams to other clients by theirs.
+//
+// # Use
+//
+//	cl, err := client.Connect(ctx, &client.Config{
+//		Name: "alice", Coordinator: "coord.example.net:1719", Fingerprint: "sha256:…",
+//	})
+//	defer cl.Close(ctx)
+//
+//	s, err := cl.OpenStream(ctx, "bob", nil) // on a channel that is there, or a new one
+//	err = s.Send(ctx, []byte("hi"))
+//	answer, err := s.Receive(ctx)
+//
+//	in, err := cl.AcceptStream(ctx) // what others open; in.Peer() is authenticated
+//
+// A [Channel] is one QUIC connection from end to end. It starts on the
+// coordinator's relay and moves to a direct path when there is one ([Mode] says
+// otherwise); [Channel.Path] tells which it takes, Config.OnEvent when it changes.
+// [NetConn] makes a net.Conn of a stream. [Client.Actors] is the client's actor
+// system, whose actors can send to those that peers export.
+//
+// Errors are those of package messages: compare with errors.Is, and take who and
+// whose decision from [messages.OpError]. A program on the coordinator's host that
+// wants to take part attaches an ordinary client.
+//
+// # Concurrency
+//
+// Everything may be called from any goroutine. What takes a context can block, and
+// stops when the context ends; nothing is left behind at either side then. Messages
+// of a stream keep their order. OnEvent is called by one goroutine, one event after
+// the other.
+//
+// A client that loses its coordinator attaches again by itself, with pauses of up to
+// 2 seconds. Direct channels do not notice; relayed ones stall and go on if the
+// coordinator is back before they time out. A channel that this client opened and
+// that fails is connected again by its supervisor; its streams have failed and say
+// why. [Client.Close] waits until the peers have read what was sent;
+// [Client.Abort] does not.
+//
+// # Limits
+//
+// [Config] lists them with their defaults: message size, channels, streams per
+// channel, streams that wait to be accepted. A stream holds up to 256 KiB that wait
+// to be sent, and as much that waits to be received, beside one message and QUIC's
+// window (256 KiB; up to 6 MiB for a stream that was read fast).
+//
+// # Testing
+//
+// sim/suite runs clients over loopback, package sim runs them over a simulated
+// network on virtual time: give Config.Link a link of its network.
+package client

@@ -1,0 +1,36 @@
+// Package coord runs a coordinator: the public meeting point where clients attach
+// under a name, are introduced to each other, and find a relay.
+//
+// # Use
+//
+//	c, err := coord.Start(ctx, &coord.Config{Addr: ":1719"})
+//	defer c.Close(ctx)
+//	fmt.Println("join with", c.Addr(), c.Fingerprint())
+//
+// Without Config.Identity it makes a development certificate that lasts as long as
+// the process. With Config.ClientRoots only clients that one of these authorities
+// vouches for may attach; without, a name belongs to the key that attached with it,
+// as long as it is attached. [Coordinator.Introduce] hands two clients a channel to
+// each other. A program that wants to talk to clients itself attaches an ordinary
+// client.
+//
+// The coordinator sees who talks to whom, how much and when. It holds no keys of
+// channels and can read nothing of them, but clients believe it about who is who.
+//
+// # Concurrency
+//
+// All methods may be called from any goroutine; those with a context can block.
+// Names and introductions belong to one actor. Packets are relayed by the goroutine
+// that reads the socket, without locks.
+//
+// # Limits
+//
+// [Limits] lists them with their defaults: clients, channels and open introductions
+// per client, relay rate, times. What exceeds one is refused with a reason, and
+// counted ([Coordinator.Stats]).
+//
+// # Testing
+//
+// The registry is plain state with table tests. sim/suite runs the whole over
+// loopback, package sim on virtual time, with crashes and restarts.
+package coord
