@@ -64,7 +64,7 @@ func receiveAll(w *world, s *client.Stream, count int, done chan<- struct{}) {
 			return
 		}
 	}
-	if _, err := s.Receive(w.ctx); err != io.EOF {
+	if _, err := s.Receive(w.ctx); !errors.Is(err, io.EOF) {
 		w.t.Errorf("after the last: %v, want the end", err)
 	}
 }

@@ -6,8 +6,9 @@ import (
 	"net"
 	"testing"
 
-	"github.com/conec-go/conec/client"
 	"golang.org/x/net/nettest"
+
+	"github.com/conec-go/conec/client"
 )
 
 // A stream as a net.Conn passes the tests that Go's own connections pass.

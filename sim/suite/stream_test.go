@@ -182,7 +182,7 @@ func TestParallelStreams(t *testing.T) {
 					return
 				}
 			}
-			if _, err := s.Receive(w.ctx); err != io.EOF {
+			if _, err := s.Receive(w.ctx); !errors.Is(err, io.EOF) {
 				t.Errorf("stream %d: %v, want the end", n, err)
 			}
 		})

@@ -184,7 +184,7 @@ func (w *world) want(s *client.Stream, texts ...string) {
 // wantEnd receives the end of a stream.
 func (w *world) wantEnd(s *client.Stream) {
 	w.t.Helper()
-	if got, err := s.Receive(w.ctx); err != io.EOF {
+	if got, err := s.Receive(w.ctx); !errors.Is(err, io.EOF) {
 		w.t.Fatalf("received %q, %v, want the end", got, err)
 	}
 }
