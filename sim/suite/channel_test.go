@@ -25,7 +25,7 @@ func TestChannelErrors(t *testing.T) {
 	_, err = alice.OpenStream(w.ctx, "nobody", nil)
 	wantError(t, err, messages.ErrNoSuchPeer, false, `open stream to "nobody": no such peer`)
 	_, err = alice.OpenStream(w.ctx, "Bob", nil)
-	wantError(t, err, messages.ErrNameInvalid, false, `open stream to "Bob": invalid name "Bob": use a-z, 0-9 and inside also - _ .`)
+	wantError(t, err, messages.ErrNameInvalid, false, `open stream to "Bob": `+messages.CheckName("Bob").Error())
 	long := string(make([]byte, messages.MaxPurpose+1))
 	_, err = alice.OpenChannel(w.ctx, "bob", &client.ChannelOptions{Purpose: long})
 	wantError(t, err, messages.ErrLimit, false, `open channel to "bob": limit reached: purpose of 256 bytes, at most 255`)

@@ -203,7 +203,13 @@ func TestImpostorPeer(t *testing.T) {
 	}
 	bound := make(chan netio.BoundFrame, 64)
 	carol.transport = w.transport(impostor, bound)
-	carol.transport.Switch().AllowRaw(w.coord.Addr())
+	sw := carol.transport.Switch()
+	sw.AllowRaw(w.coord.Addr())
+	unused, err := sw.OpenPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	carol.transport.Expect(unused, "nobody", nil) // from now on it reads
 	carol.bind(carol.transport, bound)
 	go func() { _, _ = carol.tryConnect(intro) }()
 	if err := <-failed; !errors.Is(err, messages.ErrUntrusted) || !contains(err, `certificate of "carol" is not the introduced one`) {

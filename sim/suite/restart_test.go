@@ -234,7 +234,7 @@ func TestFormerAttachment(t *testing.T) {
 	if offered.GetPeer() != "alice" {
 		t.Fatalf("offered %v", offered)
 	}
-	former.transport.Close()
+	former.conn.Close(messages.ErrClosed)
 	w.attached(1)
 	latter := w.rawClient("alice")
 	latter.say(open(7, "nobody")) // the same number for something else
