@@ -54,7 +54,7 @@ type Channel struct {
 	// Accepted tells whether the other side, or the coordinator, opened it.
 	Accepted bool
 	// StopReason is what the other side is told when the actor is stopped. If
-	// nil, [messages.ErrClosed].
+	// nil, [messages.ErrShutdown].
 	StopReason error
 
 	pid      atomic.Pointer[actor.PID]

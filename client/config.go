@@ -54,8 +54,9 @@ type Config struct {
 
 	// MaxMessage is the largest message in bytes, sent or received. If zero, 16 MiB.
 	MaxMessage int
-	// MaxChannels is how many channels peers may have open to this client. If
-	// zero, 1,024.
+	// MaxChannels is how many channels there may be, whoever opened them, until
+	// those that peers open are refused; this client may open more, up to twice as
+	// many in all. If zero, 1,024.
 	MaxChannels int
 	// MaxStreams is how many streams a peer may have open on a channel. If zero,
 	// 1,024.
@@ -79,6 +80,7 @@ type Config struct {
 	Logger *slog.Logger
 	// OnEvent is told what happens to the client, one event after the other. It
 	// may block; while it does, up to 256 events wait, then the newest are lost.
+	// It must not call Close or Abort, which wait until it has returned.
 	OnEvent func(Event)
 	// Now is the wall clock for checks of certificates. If nil, time.Now.
 	Now func() time.Time

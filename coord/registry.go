@@ -60,6 +60,7 @@ type attachment struct {
 	opening     map[uint64]*introduction // by request
 	pending     int                      // introductions that this client is part of
 	channels    map[string]*introduced
+	wishes      int // channels that it wants a route for again
 }
 
 // introduction is a channel that was asked for and is not there yet. The
@@ -153,7 +154,7 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 	}
 	for channel, wish := range r.restores {
 		if wish.from == a {
-			delete(r.restores, channel)
+			r.unwish(channel)
 		}
 	}
 	return says
@@ -318,7 +319,7 @@ func (r *registry) drop(channel *introduced) {
 func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) {
 	channel := string(msg.GetChannel())
 	if wish := r.restores[channel]; wish != nil && wish.from == r.clients[id] {
-		delete(r.restores, channel)
+		r.unwish(channel)
 	}
 	if held := r.clients[id].channels[channel]; held != nil {
 		r.drop(held)
@@ -343,7 +344,7 @@ func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel
 	}
 	wish := r.restores[channel]
 	if wish != nil && wish.from != a && wish.peer == a.name && msg.GetPeer() == wish.from.name {
-		delete(r.restores, channel)
+		r.unwish(channel)
 		return r.rejoin(channel, wish.from, a)
 	}
 	if wish == nil {
@@ -354,8 +355,17 @@ func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel
 
 // wish notes that a client would like to have a route for a channel again.
 func (r *registry) wish(now time.Time, from *attachment, channel, peer string) {
-	if len(r.restores) < r.limits.Clients*wishesPerClient {
+	r.unwish(channel)
+	if from.wishes < r.limits.ChannelsPerClient && len(r.restores) < r.limits.Clients*wishesPerClient {
 		r.restores[channel] = &restore{from: from, peer: peer, deadline: now.Add(r.limits.RestoreTimeout)}
+		from.wishes++
+	}
+}
+
+func (r *registry) unwish(channel string) {
+	if wish := r.restores[channel]; wish != nil {
+		wish.from.wishes--
+		delete(r.restores, channel)
 	}
 }
 
@@ -383,7 +393,7 @@ func (r *registry) expire(now time.Time) (says []say) {
 	}
 	for channel, wish := range r.restores {
 		if now.After(wish.deadline) {
-			delete(r.restores, channel)
+			r.unwish(channel)
 		}
 	}
 	return says
