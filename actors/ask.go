@@ -53,9 +53,15 @@ type asks struct {
 
 	mu     sync.Mutex
 	last   uint32
-	open   map[uint32]chan any
+	open   map[uint32]openAsk
 	spare  []chan any // empty channels for reuse: of this system, so of its synctest bubble
 	closed bool
+}
+
+// openAsk is an ask without an answer yet.
+type openAsk struct {
+	answer chan any
+	asked  string // address of the actor that was asked
 }
 
 // question is one ask's envelope and the PID to answer to.
@@ -74,7 +80,7 @@ func (a *asks) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id, answer, err := a.begin()
+	id, answer, err := a.begin(pid.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +100,7 @@ func (a *asks) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 	}
 }
 
-func (a *asks) begin() (uint32, chan any, error) {
+func (a *asks) begin(asked string) (uint32, chan any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -112,7 +118,7 @@ func (a *asks) begin() (uint32, chan any, error) {
 	} else {
 		answer = make(chan any, 1)
 	}
-	a.open[a.last] = answer
+	a.open[a.last] = openAsk{answer, asked}
 	return a.last, answer, nil
 }
 
@@ -120,9 +126,17 @@ func (a *asks) begin() (uint32, chan any, error) {
 func (a *asks) take(id uint32) chan any {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	answer := a.open[id]
+	answer := a.open[id].answer
 	delete(a.open, id)
 	return answer
+}
+
+// expects reports whether an ask waits for an answer from actors at this address.
+func (a *asks) expects(id uint32, address string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ask, ok := a.open[id]
+	return ok && ask.asked == address
 }
 
 // finish gives the channel back. It is empty, and nobody else has it.
@@ -144,8 +158,8 @@ func (a *asks) close() {
 	open := a.open
 	a.open, a.closed = nil, true
 	a.mu.Unlock()
-	for _, answer := range open {
-		answer <- ErrClosed
+	for _, ask := range open {
+		ask.answer <- ErrClosed
 	}
 }
 

@@ -63,6 +63,7 @@ type channel struct {
 	failure  ChannelResult            // why the channel is over
 
 	arrived uint64                // the last stream that the peer opened
+	awaits  bool                  // a pump waits for the ends of the streams that closing names
 	closing *conecv1.CloseChannel // the peer's, until its streams were read
 	drains  bool                  // this side drains the channel
 	done    bool                  // the peer has read our streams
@@ -106,11 +107,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *actor.Started:
 		c.start(ctx)
 	case *actor.Stopping, *actor.Restarting:
-		why := c.shared.StopReason
-		if why == nil {
-			why = messages.ErrShutdown // "closed" is said only of what was read
-		}
-		c.endLife(why, nil)
+		c.endLife(messages.ErrShutdown, nil) // "closed" is said only of what was read
 		c.failWaiters(ctx, messages.ErrClosed, false)
 		c.told = true
 		c.answerDrainers(ctx, messages.ErrClosed, false)
@@ -128,10 +125,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *conecv1.AbortChannel:
 		c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), false)
 	case *conecv1.RelayChanged:
-		if c.paths != nil {
-			ctx.Send(c.paths, msg)
-			ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
-		}
+		c.relayChanged(ctx, msg)
 	default:
 		c.behavior.Receive(ctx)
 	}

@@ -186,6 +186,18 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 	c.becomeUp(ctx)
 }
 
+// relayChanged takes a new route, also while the channel is still connecting.
+func (c *channel) relayChanged(ctx actor.Context, msg *conecv1.RelayChanged) {
+	switch {
+	case c.paths != nil:
+		ctx.Send(c.paths, msg)
+		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
+	case c.port != nil:
+		c.port.SetRoute(msg.GetRoute())
+		c.port.SetPath(c.spec.Config.Relay())
+	}
+}
+
 // mode says which paths this side uses.
 func (c *channel) mode() conecv1.Mode {
 	if c.spec.Config.RelayOnly {

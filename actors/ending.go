@@ -2,6 +2,7 @@ package actors
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -42,6 +43,10 @@ func (c *channel) becomeDraining(ctx actor.Context) {
 // drainFor begins to end the channel because the peer wants to. If this side does
 // too, each waits for the other.
 func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
+	if c.closing != nil || c.awaits {
+		c.controlLost(ctx, fmt.Errorf("%w: closed twice", messages.ErrProtocol))
+		return
+	}
 	if c.behavior.Name() == "up" {
 		c.becomeDraining(ctx)
 	}
@@ -61,9 +66,10 @@ func (c *channel) awaitEnds(ctx actor.Context) {
 		}
 		ids[id] = true
 	}
-	if c.closing == nil {
+	if c.closing == nil || c.awaits {
 		return
 	}
+	c.awaits = true
 	var ends []<-chan struct{}
 	for _, stream := range c.streams {
 		if ids[stream.ID()] {

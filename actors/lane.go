@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -26,6 +27,7 @@ const maxLane = 65_536
 // Parent: the system's root.
 type lane struct {
 	peer    *remotePeer
+	over    Stream // the last stream that ended, maybe before its pump said that it was opened
 	life    Life
 	stream  Stream
 	waiting []*conecv1.Envelope
@@ -57,13 +59,13 @@ func (l *lane) Receive(ctx actor.Context) {
 		l.life = Begin()
 	case *actor.Stopping, *actor.Restarting:
 		l.life.End()
-		l.drop(l.waiting, messages.ErrClosed)
+		l.peer.drop(l.waiting, messages.ErrClosed)
 		if l.stream != nil {
 			l.stream.Close()
 		}
 	case *conecv1.Envelope:
 		if len(l.waiting) >= maxLane {
-			l.drop([]*conecv1.Envelope{msg}, fmt.Errorf("%w: %d messages wait", messages.ErrLimit, len(l.waiting)))
+			l.peer.drop([]*conecv1.Envelope{msg}, fmt.Errorf("%w: %d messages wait", messages.ErrLimit, len(l.waiting)))
 			return
 		}
 		l.waiting = append(l.waiting, msg)
@@ -71,8 +73,11 @@ func (l *lane) Receive(ctx actor.Context) {
 	case sent:
 		l.sent(ctx, msg)
 	case ended:
-		if msg.Of(l.life) && l.stream == msg.stream {
-			l.stream = nil
+		if msg.Of(l.life) {
+			l.over = msg.stream
+			if l.stream == msg.stream {
+				l.stream = nil
+			}
 		}
 	}
 }
@@ -96,21 +101,23 @@ func (l *lane) sent(ctx actor.Context, msg sent) {
 	}
 	l.sending, l.stream = false, msg.stream
 	if msg.err != nil {
-		l.drop(msg.unsent, msg.err)
+		l.peer.drop(msg.unsent, msg.err)
+	}
+	if l.stream == l.over {
 		l.stream = nil
 	}
 	l.startPump(ctx)
 }
 
 // drop makes dead letters of messages that can not be sent.
-func (l *lane) drop(envelopes []*conecv1.Envelope, why error) {
+func (p *remotePeer) drop(envelopes []*conecv1.Envelope, why error) {
 	for _, envelope := range envelopes {
-		pid := actor.NewPID(addressPrefix+l.peer.peer, envelope.GetTarget())
+		pid := actor.NewPID(addressPrefix+p.peer, envelope.GetTarget())
 		var sender *actor.PID
 		if envelope.GetSender() != "" {
-			sender = &actor.PID{Address: l.peer.remote.sys.Address(), Id: envelope.GetSender(), RequestId: envelope.GetSenderRequest()}
+			sender = &actor.PID{Address: p.remote.sys.Address(), Id: envelope.GetSender(), RequestId: envelope.GetSenderRequest()}
 		}
-		l.peer.deadLetter(pid, &actor.MessageEnvelope{Message: envelope, Sender: sender}, why)
+		p.deadLetter(pid, &actor.MessageEnvelope{Message: envelope, Sender: sender}, why)
 	}
 }
 
@@ -132,7 +139,12 @@ func (p *remotePeer) send(life Life, stream Stream, batch []*conecv1.Envelope, o
 		if err == nil {
 			err = stream.Send(ctx, raw)
 		}
-		if err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(err, messages.ErrTooLarge): // the stream goes on without it
+			p.drop(batch[i:i+1], err)
+		default:
+			stream.Close()
 			return sent{Life: life, unsent: batch[i:], err: err}
 		}
 	}

@@ -47,7 +47,6 @@ type paths struct {
 		out    uint64 // bytes sent over the relay at the last look
 		doubts int    // how often we told that it is silent, since it was not
 	}
-	allowed map[netip.AddrPort]bool
 }
 
 // pathsSpec is what a path set is about.
@@ -69,7 +68,7 @@ type (
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
-	return sys.Props(func() actor.Actor { return &paths{spec: spec, allowed: map[netip.AddrPort]bool{}} })
+	return sys.Props(func() actor.Actor { return &paths{spec: spec} })
 }
 
 // Receive implements actor.Actor.
@@ -161,9 +160,8 @@ func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
 		_ = p.spec.conn.Port().AnswerProbe(probe)
 		p.set.seen(p.now(), probe.From)
 	case netio.Pong:
-		if p.set.answer(p.now(), probe.From, probe.Tx) && !p.allowed[probe.From] {
+		if p.set.answer(p.now(), probe.From, probe.Tx) {
 			p.spec.conn.Port().Allow(p.link(), probe.From)
-			p.allowed[probe.From] = true
 		}
 	}
 	p.look(ctx)

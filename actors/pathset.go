@@ -26,8 +26,14 @@ const (
 	freshFor      = time.Second            // after an answer, until a path has to answer again before it is moved to
 	gainNeeded    = 5 * time.Millisecond   // advantage that is worth a move…
 	gainFraction  = 10                     // …and at least a tenth of the round trip
+	roundAgain    = time.Second            // least time between the beginnings of rounds that the peer's offers begin
 	maxCandidates = 32                     // addresses per peer
-	answersNeeded = 2                      // so that the peer too has had an answer from us, and takes our packets
+
+	// A peer can name addresses of strangers: pings to what never answered are limited, per channel.
+	strangerBurst      = 96
+	strangersPerSecond = 32
+
+	answersNeeded = 2 // so that the peer too has had an answer from us, and takes our packets
 )
 
 // punchGaps are the pauses between the probes of one punching round.
@@ -45,6 +51,8 @@ type pathSet struct {
 	current    *candidate // nil: the relay, if allowed
 	silence    silence    // of the path in use
 	nextTx     uint64
+	budget     float64   // pings that may go to addresses that never answered
+	spentAt    time.Time // when it was last computed
 }
 
 // candidate is an address at which the peer might be reached.
@@ -57,6 +65,7 @@ type candidate struct {
 	asked     time.Time // when the oldest unanswered probe was sent; zero if none
 	answered  time.Time // when the last answer came; zero if never
 	answers   int       // answers since it was last given up
+	began     time.Time // when this punching round began
 	pinged    time.Time // when the peer's last ping came from there
 	triggered int       // probes because of such pings since it was last given up
 	dead      time.Time // when it was last given up
@@ -83,7 +92,12 @@ func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
 		return c != p.current && !c.reflexed && !slices.Contains(addrs, c.addr)
 	})
 	for _, addr := range addrs {
-		if known := p.find(addr); known != nil {
+		known := p.find(addr)
+		switch {
+		case known == nil:
+		case known.answered.IsZero() && now.Sub(known.began) < roundAgain:
+			continue // a round for it is under way
+		default:
 			known.round, known.due = 0, now
 			continue
 		}
@@ -125,10 +139,58 @@ func (p *pathSet) verify(now time.Time) {
 }
 
 func (p *pathSet) add(now time.Time, addr netip.AddrPort, reflexed bool) {
-	if len(p.candidates) >= maxCandidates || !addr.IsValid() || addr.Port() == 0 {
+	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates && !p.evict(now, reflexed) {
 		return
 	}
-	p.candidates = append(p.candidates, &candidate{addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}})
+	added := &candidate{addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}}
+	if reflexed {
+		added.pinged = now
+	}
+	p.candidates = append(p.candidates, added)
+}
+
+// evict makes room for an address that the peer offered, or that was seen as the
+// source of a probe. One that was seen goes before one that was offered, the
+// one quiet for longest first; for an offered one, only what was not seen lately.
+// Paths that answer stay.
+func (p *pathSet) evict(now time.Time, reflexed bool) bool {
+	worst := -1
+	for i, c := range p.candidates {
+		switch {
+		case c == p.current || c.proven():
+		case !reflexed && (!c.reflexed || now.Sub(c.pinged) < roundPause):
+		case worst < 0 || c.worse(p.candidates[worst]):
+			worst = i
+		}
+	}
+	if worst < 0 {
+		return false
+	}
+	p.candidates = slices.Delete(p.candidates, worst, worst+1)
+	return true
+}
+
+// worse reports whether c is less likely than other to be where the peer is.
+func (c *candidate) worse(other *candidate) bool {
+	if c.reflexed != other.reflexed {
+		return c.reflexed
+	}
+	return c.pinged.Before(other.pinged)
+}
+
+// spend takes one ping to an address that has never answered from the budget.
+func (p *pathSet) spend(now time.Time) bool {
+	if p.spentAt.IsZero() {
+		p.budget = strangerBurst
+	} else {
+		p.budget = min(strangerBurst, p.budget+now.Sub(p.spentAt).Seconds()*strangersPerSecond)
+	}
+	p.spentAt = now
+	if p.budget < 1 {
+		return false
+	}
+	p.budget--
+	return true
 }
 
 func (p *pathSet) find(addr netip.AddrPort) *candidate {
@@ -165,6 +227,14 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			continue
 		}
 		p.expire(now, c)
+		if c.answered.IsZero() && !p.spend(now) {
+			c.due = now.Add(time.Second / strangersPerSecond)
+			again = min(again, c.due.Sub(now))
+			continue
+		}
+		if c.round == 0 {
+			c.began = now
+		}
 		p.nextTx++
 		c.sent[p.nextTx] = sentProbe{at: now}
 		if c.asked.IsZero() {

@@ -161,6 +161,9 @@ func encode(pid *actor.PID, header actor.ReadonlyMessageHeader, body any, sender
 	if !ok {
 		return nil, fmt.Errorf("%T is no protobuf message", body)
 	}
+	if err := mayCross(proto.MessageName(message)); err != nil {
+		return nil, err
+	}
 	payload, err := proto.Marshal(message)
 	if err != nil {
 		return nil, err
@@ -174,6 +177,19 @@ func encode(pid *actor.PID, header actor.ReadonlyMessageHeader, body any, sender
 		envelope.Headers = header.ToMap()
 	}
 	return envelope, nil
+}
+
+// runtimePrefix begins the names of proto.actor's own messages: to stop, watch and so on.
+const runtimePrefix = "actor."
+
+// mayCross keeps the runtime's own messages inside their process: what a peer may
+// not do to an actor, it may not do by a message of that type either. Only word
+// that a message reached nobody passes.
+func mayCross(name protoreflect.FullName) error {
+	if strings.HasPrefix(string(name), runtimePrefix) && name != proto.MessageName(&actor.DeadLetterResponse{}) {
+		return fmt.Errorf("%w: %s does not cross the network", messages.ErrRefused, name)
+	}
+	return nil
 }
 
 // Serve delivers what a peer sends on a stream, until the stream or ctx ends. It
@@ -203,6 +219,9 @@ func (r *Remote) deliver(peer string, envelope *conecv1.Envelope) error {
 	if err != nil {
 		return err
 	}
+	if err := mayCross(protoreflect.FullName(envelope.GetType())); err != nil {
+		return err
+	}
 	kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(envelope.GetType()))
 	if err != nil {
 		return fmt.Errorf("message type %q: %w", envelope.GetType(), err)
@@ -230,9 +249,17 @@ func (r *Remote) target(peer string, envelope *conecv1.Envelope) (*actor.PID, er
 		return exported, nil
 	}
 	if id == asksID {
+		if !r.sys.asks.expects(envelope.GetTargetRequest(), addressPrefix+peer) {
+			return nil, messages.ErrNoSuchActor
+		}
 		return &actor.PID{Address: r.sys.Address(), Id: id, RequestId: envelope.GetTargetRequest()}, nil
 	}
-	p := r.peerOf(peer)
+	r.mu.Lock()
+	p := r.peers[peer]
+	r.mu.Unlock()
+	if p == nil {
+		return nil, messages.ErrNoSuchActor
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if _, waits := p.repliers[id]; waits {

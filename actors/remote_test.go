@@ -332,3 +332,57 @@ func FuzzEnvelope(f *testing.F) {
 		<-done
 	})
 }
+
+// A peer can not stop an exported actor, nor tell it lies in the runtime's name.
+func TestRuntimeMessagesDoNotCross(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t, "alice", "bob")
+		greeter := l.spawn("bob", "greeter", echo)
+		l.remotes["bob"].Export("greeter", greeter)
+		target := l.remotes["alice"].PID("bob", "greeter")
+		l.systems["alice"].Root.Send(target, &actor.PoisonPill{})
+		l.systems["alice"].Root.Send(target, &actor.Terminated{Who: greeter})
+		mine, theirs := newPipe()
+		go l.remotes["bob"].Serve(t.Context(), "mallory", theirs)
+		for _, message := range []proto.Message{&actor.PoisonPill{}, &actor.Stop{}, &actor.Terminated{}} {
+			payload, _ := proto.Marshal(message)
+			raw, _ := proto.Marshal(&conecv1.Envelope{Target: "greeter", Type: string(proto.MessageName(message)), Payload: payload})
+			if err := mine.Send(t.Context(), raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		mine.Close()
+		if _, err := actors.Ask[*wrapperspb.StringValue](t.Context(), l.systems["alice"], target, wrapperspb.String("hi")); err != nil {
+			t.Errorf("the actor does not live any more: %v", err)
+		}
+	})
+}
+
+// Only who was asked can answer.
+func TestAnswerOfAnotherPeerDoesNotCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t, "alice", "bob")
+		mine, theirs := newPipe()
+		go l.remotes["alice"].Serve(t.Context(), "mallory", theirs)
+		payload, _ := proto.Marshal(wrapperspb.String("forged"))
+		l.remotes["bob"].Export("greeter", l.spawn("bob", "greeter", func(ctx actor.Context) {
+			if _, ok := ctx.Message().(*wrapperspb.StringValue); !ok {
+				return
+			}
+			for request := range uint32(20) { // mallory guesses the number of the ask
+				raw, _ := proto.Marshal(&conecv1.Envelope{
+					Target: "asks", TargetRequest: request, Type: "google.protobuf.StringValue", Payload: payload,
+				})
+				_ = mine.Send(t.Context(), raw)
+			}
+			ctx.Respond(wrapperspb.String("true"))
+		}))
+		got, err := actors.Ask[*wrapperspb.StringValue](t.Context(), l.systems["alice"],
+			l.remotes["alice"].PID("bob", "greeter"), wrapperspb.String("hi"))
+		if err != nil || got.GetValue() != "true" {
+			t.Errorf("got %v, %v", got, err)
+		}
+		mine.Close()
+	})
+}

@@ -53,9 +53,6 @@ type Channel struct {
 	Shared bool
 	// Accepted tells whether the other side, or the coordinator, opened it.
 	Accepted bool
-	// StopReason is what the other side is told when the actor is stopped. If
-	// nil, [messages.ErrShutdown].
-	StopReason error
 
 	pid      atomic.Pointer[actor.PID]
 	conn     atomic.Pointer[netio.Conn]

@@ -109,7 +109,7 @@ func NewSystem(cfg *SystemConfig) *System {
 	s.as = newActorSystem(s.cfg.Name, s.cfg.Logger)
 	s.as.Extensions.Register(extension{s})
 	s.hearDeadLetters()
-	s.asks = &asks{as: s.as, limit: s.cfg.AskLimit, open: make(map[uint32]chan any)}
+	s.asks = &asks{as: s.as, limit: s.cfg.AskLimit, open: make(map[uint32]openAsk)}
 	s.as.ProcessRegistry.Add(s.asks, asksID)
 
 	s.Root = s.as.Root

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/conec-go/conec/messages"
@@ -144,7 +145,7 @@ func splitHostPort(addr string) (host string, port uint16, err error) {
 	if err != nil {
 		var missing *net.AddrError
 		if errors.As(err, &missing) && missing.Err == "missing port in address" {
-			return addr, DefaultPort, nil
+			return strings.TrimSuffix(strings.TrimPrefix(addr, "["), "]"), DefaultPort, nil
 		}
 		return "", 0, err
 	}

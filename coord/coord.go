@@ -109,7 +109,7 @@ func (c *Coordinator) props() *actor.Props {
 // homeProps makes the props of the home channel on an accepted connection.
 func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
 	return actors.ChannelProps(sys, actors.ChannelSpec{
-		Channel: &actors.Channel{Accepted: true, StopReason: messages.ErrShutdown},
+		Channel: &actors.Channel{Accepted: true},
 		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
 	})
 }

@@ -187,7 +187,7 @@ func TestStolenProbe(t *testing.T) {
 		theft := make(chan sim.Packet, 1)
 		done := false
 		give := w.network.Add(func(p sim.Packet) sim.Verdict {
-			if !done && p.Source == "alice" && p.Payload[0] == typeProbe {
+			if !done && p.Source == "alice" && p.Destination == "bob" && p.Payload[0] == typeProbe {
 				p.Payload = slices.Clone(p.Payload)
 				theft <- p
 				done = true
