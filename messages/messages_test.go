@@ -116,3 +116,21 @@ func TestClipKeepsCharactersWhole(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func FuzzToAddrPort(f *testing.F) {
+	f.Add([]byte{127, 0, 0, 1}, uint32(1719))
+	f.Add([]byte{}, uint32(0))
+	f.Add(make([]byte, 16), uint32(70_000))
+	f.Fuzz(func(t *testing.T, ip []byte, port uint32) {
+		addr, err := messages.ToAddrPort(&conecv1.Address{Ip: ip, Port: port})
+		if err != nil {
+			if !errors.Is(err, messages.ErrProtocol) {
+				t.Errorf("error is %v", err)
+			}
+			return
+		}
+		if back, err := messages.ToAddrPort(messages.FromAddrPort(addr)); err != nil || back != addr {
+			t.Errorf("%v becomes %v, %v", addr, back, err)
+		}
+	})
+}
