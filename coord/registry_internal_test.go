@@ -6,9 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
-	"google.golang.org/protobuf/proto"
 )
 
 // book is a registry with clients that tell it things, step by step.

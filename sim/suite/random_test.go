@@ -83,6 +83,7 @@ type flow struct {
 const steps = 60
 
 func playRandom(t *testing.T, seed uint64) {
+	t.Helper()
 	p := &party{world: newWorld(t), flows: map[string]*flow{}, disturbing: map[string]int{}}
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range 3 + random.IntN(3) {
