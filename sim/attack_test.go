@@ -173,6 +173,9 @@ func TestForged(t *testing.T) {
 	})
 }
 
+// isPing tells a probe that asks from one that answers.
+func isPing(payload []byte) bool { return payload[0] == typeProbe && netio.ProbeKind(payload[5]) == netio.Ping }
+
 // TestStolenProbe has an attacker on the way who keeps a probe back and sends it
 // from elsewhere: the one authentic packet that he may do that with. He gets an
 // answer and a few probes, all as large as his own, and no data.
@@ -187,7 +190,7 @@ func TestStolenProbe(t *testing.T) {
 		theft := make(chan sim.Packet, 1)
 		done := false
 		give := w.network.Add(func(p sim.Packet) sim.Verdict {
-			if !done && p.Source == "alice" && p.Destination == "bob" && p.Payload[0] == typeProbe {
+			if !done && p.Source == "alice" && p.Destination == "bob" && isPing(p.Payload) {
 				p.Payload = slices.Clone(p.Payload)
 				theft <- p
 				done = true

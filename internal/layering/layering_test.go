@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -311,4 +312,29 @@ func entries(_ []file, tree fs.FS) (broken []string) {
 		}
 	}
 	return broken
+}
+
+// TestNamedTests holds that the tests that docs/seed-tests.md names exist.
+func TestNamedTests(t *testing.T) {
+	text, err := os.ReadFile("../../docs/seed-tests.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := map[string]bool{}
+	for _, f := range parse(t, os.DirFS("../..")) {
+		for _, decl := range f.syntax.Decls {
+			if function, ok := decl.(*ast.FuncDecl); ok && f.test() {
+				there[function.Name.Name] = true
+			}
+		}
+	}
+	named := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllSubmatch(text, -1)
+	if len(named) < 30 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, match := range named {
+		if name := string(match[1]); !there[name] {
+			t.Errorf("%s does not exist", name)
+		}
+	}
 }
