@@ -174,7 +174,9 @@ func TestForged(t *testing.T) {
 }
 
 // isPing tells a probe that asks from one that answers.
-func isPing(payload []byte) bool { return payload[0] == typeProbe && netio.ProbeKind(payload[5]) == netio.Ping }
+func isPing(payload []byte) bool {
+	return payload[0] == typeProbe && netio.ProbeKind(payload[5]) == netio.Ping
+}
 
 // TestStolenProbe has an attacker on the way who keeps a probe back and sends it
 // from elsewhere: the one authentic packet that he may do that with. He gets an
