@@ -2,6 +2,7 @@ package actors
 
 import (
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -47,6 +48,7 @@ type channel struct {
 
 	introduction *conecv1.Introduction
 	port         *netio.Port
+	attempt      *attempt
 	conn         *netio.Conn
 	control      *actor.PID
 	paths        *actor.PID
@@ -62,16 +64,44 @@ type channel struct {
 	told     bool                     // over, and the connection has ended: nobody waits
 	failure  ChannelResult            // why the channel is over
 
-	arrived uint64                // the last stream that the peer opened
-	awaits  bool                  // a pump waits for the ends of the streams that closing names
-	closing *conecv1.CloseChannel // the peer's, until its streams were read
-	drains  bool                  // this side drains the channel
-	done    bool                  // the peer has read our streams
+	confirmed bool                  // the peer has said something on the connection
+	arrived   uint64                // the last stream that the peer opened
+	awaits    bool                  // a pump waits for the ends of the streams that closing names
+	closing   *conecv1.CloseChannel // the peer's, until its streams were read
+	drains    bool                  // this side drains the channel
+	done      bool                  // the peer has read our streams
 }
 
 type pendingOpen struct {
 	OpenStream
 	asker *actor.PID
+}
+
+// attempt is a pump that connects. The actor may end before it hears of the
+// connection; the other side must hear of that end all the same.
+type attempt struct {
+	conn atomic.Pointer[netio.Conn]
+	done chan struct{} // closed when the pump has ended
+}
+
+func (s *System) attempt(connect func(a *attempt)) *attempt {
+	a := &attempt{done: make(chan struct{})}
+	s.Pumps.Go(func() {
+		defer close(a.done)
+		connect(a)
+	})
+	return a
+}
+
+// close closes the connection, if there is one, and waits until the other side
+// was told.
+func (a *attempt) close(why error) {
+	if a == nil {
+		return
+	}
+	if conn := a.conn.Load(); conn != nil {
+		conn.Close(why)
+	}
 }
 
 // Sent by pumps and timers. They stay in this process.
@@ -157,7 +187,8 @@ func (c *channel) waiting(ctx actor.Context) {
 		c.lost(ctx, messages.ErrClosed, false)
 	case *conecv1.Control, *conecv1.PathChosen:
 		c.heard(ctx)
-	case *conecv1.OfferWithdrawn: // the connection is there, and tells
+	case *conecv1.OfferWithdrawn:
+		c.peerGone(ctx, msg)
 	default:
 		c.behavior.Unexpected(ctx)
 	}
@@ -219,10 +250,8 @@ func (c *channel) serving(ctx actor.Context) {
 		ctx.Respond(&ChannelResult{})
 	case *conecv1.Control, *conecv1.PathChosen:
 		c.heard(ctx)
-	case *conecv1.OfferWithdrawn: // the peer has ended its side
-		if c.behavior.Name() == "up" || c.drains {
-			c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
-		}
+	case *conecv1.OfferWithdrawn:
+		c.peerGone(ctx, msg)
 	default:
 		c.behavior.Unexpected(ctx)
 	}
@@ -284,6 +313,7 @@ func (c *channel) heard(ctx actor.Context) {
 
 // said acts on what the peer says on the control stream.
 func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
+	c.confirmed = true
 	switch said := message.GetSaid().(type) {
 	case *conecv1.Control_OfferCandidates:
 		ctx.Send(c.paths, said.OfferCandidates)

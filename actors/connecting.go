@@ -86,34 +86,35 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 		if c.spec.Introduction != nil {
 			ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
 		}
-		c.sys.Pumps.Go(func() {
+		c.attempt = c.sys.attempt(func(a *attempt) {
 			conn, err := transport.DialChannel(life.Context(), port, peer, certificate)
-			pump(life, root, self, conn, err, true)
+			a.pump(life, root, self, conn, err, true)
 		})
 		return
 	}
 	await := transport.Expect(port, peer, certificate)
 	ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
-	c.sys.Pumps.Go(func() {
+	c.attempt = c.sys.attempt(func(a *attempt) {
 		conn, err := await(life.Context())
-		pump(life, root, self, conn, err, false)
+		a.pump(life, root, self, conn, err, false)
 	})
 }
 
 func (c *channel) connectHome(ctx actor.Context) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	home, dials := c.spec.Home, c.spec.HomeDialed
-	c.sys.Pumps.Go(func() {
+	c.attempt = c.sys.attempt(func(a *attempt) {
 		conn, err := home(life.Context())
-		pump(life, root, self, conn, err, dials)
+		a.pump(life, root, self, conn, err, dials)
 	})
 }
 
 // pump opens the control stream, which is the first of a connection, tells the
 // actor of both, and then of the end of the connection.
-func pump(life Life, root *actor.RootContext, self *actor.PID, conn *netio.Conn, err error, dialed bool) {
+func (a *attempt) pump(life Life, root *actor.RootContext, self *actor.PID, conn *netio.Conn, err error, dialed bool) {
 	var control *netio.Control
 	if err == nil {
+		a.conn.Store(conn)
 		open := conn.AcceptControl
 		if dialed {
 			open = conn.OpenControl
@@ -148,7 +149,7 @@ func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 		return // the connection's own end tells more
 	}
 	if c.spec.Introduction != nil || c.introduction.GetDials() {
-		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), true)
+		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), msg.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER)
 		return
 	}
 	c.endLife(messages.ErrCanceled, nil)
@@ -169,6 +170,7 @@ func (c *channel) timeoutReason() error {
 
 func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.Control) {
 	c.conn = conn
+	c.confirmed = !c.introduction.GetDials() // who accepts has heard of the control stream
 	c.control = ctx.Spawn(controlProps(c.sys, stream))
 	if c.spec.Home != nil {
 		c.becomeUp(ctx)

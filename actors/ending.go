@@ -97,6 +97,19 @@ func (c *channel) awaitClose(ctx actor.Context, err error) {
 	c.timer = time.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life, err}) })
 }
 
+// peerGone acts on the coordinator's word that the peer has ended its side, or has
+// lost the coordinator. The connection itself tells more, unless the peer never
+// got to know of it: it may have left between the two ends of the handshake.
+func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
+	switch {
+	case !c.confirmed:
+		c.lost(ctx, fmt.Errorf("%w: the peer left before it was connected", messages.ErrClosed), true)
+	case msg.GetCode() == conecv1.Code_CODE_NO_SUCH_PEER: // it may come back to the channel
+	case c.behavior.Name() != "draining" || c.drains:
+		c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
+	}
+}
+
 // controlLost ends a connection whose control stream failed.
 func (c *channel) controlLost(ctx actor.Context, err error) {
 	c.lost(ctx, err, netio.IsRemote(err))
@@ -183,13 +196,15 @@ func (c *channel) introductionDials() bool {
 func (c *channel) endLife(why error, ended func()) {
 	c.stopTimer()
 	c.shared.conn.Store(nil)
-	life, conn, port := c.life, c.conn, c.port
-	c.life, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil
+	life, attempt, port := c.life, c.attempt, c.port
+	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil, nil
 	c.sys.Pumps.Go(func() {
-		if conn != nil {
-			conn.Close(why) // before the life ends, for then its pump closes it too, for no reason
-		}
+		attempt.close(why) // before the life ends, for then its pump closes it too, for no reason
 		life.End()
+		if attempt != nil { // its connection may have come just now
+			<-attempt.done
+			attempt.close(why)
+		}
 		if port != nil {
 			port.Close()
 		}

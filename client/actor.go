@@ -252,7 +252,9 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		c.offered(ctx, said.ChannelOffered)
 	case *conecv1.Control_OfferWithdrawn:
 		if e := c.byID(string(said.OfferWithdrawn.GetChannel())); e != nil {
-			e.id = ""
+			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER { // the peer may come back to the channel
+				e.id = ""
+			}
 			ctx.Send(e.ref.pid, said.OfferWithdrawn)
 		}
 	case *conecv1.Control_ChannelIntroduced:

@@ -147,8 +147,9 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 	for _, channel := range byNumber(a.channels) {
 		r.drop(channel)
 		for _, other := range channel.ends {
-			if other != a {
+			if other != a { // one that is not connected yet gives up
 				r.wish(now, other, channel.channel, a.name)
+				says = append(says, say{other.id, withdrawn(channel.channel, conecv1.Code_CODE_NO_SUCH_PEER)})
 			}
 		}
 	}

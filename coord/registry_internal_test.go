@@ -333,6 +333,9 @@ func TestRegistryRestores(t *testing.T) {
 	channel := b.channel(alice, bob, "bob")
 
 	b.deliver(b.r.detach(b.now, alice)) // bob stays
+	if withdrawn := b.hear(bob).GetOfferWithdrawn(); withdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER {
+		t.Errorf("bob was told %v, want that alice left", withdrawn)
+	}
 	if len(b.routes.held) != 0 {
 		t.Error("the route remains")
 	}
@@ -349,6 +352,7 @@ func TestRegistryRestores(t *testing.T) {
 	b.silent()
 
 	b.deliver(b.r.detach(b.now, alice)) // both leave
+	b.hear(bob)
 	b.deliver(b.r.detach(b.now, bob))
 	if len(b.r.restores) != 0 {
 		t.Error("a wish outlives who wished it")

@@ -73,6 +73,7 @@ type flow struct {
 	id       string
 	from, to string
 
+	accepted  bool        // by the peer; under the party's mutex
 	disturbed atomic.Bool // something was done that may cut it off
 	ended     atomic.Bool // the receiver has seen its end
 
@@ -153,6 +154,7 @@ func (pl *player) connect() {
 			if err != nil {
 				return
 			}
+			pl.accepted(s.Purpose(), s.Peer(), pl.name)
 			pl.receive(s, s.Peer())
 			pl.send(&playedStream{s, pl.flow(s.Purpose(), pl.name, s.Peer())}, 3)
 			s.CloseSend()
@@ -186,6 +188,27 @@ func (p *party) begin(from, to string) (purpose string) {
 		p.flows[f.id] = f
 	}
 	return purpose
+}
+
+// accepted notes that a stream has reached its peer. If another did before, its
+// channel was closed before the opener got to know: the opener's client tried
+// again, and it is the second stream that counts.
+func (p *party) accepted(purpose, from, to string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range []string{purpose + " from " + from, purpose + " from " + to} {
+		f := p.flows[id]
+		if f == nil {
+			continue
+		}
+		if f.accepted {
+			f.disturbed.Store(true)
+			again := &flow{id: f.id, from: f.from, to: f.to}
+			again.disturbed.Store(p.disturbing[pairOf(from, to)] > 0)
+			f, p.flows[id] = again, again
+		}
+		f.accepted = true
+	}
 }
 
 // giveUp forgets a stream that could not be opened.
