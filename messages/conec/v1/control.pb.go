@@ -789,7 +789,9 @@ func (x *AnswerOffer) GetReason() string {
 	return ""
 }
 
-// OfferWithdrawn says that an offered channel will not come.
+// OfferWithdrawn says that an offered channel will not come, or that the other
+// end of one that is there has given it up, or left (CODE_NO_SUCH_PEER): that
+// counts only while the channel is not connected, for the peer may come back.
 type OfferWithdrawn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The offered channel.
