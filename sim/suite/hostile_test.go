@@ -311,7 +311,11 @@ func TestFlood(t *testing.T) {
 					t.Errorf("the coordinator ended the connection with %v", err)
 				}
 			}()
-			for range 20 {
+			rounds := 20
+			if testing.Short() {
+				rounds = 3
+			}
+			for range rounds {
 				b.unharmed()
 			}
 			close(stop)
