@@ -177,6 +177,35 @@ func TestCancelOpensAnytime(t *testing.T) {
 	}
 }
 
+// The same, where the cancel comes while the call has hardly begun.
+func TestCancelOpensAtOnce(t *testing.T) {
+	w := newWorld(t)
+	alice, bob := w.client("alice"), w.client("bob")
+	for i := range 500 {
+		ctx, cancel := context.WithCancel(w.ctx)
+		go cancel()
+		var err error
+		if i%2 == 0 {
+			var ch *client.Channel
+			if ch, err = alice.OpenChannel(ctx, "bob", nil); err == nil {
+				ch.Abort()
+			}
+		} else {
+			var s *client.Stream
+			if s, err = alice.OpenStream(ctx, "bob", &client.StreamOptions{Mode: client.RelayOnly}); err == nil {
+				s.Channel().Abort()
+			}
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	w.idle()
+	for _, cl := range []*client.Client{alice, bob} {
+		w.eventually("no channel at "+cl.Name(), func() bool { return cl.Actors().Stats().Actors == idleActors })
+	}
+}
+
 // idleActors is how many actors a client without channels has: itself, its home
 // channel, and that one's control stream.
 const idleActors = 3

@@ -366,15 +366,15 @@ func TestSupersededGoesOnTalking(t *testing.T) {
 		stop, stopped := make(chan struct{}), make(chan struct{})
 		go func() {
 			defer close(stopped)
-			for i := uint64(1); ; i++ {
+			says := []*conecv1.Control{cancelOpen(1), release([]byte("x")), restore(make([]byte, 16), "bob"), answer([]byte("x"), nil)}
+			for i := 0; ; i++ {
 				select {
 				case <-stop:
 					return
 				default:
-					for _, said := range []*conecv1.Control{open(i, "bob"), cancelOpen(i), release([]byte("x")), restore(make([]byte, 16), "bob"), answer([]byte("x"), nil)} {
-						_ = former.control.Send(said)
+					if former.control.Send(says[i%len(says)]) != nil { // until there is room again
+						<-time.After(100 * time.Microsecond)
 					}
-					<-time.After(100 * time.Microsecond)
 				}
 			}
 		}()
@@ -385,63 +385,6 @@ func TestSupersededGoesOnTalking(t *testing.T) {
 		close(stop)
 		<-stopped
 		former = latter
-	}
-	b.unharmed()
-}
-
-// What a peer may not say ends the channel to it, and nothing else.
-func TestHostilePeer(t *testing.T) {
-	for name, say := range map[string]*conecv1.Control{
-		"plays a client": attach("carol"),
-		"plays the coordinator": {Said: &conecv1.Control_OfferWithdrawn{
-			OfferWithdrawn: &conecv1.OfferWithdrawn{},
-		}},
-		"says nothing":                {},
-		"drained without being asked": {Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			b := w.bystanders()
-			raw := w.rawClient("mallory")
-			raw.say(open(1, "bob"))
-			conn, control := raw.connect(raw.hear().GetChannelIntroduced().GetIntroduction())
-			if err := control.Send(say); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case <-conn.Done():
-			case <-w.ctx.Done():
-			}
-			if err := conn.Err(); !errors.Is(err, messages.ErrProtocol) || !netio.IsRemote(err) {
-				t.Errorf("bob ended the channel with %v, want a protocol violation", err)
-			}
-			b.unharmed()
-		})
-	}
-}
-
-// A peer that says it closes, and names streams that never were, or never reads,
-// holds up nobody but itself.
-func TestPeerNeverDrains(t *testing.T) {
-	w := newWorld(t)
-	b := w.bystanders()
-	raw := w.rawClient("mallory")
-	raw.say(open(1, "bob"))
-	_, control := raw.connect(raw.hear().GetChannelIntroduced().GetIntroduction())
-	channel, err := b.bob.AcceptChannel(w.ctx)
-	for err == nil && channel.Peer() != "mallory" {
-		channel, err = b.bob.AcceptChannel(w.ctx)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := control.Send(&conecv1.Control{Said: &conecv1.Control_CloseChannel{
-		CloseChannel: &conecv1.CloseChannel{Streams: []uint64{4, 8, 1, 5, 1 << 40}},
-	}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := channel.Close(canceled(w)); err == nil {
-		t.Error("close succeeded though the peer never drained")
 	}
 	b.unharmed()
 }
