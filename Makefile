@@ -5,7 +5,7 @@ BUF := go tool -modfile=.ci/tools.mod buf
 LINT := go tool -modfile=.ci/tools.mod golangci-lint
 # A number of runs: with a time limit, the go command now and then calls its own deadline a failure.
 FUZZTIME ?= 100000x
-.PHONY: check tidy generated generate fmt lint test race fuzz cross bench
+.PHONY: check tidy generated generate fmt lint test race netns fuzz cross bench
 
 check: tidy generated lint test race fuzz cross
 
@@ -36,6 +36,9 @@ test:
 
 race: # -short: fewer seeds, since the race detector is slow
 	go test -race -short -shuffle=on ./...
+
+netns: # as root: what test skips where there are no network namespaces
+	CONEC_NETLAB=require go test ./internal/netlab ./sim/suite
 
 fuzz: # every fuzz target there is, FUZZTIME each
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {while (n) print $$2, f[--n]}' | \

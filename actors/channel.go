@@ -23,6 +23,7 @@ import (
 //	connecting   OfferWithdrawn     asks again, or gives up                    introducing, lost
 //	proving      PathChosen         - (only direct paths are allowed)          up
 //	any          upTimeout          -                                          lost
+//	connecting   relayQuiet         has the relay asked whether it knows us    -
 //	up           OpenStream         spawns a stream
 //	up           streamArrived      spawns a stream
 //	up           DrainChannel       ends streams, tells the peer               draining
@@ -53,6 +54,7 @@ type channel struct {
 	control      *actor.PID
 	paths        *actor.PID
 	timer        *time.Timer
+	listen       *time.Timer // for the relay, while connecting
 
 	waiters  []*actor.PID             // want to know when the channel is up
 	drainers []*actor.PID             // want to know when it has ended in order
@@ -119,7 +121,11 @@ type (
 		Life
 		stream *netio.Stream
 	}
-	upTimeout    struct{ Life }
+	upTimeout  struct{ Life }
+	relayQuiet struct {
+		Life
+		after time.Duration
+	}
 	drained      struct{ Life }
 	closeTimeout struct {
 		Life
@@ -209,6 +215,8 @@ func (c *channel) pumped(ctx actor.Context, message Pumped) {
 		if c.behavior.Name() != "up" && c.behavior.Name() != "draining" {
 			c.lost(ctx, c.timeoutReason(), false)
 		}
+	case relayQuiet:
+		c.doubtRelay(ctx, msg.after)
 	case drained:
 		c.closing = nil
 		c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}})

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -80,6 +81,7 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 	c.introduction, c.port = introduction, port
 	port.SetRoute(introduction.GetRoute())
 	port.SetPath(c.spec.Config.Relay())
+	c.doubtLater(ctx, relayDoubt)
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	peer, certificate := introduction.GetPeer(), introduction.GetCertificate()
 	if introduction.GetDials() {
@@ -98,6 +100,28 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 		conn, err := await(life.Context())
 		a.pump(life, root, self, conn, err, false)
 	})
+}
+
+// doubtLater listens whether the relay is silent for that long: this host may have
+// moved without anybody noticing. Once the channel is connected, the path set
+// listens.
+func (c *channel) doubtLater(ctx actor.Context, after time.Duration) {
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.listen = time.AfterFunc(after, func() { root.Send(self, relayQuiet{life, after}) })
+}
+
+// doubtRelay has the relay asked whether it knows where we are, and later again.
+func (c *channel) doubtRelay(ctx actor.Context, after time.Duration) {
+	switch {
+	case c.conn != nil || c.port == nil:
+	case time.Since(c.port.Stats().LastRelayed) < after:
+		c.doubtLater(ctx, relayDoubt)
+	default:
+		if c.spec.Config.DoubtRelay != nil {
+			c.spec.Config.DoubtRelay()
+		}
+		c.doubtLater(ctx, 2*after)
+	}
 }
 
 func (c *channel) connectHome(ctx actor.Context) {
@@ -171,14 +195,14 @@ func (c *channel) timeoutReason() error {
 func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.Control) {
 	c.conn = conn
 	c.confirmed = !c.introduction.GetDials() // who accepts has heard of the control stream
-	c.control = ctx.Spawn(controlProps(c.sys, stream))
+	c.control = ctx.Spawn(controlProps(c.sys, c.about(), stream))
 	if c.spec.Home != nil {
 		c.becomeUp(ctx)
 		return
 	}
 	mode := c.mode()
 	c.paths = ctx.Spawn(pathsProps(c.sys, pathsSpec{
-		peer: c.shared.Peer, mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
+		about: c.about(), mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
 	}))
 	ctx.Send(c.control, offer(conn, mode, c.spec.Config.Addrs()))
 	if mode == conecv1.Mode_MODE_DIRECT {
@@ -186,6 +210,12 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 		return
 	}
 	c.becomeUp(ctx)
+}
+
+// about says what the logs call this life of the channel.
+func (c *channel) about() about {
+	id := c.introduction.GetChannel()
+	return about{peer: c.shared.Peer, channel: hex.EncodeToString(id[:min(len(id), 4)])}
 }
 
 // relayChanged takes a new route, also while the channel is still connecting.

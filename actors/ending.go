@@ -195,6 +195,9 @@ func (c *channel) introductionDials() bool {
 // which may be nil.
 func (c *channel) endLife(why error, ended func()) {
 	c.stopTimer()
+	if c.listen != nil {
+		c.listen.Stop()
+	}
 	c.shared.conn.Store(nil)
 	life, attempt, port := c.life, c.attempt, c.port
 	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil, nil

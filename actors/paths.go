@@ -1,6 +1,8 @@
 package actors
 
 import (
+	"context"
+	"log/slog"
 	"net/netip"
 	"time"
 
@@ -51,7 +53,7 @@ type paths struct {
 
 // pathsSpec is what a path set is about.
 type pathsSpec struct {
-	peer   string
+	about  about
 	mode   conecv1.Mode
 	conn   *netio.Conn
 	dialed bool
@@ -223,12 +225,19 @@ func (p *paths) tell(ctx actor.Context) {
 		p.set.allowRelay = false
 	}
 	p.apply()
-	chosen := &conecv1.PathChosen{Peer: p.spec.peer, Relayed: relayed}
+	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed}, "none"
+	if addr.IsValid() {
+		kind = "direct"
+	}
 	if relayed {
-		addr = p.spec.config.Relay().To
+		addr, kind = p.spec.config.Relay().To, "relayed"
 	}
 	if addr.IsValid() {
 		chosen.Remote = addr.String()
+	}
+	if log := ctx.Logger(); log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("path changed", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer,
+			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote())
 	}
 	ctx.Send(ctx.Parent(), chosen)
 }

@@ -1,8 +1,9 @@
 package actors
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -29,7 +30,7 @@ type Backoff struct {
 	Window time.Duration
 	// MaxRestarts is how many restarts a child is granted until its failures are forgotten. If zero, 10; if negative, any number.
 	MaxRestarts int
-	// Rand returns a number in [0, 1), for Jitter. If nil, math/rand/v2's.
+	// Rand returns a number in [0, 1), for Jitter. If nil, it comes from crypto/rand, which a simulation can seed.
 	Rand func() float64
 }
 
@@ -70,9 +71,17 @@ func (b *Backoff) withDefaults() Backoff {
 		policy.MaxRestarts = 10
 	}
 	if policy.Rand == nil {
-		policy.Rand = rand.Float64
+		policy.Rand = random
 	}
 	return policy
+}
+
+// random returns a number in [0, 1).
+func random() float64 {
+	const bits = 53 // of a float64's fraction
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return float64(binary.LittleEndian.Uint64(b[:])>>(64-bits)) / (1 << bits)
 }
 
 // backoffState is what Backoff knows of one child.

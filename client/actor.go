@@ -193,6 +193,7 @@ func (c *clientActor) asked(ctx actor.Context) {
 // up attaches when the home channel is there.
 func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 	if !actors.SentBy(ctx, c.home) {
+		c.cl.config.Logger.Info("channel opened", "peer", msg.GetPeer())
 		c.cl.events.put(ChannelOpened{Peer: msg.GetPeer()})
 		if e := c.channels[ctx.Sender().GetId()]; e != nil && e.ref.Accepted {
 			c.cl.incoming.addChannel(e.ref)
@@ -219,6 +220,7 @@ func (c *clientActor) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 		c.cl.incoming.dropChannel(e.ref)
 	}
 	if e.ref.WasUp() {
+		c.cl.config.Logger.Info("channel closed", "peer", msg.GetPeer(), "err", err, "restarting", !msg.GetLast())
 		c.cl.events.put(ChannelClosed{Peer: msg.GetPeer(), Err: err, Restarting: !msg.GetLast()})
 	}
 	e.asks = false

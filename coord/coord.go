@@ -108,8 +108,9 @@ func (c *Coordinator) props() *actor.Props {
 
 // homeProps makes the props of the home channel on an accepted connection.
 func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
+	peer, _ := netio.CertificateName(conn.Certificate()) // for logs; attaching says what is wrong with it
 	return actors.ChannelProps(sys, actors.ChannelSpec{
-		Channel: &actors.Channel{Accepted: true},
+		Channel: &actors.Channel{Peer: peer, Accepted: true},
 		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
 	})
 }

@@ -294,7 +294,12 @@ func (s *Switch) Send(link Link, to netip.AddrPort, frame []byte) error {
 // sendPackets writes to a link and counts.
 func (s *Switch) sendPackets(link Link, to netip.AddrPort, p Packets, wait bool) error {
 	packets, bytes := p.size()
-	if err := link.Write(to, p, wait); err != nil {
+	err := link.Write(to, p, wait)
+	if p.Local.IsValid() && err != nil && writeReason(err) == dropWrite { // this host has moved: the address is not its own any more
+		p.Local = netip.Addr{}
+		err = link.Write(to, p, wait)
+	}
+	if err != nil {
 		reason := writeReason(err)
 		s.drops.add(reason, packets)
 		if reason == dropWrite && s.cfg.OnWriteError != nil {

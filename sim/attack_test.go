@@ -27,11 +27,10 @@ type attacker struct {
 func (w *world) attack() *attacker {
 	w.Helper()
 	at := addr("203.0.113.66:6666")
-	x := &attacker{
-		world: w, host: w.network.Host("attacker", at, near), recorded: map[byte][]sim.Packet{},
-	}
-	var err error
-	x.link, err = x.host.Open()
+	host, err := w.network.Host("attacker", w.network.Internet(), near, at.Addr())
+	w.must(err)
+	x := &attacker{world: w, host: host, recorded: map[byte][]sim.Packet{}}
+	x.link, err = x.host.Listen(at)
 	w.must(err)
 	w.network.Add(func(p sim.Packet) sim.Verdict {
 		kind := p.Payload[0]
@@ -216,7 +215,7 @@ func TestStolenProbe(t *testing.T) {
 		if got := len(received); got < 1 || got > 60 { // an answer, and 9 probes every 14 seconds
 			t.Errorf("%d packets to the attacker", got)
 		}
-		if path := b.Channel().Path(); path.Remote == x.host.Addr() {
+		if path := b.Channel().Path(); path.Remote.Addr() == x.host.Addr() {
 			t.Errorf("path is %v", path)
 		}
 		w.check(traffic.end())

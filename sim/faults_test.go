@@ -33,7 +33,7 @@ func TestRebind(t *testing.T) {
 				inWorld(t, uint64(phase), func(w *world) {
 					alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 					binds := 0
-					fresh := addr("203.0.113.77:5000")
+					fresh := addr("203.0.113.77:4000")
 					forget := w.network.Add(func(p sim.Packet) sim.Verdict {
 						if isBind(p, "alice") && p.From == fresh {
 							binds++
@@ -48,7 +48,7 @@ func TestRebind(t *testing.T) {
 					time.Sleep(7*time.Second + time.Duration(phase)*4100*time.Millisecond)
 					traffic.measure()
 					began := time.Now()
-					w.must(alice.host.Rebind(fresh))
+					alice.move(fresh)
 					time.Sleep(20 * time.Second)
 					if gap := traffic.gap(); gap > test.limit {
 						t.Errorf("%v without a message", gap)

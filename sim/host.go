@@ -1,264 +1,318 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
-	"hash/fnv"
-	"math/rand/v2"
-	"net"
 	"net/netip"
-	"sync"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/conec-go/conec/netio"
 )
 
-// inboxSize is how many datagrams wait at a link for its reader.
-const inboxSize = 1024
-
-// Line is what connects a host with the core of the network. It is the same in
-// both directions, each of which has its own queue and random source.
-type Line struct {
-	// Latency is how long a packet takes, after the time that its bytes take.
-	Latency time.Duration
-	// Jitter is the most that a packet takes longer, evenly distributed: packets
-	// may overtake each other.
-	Jitter time.Duration
-	// Loss is the fraction of packets that are lost, from 0 to 1.
-	Loss float64
-	// Rate is how many bytes pass per second, headers counted. If zero, any number.
-	Rate int64
-	// Queue is how many bytes may wait where Rate is set; packets that find it
-	// full are lost. If zero, 100 milliseconds' worth, at least 16 KiB.
-	Queue int
-	// MTU is the size in bytes of the largest packet, IPv4 and UDP headers (28
-	// bytes) counted. If zero, 1500.
-	MTU int
-}
-
-func (l Line) withDefaults() Line {
-	if l.Queue == 0 {
-		l.Queue = max(int(l.Rate/10), 16<<10)
-	}
-	if l.MTU == 0 {
-		l.MTU = 1500
-	}
-	return l
-}
-
-// pipe is one direction of a line.
-type pipe struct {
-	random *rand.Rand
-	busy   time.Duration // until when bytes that were taken keep it busy, since the network's start
-}
-
-func newPipe(seed uint64, name string) pipe {
-	hash := fnv.New64a()
-	_, _ = hash.Write([]byte(name)) // never fails (hash.Hash)
-	return pipe{random: rand.New(rand.NewPCG(seed, hash.Sum64()))}
-}
-
-// carry takes a datagram at now, and returns how long it is on the way, or false
-// if it does not come through.
-func (p *pipe) carry(line Line, now time.Duration, payload int, stats *Stats) (delay time.Duration, ok bool) {
-	size := payload + overhead
-	if size > line.MTU {
-		stats.TooLarge++
-		return 0, false
-	}
-	if line.Rate > 0 {
-		p.busy = max(p.busy, now)
-		if queued := (p.busy - now).Seconds() * float64(line.Rate); queued+float64(size) > float64(line.Queue) {
-			stats.Overrun++
-			return 0, false
-		}
-		p.busy += time.Duration(float64(size) / float64(line.Rate) * float64(time.Second))
-		delay = p.busy - now
-	}
-	if line.Loss > 0 && p.random.Float64() < line.Loss {
-		stats.Lost++
-		return 0, false
-	}
-	if line.Jitter > 0 {
-		delay += time.Duration(p.random.Int64N(int64(line.Jitter)))
-	}
-	return delay + line.Latency, true
-}
-
-// Host is a machine at the network, with one address and one link at a time. Its
-// fields are under the network's mu.
+// Host is a machine with interfaces and sockets. Its fields are under the
+// network's mu.
 type Host struct {
-	network  *Network
-	name     string
-	local    netip.AddrPort // what the machine believes to be its address
-	source   netip.AddrPort // what its packets come from and can be sent to
-	line     Line
-	up, down pipe
-	link     *link // nil until Open
+	network    *Network
+	name       string
+	interfaces []*attachment // the first that fits is the way out
+	plugged    int           // how many there ever were
+	sockets    []*socket
+	nextPort   uint16
+	paused     bool
+	skew       time.Duration
 }
 
-// Host adds a host. Its name and address must be new to the network; if not, Open
-// says so.
-func (n *Network) Host(name string, addr netip.AddrPort, line Line) *Host {
-	h := &Host{
-		network: n, name: name, local: addr, source: addr, line: line.withDefaults(),
-		up: newPipe(n.seed, name+" up"), down: newPipe(n.seed, name+" down"),
-	}
+// Host adds a host with one interface, "eth0", plugged in by a line. Without
+// addrs, that has the next free IPv4 address there.
+func (n *Network) Host(name string, at Place, line Line, addrs ...netip.Addr) (*Host, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.hosts[name] == nil {
-		n.hosts[name] = h
+	if err := n.claim(name); err != nil {
+		return nil, fmt.Errorf("host %q: %w", name, err)
 	}
-	return h
+	h := &Host{network: n, name: name, nextPort: firstPort}
+	if err := h.plug("eth0", at, line, addrs); err != nil {
+		return nil, err
+	}
+	n.names[name] = true
+	n.hosts = append(n.hosts, h)
+	return h, nil
 }
 
 // Name returns the host's name.
 func (h *Host) Name() string { return h.name }
 
-// Addr returns the address from which the host's packets come now.
-func (h *Host) Addr() netip.AddrPort {
+// Addr returns the first address of the host's first interface; the zero Addr if
+// it has none.
+func (h *Host) Addr() netip.Addr {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
-	return h.source
+	if len(h.interfaces) == 0 {
+		return netip.Addr{}
+	}
+	return h.interfaces[0].addrs[0]
 }
 
-// SetLine changes the host's line for packets that have not reached it yet.
-func (h *Host) SetLine(line Line) {
+// Plug adds an interface.
+func (h *Host) Plug(name string, at Place, line Line, addrs ...netip.Addr) error {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
-	h.line = line.withDefaults()
+	return h.plug(name, at, line, addrs)
 }
 
-// Open returns the host's socket: at first, after the one before was closed, and
-// after a crash. It fails with syscall.EADDRINUSE if the name or the address is
-// another host's, or the socket is open.
-func (h *Host) Open() (netio.Link, error) {
-	n := h.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	switch {
-	case n.closed:
-		return nil, net.ErrClosed
-	case n.hosts[h.name] != h, n.at[h.source] != nil:
-		return nil, fmt.Errorf("open %s at %s: %w", h.name, h.source, syscall.EADDRINUSE)
+func (h *Host) plug(name string, at Place, line Line, addrs []netip.Addr) error {
+	if h.iface(name) != nil {
+		return fmt.Errorf("host %q: has an interface %q", h.name, name)
 	}
-	h.link = &link{host: h, inbox: make(chan datagram, inboxSize), closed: make(chan struct{})}
-	n.at[h.source] = h.link
-	return h.link, nil
-}
-
-// Rebind changes the address from which the host's packets come, as a NAT that
-// forgot its mapping does: the host does not notice, and what is sent to the old
-// address is lost. It fails with syscall.EADDRINUSE if another host has it.
-func (h *Host) Rebind(addr netip.AddrPort) error {
-	n := h.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.at[addr] != nil {
-		return fmt.Errorf("rebind %s to %s: %w", h.name, addr, syscall.EADDRINUSE)
+	full := h.name + "/" + name
+	pipes := full
+	if h.plugged++; h.plugged > 1 {
+		pipes = fmt.Sprintf("%s %d", full, h.plugged)
 	}
-	if n.at[h.source] == h.link && h.link != nil {
-		delete(n.at, h.source)
-		n.at[addr] = h.link
+	a, err := at.segment().plug(full, pipes, line, addrs)
+	if err != nil {
+		return fmt.Errorf("host %q: %w", h.name, err)
 	}
-	h.source = addr
+	a.host = h
+	h.interfaces = append(h.interfaces, a)
 	return nil
 }
 
-// Crash silences the host at once: its program can send no more, not even a
-// goodbye, and its link reads as closed. The program is still to be stopped by
-// whoever started it. Open returns a new link at the same address.
+// iface returns the interface of a name, or nil.
+func (h *Host) iface(name string) *attachment {
+	full := h.name + "/" + name
+	for _, a := range h.interfaces {
+		if a.name == full {
+			return a
+		}
+	}
+	return nil
+}
+
+// Unplug takes an interface away. Sockets stay open; those that are bound to one
+// of its addresses hear nothing and cannot send.
+func (h *Host) Unplug(name string) error {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	a := h.iface(name)
+	if a == nil {
+		return fmt.Errorf("host %q: has no interface %q", h.name, name)
+	}
+	a.unplug()
+	h.interfaces = slices.DeleteFunc(h.interfaces, func(other *attachment) bool { return other == a })
+	return nil
+}
+
+// SetUp takes an interface down, which keeps its addresses, or up again.
+func (h *Host) SetUp(name string, on bool) error {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	a := h.iface(name)
+	if a == nil {
+		return fmt.Errorf("host %q: has no interface %q", h.name, name)
+	}
+	a.on = on
+	return nil
+}
+
+// Move takes all interfaces away and plugs "eth0" in elsewhere, as a laptop does
+// that goes to another network. Sockets stay open; those that are bound to all
+// addresses go on from the new one. If it fails, nothing has changed.
+func (h *Host) Move(at Place, line Line, addrs ...netip.Addr) error {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	former := h.interfaces
+	h.interfaces = nil
+	if err := h.plug("eth0", at, line, addrs); err != nil {
+		h.interfaces = former
+		return err
+	}
+	for _, a := range former {
+		a.unplug()
+	}
+	return nil
+}
+
+// SetLine changes the lines of all interfaces, for packets that have not reached
+// them yet.
+func (h *Host) SetLine(line Line) error {
+	if err := line.Validate(); err != nil {
+		return err
+	}
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	for _, a := range h.interfaces {
+		a.setLine(line)
+	}
+	return nil
+}
+
+// Crash silences the host at once: its programs can send no more, not even a
+// goodbye, and their sockets read as closed. The programs are still to be stopped
+// by whoever started them. Listen works again at once.
 func (h *Host) Crash() {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
-	h.link.shut()
+	h.shut()
 }
 
-// link is the socket of a host. It implements [netio.Link].
-type link struct {
-	host   *Host
-	inbox  chan datagram
-	once   sync.Once
-	closed chan struct{} // no more packets in or out
-}
-
-// shut closes a link, which may be nil. Called with the network's mu held.
-func (l *link) shut() {
-	if l == nil {
-		return
+func (h *Host) shut() {
+	for len(h.sockets) > 0 {
+		h.sockets[0].shut()
 	}
-	l.once.Do(func() {
-		close(l.closed)
-		if n := l.host.network; n.at[l.host.source] == l {
-			delete(n.at, l.host.source)
+}
+
+// Pause cuts the host off, as sleep does: what it sends or is sent is lost. Its
+// programs go on, because time cannot stop for some goroutines only.
+func (h *Host) Pause() { h.setPaused(true) }
+
+// Resume ends Pause.
+func (h *Host) Resume() { h.setPaused(false) }
+
+func (h *Host) setPaused(paused bool) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	h.paused = paused
+}
+
+// Skew sets by how much the host's wall clock is ahead.
+func (h *Host) Skew(ahead time.Duration) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	h.skew = ahead
+}
+
+// Now returns the time of the host's wall clock. It is for Config.Now.
+func (h *Host) Now() time.Time {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return time.Now().Add(h.skew)
+}
+
+// Ports that are given away where none is asked for (RFC 6335 section 6).
+const (
+	firstPort = 49152
+	lastPort  = 65535
+)
+
+// Listen opens a UDP socket at a local address; an unspecified or zero one means
+// all addresses of the host, IPv4 only if it is 0.0.0.0, port 0 a free port. It
+// fails with syscall.EADDRINUSE, with syscall.EADDRNOTAVAIL if the host has no
+// such address, and with [net.ErrClosed] once the network is closed.
+func (h *Host) Listen(local netip.AddrPort) (netio.Link, error) {
+	if !local.Addr().IsValid() {
+		local = netip.AddrPortFrom(netip.IPv6Unspecified(), local.Port())
+	}
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s, err := h.bind(local)
+	if err != nil {
+		return nil, fmt.Errorf("listen at %s on %s: %w", local, h.name, err)
+	}
+	return s, nil
+}
+
+func (h *Host) bind(local netip.AddrPort) (*socket, error) {
+	addr := local.Addr()
+	switch {
+	case h.network.closed:
+		return nil, errClosed
+	case !addr.IsUnspecified() && !addr.IsLoopback() && !h.owns(addr):
+		return nil, syscall.EADDRNOTAVAIL
+	case local.Port() != 0:
+		if h.taken(local) {
+			return nil, syscall.EADDRINUSE
 		}
+		return h.open(local), nil
+	}
+	for range lastPort - firstPort + 1 {
+		local = netip.AddrPortFrom(addr, h.nextPort)
+		if h.nextPort == lastPort {
+			h.nextPort = firstPort
+		} else {
+			h.nextPort++
+		}
+		if !h.taken(local) {
+			return h.open(local), nil
+		}
+	}
+	return nil, errors.Join(errors.New("no port is free"), syscall.EADDRINUSE)
+}
+
+// taken tells whether another socket would get the same packets.
+func (h *Host) taken(local netip.AddrPort) bool {
+	return slices.ContainsFunc(h.sockets, func(s *socket) bool {
+		a, b := s.local.Addr(), local.Addr()
+		return s.local.Port() == local.Port() && (a == b || covers(a, b) || covers(b, a))
 	})
 }
 
-func (l *link) isClosed() bool {
-	select {
-	case <-l.closed:
-		return true
+// covers tells whether a socket bound to an address gets what is sent to another.
+func covers(bound, addr netip.Addr) bool {
+	return bound == addr || bound == netip.IPv6Unspecified() || bound == netip.IPv4Unspecified() && addr.Is4()
+}
+
+// owns tells whether an address is the host's own.
+func (h *Host) owns(addr netip.Addr) bool {
+	return addr.IsLoopback() || slices.ContainsFunc(h.interfaces, func(a *attachment) bool { return slices.Contains(a.addrs, addr) })
+}
+
+// way chooses the interface and source address towards an address: from want if
+// that is valid, else the first interface that is up and has its family, but one
+// at the same place first. The interface is nil for the host itself.
+func (h *Host) way(to, want netip.Addr) (*attachment, netip.Addr, error) {
+	if h.owns(to) {
+		if want.IsValid() {
+			return nil, want, nil
+		}
+		return nil, to, nil
+	}
+	var first *attachment
+	for _, a := range h.interfaces {
+		switch {
+		case !a.on || !a.addr(to.Is4(), want).IsValid():
+		case a.segment.at[to] != nil:
+			return a, a.addr(to.Is4(), want), nil
+		case first == nil:
+			first = a
+		}
+	}
+	switch {
+	case first != nil:
+		return first, first.addr(to.Is4(), want), nil
+	case want.IsValid() && !h.owns(want):
+		return nil, netip.Addr{}, syscall.EINVAL // as Linux says
+	}
+	return nil, netip.Addr{}, syscall.ENETUNREACH
+}
+
+// take gives a datagram that came down a line, or from the host itself if that is
+// nil, to the socket that it is for.
+func (h *Host) take(a *attachment, d datagram) {
+	n := h.network
+	name := h.name
+	fate := Unreachable
+	switch {
+	case h.paused, a != nil && !a.on:
+		fate = Silent
 	default:
-		return false
-	}
-}
-
-// Read waits for a datagram, or for the link to be closed.
-func (l *link) Read(b *netio.Batch) error {
-	if l.isClosed() {
-		return net.ErrClosed
-	}
-	select {
-	case d := <-l.inbox:
-		if len(b.Buf) < len(d.payload) {
-			b.Buf = make([]byte, max(len(d.payload), 2048))
+		for _, s := range h.sockets {
+			if s.local.Port() == d.to.Port() && covers(s.local.Addr(), d.to.Addr()) {
+				fate = s.put(d)
+				break
+			}
 		}
-		b.N = copy(b.Buf, d.payload)
-		b.Segment, b.From, b.Local, b.ECN = b.N, d.from, netip.Addr{}, d.ecn
-		return nil
-	case <-l.closed:
-		return net.ErrClosed
 	}
-}
-
-// Write sends each segment as a datagram of its own. It never waits: a full queue
-// loses what does not fit. Segments that are too large for the host's own line
-// are left out, and reported once the others were sent.
-func (l *link) Write(to netip.AddrPort, p netio.Packets, _ bool) error {
-	n := l.host.network
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if l.isClosed() {
-		return net.ErrClosed
+	if a != nil {
+		name = a.name
 	}
-	segment := p.Segment
-	if segment <= 0 {
-		segment = len(p.Data)
+	n.see(name, false, &d, fate)
+	if fate == Passed {
+		n.stats.Delivered++
+	} else {
+		n.recycle(d.payload)
 	}
-	var err error
-	for at := 0; at == 0 || at < len(p.Data); at += max(segment, 1) {
-		part := p.Data[at:min(at+segment, len(p.Data))]
-		payload := append(append(make([]byte, 0, len(p.Header)+len(part)), p.Header...), part...)
-		if len(payload)+overhead > l.host.line.MTU {
-			err = syscall.EMSGSIZE
-			continue
-		}
-		n.send(l, datagram{from: l.host.source, to: to, payload: payload, ecn: p.ECN})
-	}
-	return err
-}
-
-// LocalAddr is the address that the host believes to have.
-func (l *link) LocalAddr() netip.AddrPort { return l.host.local }
-
-// Addrs is LocalAddr.
-func (l *link) Addrs() []netip.AddrPort { return []netip.AddrPort{l.host.local} }
-
-// Close frees the address and ends a Read that waits.
-func (l *link) Close() error {
-	l.host.network.mu.Lock()
-	defer l.host.network.mu.Unlock()
-	l.shut()
-	return nil
 }

@@ -1,144 +1,95 @@
 package sim
 
 import (
-	"container/heap"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 )
 
-// overhead is the size in bytes of the IPv4 and UDP headers of a datagram.
-const overhead = 20 + 8
-
 // Network carries datagrams between hosts. It owns one goroutine, which makes
 // happen what is due; all state is under mu, which nobody holds while waiting.
 type Network struct {
 	seed  uint64
 	start time.Time
+	quiet func() // called before an event when all programs wait; set before the first host, may be nil
 
-	mu     sync.Mutex
-	hosts  map[string]*Host
-	at     map[netip.AddrPort]*link // who receives what is sent to an address
-	rules  []*Rule
-	events events
-	taken  map[time.Duration]bool // instants of the events that wait
-	stats  Stats
-	closed bool
+	mu       sync.Mutex
+	internet *Internet
+	names    map[string]bool // of hosts and gateways
+	hosts    []*Host
+	gateways int
+	rules    []*Rule
+	watchers []*func(Sight)
+	events   events
+	order    uint64        // how many events there were
+	last     time.Duration // when the last event happened
+	free     [][]byte      // payloads to use again
+	stats    Stats
+	closed   bool
 
 	wake chan struct{} // an event was added before all others
 	stop chan struct{}
 	done chan struct{}
 }
 
-// Stats counts datagrams since the start of a network.
-type Stats struct {
-	// Sent is what programs wrote and [Network.Inject] put in, Delivered what
-	// reached a link. The others tell why the rest did not.
-	Sent, Delivered int
-	// Ruled were dropped by a rule.
-	Ruled int
-	// Lost were lost on a line.
-	Lost int
-	// Overrun found the queue of a line or of a link full.
-	Overrun int
-	// TooLarge did not fit through a line.
-	TooLarge int
-	// Unreachable were sent to an address that nobody has.
-	Unreachable int
-}
-
-// Packet is one datagram, as a [Rule] sees it when it is sent.
-type Packet struct {
-	// Source and Destination are names of hosts, empty if no host has the address.
-	Source, Destination string
-	// From and To are what is in its headers.
-	From, To netip.AddrPort
-	// Payload must not be kept or changed.
-	Payload []byte
-	// At is how long after the network's start it is sent.
-	At time.Duration
-}
-
-// Rule says what happens to a packet. The first rule that decides is the one
-// that counts, in the order in which they were added.
-type Rule func(Packet) Verdict
-
-// Verdict is a rule's decision. The zero Verdict leaves it to the next rule.
-type Verdict struct {
-	decision decision
-	after    time.Duration
-}
-
-type decision uint8
-
-const (
-	undecided decision = iota
-	pass
-	drop
-	deliver
-)
-
-// Pass lets the lines of its hosts decide about a packet, whatever later rules say.
-func Pass() Verdict { return Verdict{decision: pass} }
-
-// Drop loses a packet.
-func Drop() Verdict { return Verdict{decision: drop} }
-
-// DeliverAfter delivers a packet that long after it was sent, past the lines of
-// its hosts with their delay, loss, rate and MTU.
-func DeliverAfter(d time.Duration) Verdict { return Verdict{decision: deliver, after: d} }
-
 // datagram is on its way.
 type datagram struct {
 	from, to netip.AddrPort
 	payload  []byte
 	ecn      uint8
+	express  bool // past all lines
 }
+
+// size is that of the packet, headers counted.
+func (d *datagram) size() int {
+	if d.to.Addr().Is4() {
+		return len(d.payload) + overhead4
+	}
+	return len(d.payload) + overhead6
+}
+
+// step is what happens to a datagram next.
+type step uint8
+
+const (
+	stepUp    step = iota // it comes out of a line at the place
+	stepDown              // it comes out of a line at the host or gateway
+	stepLocal             // it reaches the host that sent it
+	stepPlace             // it enters the internet from nowhere
+)
 
 // event is something that happens to a datagram.
 type event struct {
-	at      time.Duration
-	deliver bool // to the link; else it reaches the receiver's line
+	at    time.Duration
+	order uint64
+	step  step
+	line  *attachment // of stepUp and stepDown
+	host  *Host       // of stepLocal
 	datagram
 }
 
-// events is a heap, the earliest first.
-type events []event
-
-func (e events) Len() int           { return len(e) }
-func (e events) Less(i, j int) bool { return e[i].at < e[j].at }
-func (e events) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-func (e *events) Push(x any)        { *e = append(*e, x.(event)) }
-
-func (e *events) Pop() any {
-	last := len(*e) - 1
-	x := (*e)[last]
-	(*e)[last] = event{}
-	*e = (*e)[:last]
-	return x
-}
-
 // NewNetwork starts a network without hosts.
-func NewNetwork(seed uint64) *Network {
+func NewNetwork(seed uint64) *Network { return newNetwork(seed, nil) }
+
+func newNetwork(seed uint64, quiet func()) *Network {
 	n := &Network{
-		seed: seed, start: time.Now(),
-		hosts: map[string]*Host{}, at: map[netip.AddrPort]*link{}, taken: map[time.Duration]bool{},
+		seed: seed, start: time.Now(), quiet: quiet, names: map[string]bool{},
 		wake: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
+	n.internet = &Internet{newSegment(n, nil, internet4, internet6)}
 	go n.run()
 	return n
 }
 
-// Close closes all links and ends the network. It blocks until its goroutine has
-// ended, and may be called again.
+// Close closes all sockets and ends the network. It blocks until its goroutine
+// has ended, and may be called again.
 func (n *Network) Close() {
 	n.mu.Lock()
 	if !n.closed {
 		n.closed = true
 		for _, host := range n.hosts {
-			host.link.shut()
+			host.shut()
 		}
 		close(n.stop)
 	}
@@ -149,6 +100,14 @@ func (n *Network) Close() {
 // Seed returns the seed that the network was made with.
 func (n *Network) Seed() uint64 { return n.seed }
 
+// Internet returns the place that has no gateway.
+func (n *Network) Internet() *Internet { return n.internet }
+
+// Elapsed returns how long ago the network was started.
+func (n *Network) Elapsed() time.Duration { return n.elapsed() }
+
+func (n *Network) elapsed() time.Duration { return time.Since(n.start) }
+
 // Stats returns the counters of now.
 func (n *Network) Stats() Stats {
 	n.mu.Lock()
@@ -156,42 +115,38 @@ func (n *Network) Stats() Stats {
 	return n.stats
 }
 
-// Add puts a rule behind those that are there. remove takes it back, once.
-func (n *Network) Add(rule Rule) (remove func()) {
-	entry := &rule
+// Watch has see told of every packet on every line, until stop is called. It is
+// called with the network locked: it must be quick and must not call the network
+// or its hosts.
+func (n *Network) Watch(see func(Sight)) (stop func()) {
+	entry := &see
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.rules = append(n.rules, entry)
+	n.watchers = append(n.watchers, entry)
 	return func() {
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		n.rules = slices.DeleteFunc(n.rules, func(other *Rule) bool { return other == entry })
+		n.watchers = slices.DeleteFunc(n.watchers, func(other *func(Sight)) bool { return other == entry })
 	}
 }
 
-// Inject puts a datagram with any source address into the network's core: an
-// attacker's. Rules do not see it; the receiver's line applies.
+// Inject puts a datagram with any source address into the internet: an
+// attacker's. Rules do not see it; the receiver's line and gateways apply.
 func (n *Network) Inject(from, to netip.AddrPort, payload []byte) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.stats.Sent++
-	n.schedule(n.elapsed(), event{datagram: datagram{from: from, to: to, payload: slices.Clone(payload)}})
+	n.schedule(event{at: n.elapsed(), step: stepPlace, datagram: datagram{from: from, to: to, payload: slices.Clone(payload)}})
 }
 
-// elapsed is the time since the network's start.
-func (n *Network) elapsed() time.Duration { return time.Since(n.start) }
-
-// schedule adds an event at the first free instant that is not before at, and
-// not now: a packet takes at least a nanosecond. Called with mu held.
-func (n *Network) schedule(at time.Duration, e event) {
-	at = max(at, n.elapsed()+1)
-	for n.taken[at] {
-		at++
+// schedule adds an event. Called with mu held.
+func (n *Network) schedule(e event) {
+	if n.closed {
+		return
 	}
-	n.taken[at] = true
-	e.at = at
-	heap.Push(&n.events, e)
-	if n.events[0].at == at {
+	n.order++
+	e.order = n.order
+	if n.events.push(e) {
 		select {
 		case n.wake <- struct{}{}:
 		default:
@@ -199,139 +154,154 @@ func (n *Network) schedule(at time.Duration, e event) {
 	}
 }
 
-// run makes events happen.
+// run makes events happen, each at an instant of its own and never at the instant
+// in which it was scheduled: on virtual time, everybody has dealt with one
+// before the next. That does not depend on which channel was ready first.
 func (n *Network) run() {
 	defer close(n.done)
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		if wait, any := n.happen(); any {
-			timer.Reset(wait)
-		}
+		woken := false
 		select {
 		case <-timer.C:
+			woken = len(n.wake) > 0
 		case <-n.wake:
+			woken = true
 		case <-n.stop:
 			return
 		}
+		if n.quiet != nil && !woken {
+			n.quiet()
+		}
+		n.mu.Lock()
+		wait := n.happen()
+		n.mu.Unlock()
+		timer.Reset(wait)
 	}
 }
 
-// happen does what is due and returns how long it is until the next event.
-func (n *Network) happen() (wait time.Duration, more bool) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// happen lets the next event happen if it is due, and returns how long it is
+// until one is. Called with mu held.
+func (n *Network) happen() time.Duration {
 	now := n.elapsed()
-	for len(n.events) > 0 && n.events[0].at <= now {
-		e := heap.Pop(&n.events).(event)
-		delete(n.taken, e.at)
-		if e.deliver {
-			n.deliver(e.datagram)
-		} else {
-			n.arrive(e)
+	if len(n.events) > 0 && n.events[0].at <= now && n.last < now {
+		e := n.events.pop()
+		n.last = now
+		switch e.step {
+		case stepUp:
+			n.route(e.line.segment, e.datagram)
+		case stepDown:
+			n.arrive(e.line, e.datagram)
+		case stepLocal:
+			e.host.take(nil, e.datagram)
+		case stepPlace:
+			n.route(n.internet.seg, e.datagram)
 		}
 	}
 	if len(n.events) == 0 {
-		return 0, false
+		return time.Hour
 	}
-	return n.events[0].at - now, true
+	return max(n.events[0].at, n.last+1) - now
 }
 
-// send takes a datagram from a link. Called with mu held.
-func (n *Network) send(l *link, d datagram) {
-	n.stats.Sent++
-	verdict := n.judge(l, d)
-	switch verdict.decision {
-	case drop:
-		n.stats.Ruled++
-	case deliver:
-		n.schedule(n.elapsed()+verdict.after, event{deliver: true, datagram: d})
-	default:
-		if delay, ok := l.host.up.carry(l.host.line, n.elapsed(), len(d.payload), &n.stats); ok {
-			n.schedule(n.elapsed()+delay, event{datagram: d})
-		}
-	}
-}
-
-// judge asks the rules.
-func (n *Network) judge(l *link, d datagram) Verdict {
-	packet := Packet{Source: l.host.name, From: d.from, To: d.to, Payload: d.payload, At: n.elapsed()}
-	if receiver := n.at[d.to]; receiver != nil {
-		packet.Destination = receiver.host.name
-	}
-	for _, rule := range n.rules {
-		if verdict := (*rule)(packet); verdict.decision != undecided {
-			return verdict
-		}
-	}
-	return Verdict{}
-}
-
-// arrive takes a datagram down the receiver's line.
-func (n *Network) arrive(e event) {
-	receiver := n.at[e.to]
-	if receiver == nil {
-		n.stats.Unreachable++
+// ascend sends a datagram up a line.
+func (n *Network) ascend(a *attachment, d datagram) {
+	if !a.on {
+		n.see(a.name, true, &d, Silent)
 		return
 	}
-	delay, ok := receiver.host.down.carry(receiver.host.line, e.at, len(e.payload), &n.stats)
-	switch {
-	case !ok:
-	case delay == 0:
-		n.deliver(e.datagram)
-	default:
-		n.schedule(e.at+delay, event{deliver: true, datagram: e.datagram})
-	}
+	n.pass(a, a.up, stepUp, d)
 }
 
-// deliver gives a datagram to the link that has the address.
-func (n *Network) deliver(d datagram) {
-	receiver := n.at[d.to]
-	if receiver == nil {
-		n.stats.Unreachable++
+// descend sends a datagram down a line.
+func (n *Network) descend(a *attachment, d datagram) {
+	if !a.on {
+		n.see(a.name, false, &d, Silent)
 		return
 	}
-	select {
-	case receiver.inbox <- d:
-		n.stats.Delivered++
+	n.pass(a, a.down, stepDown, d)
+}
+
+// pass sends a datagram through one direction of a line.
+func (n *Network) pass(a *attachment, p *pipe, next step, d datagram) {
+	now := n.elapsed()
+	var way passage
+	if !d.express {
+		way = p.carry(now, d.size())
+	}
+	if next == stepUp || way.fate != Passed {
+		n.see(a.name, next == stepUp, &d, way.fate)
+	}
+	if way.fate != Passed {
+		n.recycle(d.payload)
+		return
+	}
+	if way.again > 0 {
+		n.stats.Duplicated++
+		second := d
+		second.payload = append(n.payload(), d.payload...)
+		n.schedule(event{at: now + way.again, step: next, line: a, datagram: second})
+	}
+	if way.corrupt {
+		n.stats.Corrupted++
+		p.damage(d.payload)
+	}
+	if next == stepDown && way.delay == 0 {
+		n.arrive(a, d)
+		return
+	}
+	n.schedule(event{at: now + way.delay, step: next, line: a, datagram: d})
+}
+
+// route forwards a datagram that is at a place.
+func (n *Network) route(s *segment, d datagram) {
+	switch a := s.find(d.to.Addr()); {
+	case a != nil:
+		n.descend(a, d)
+	case s.gateway != nil:
+		s.gateway.outward(d)
 	default:
-		n.stats.Overrun++
+		n.see("internet", true, &d, Unreachable)
 	}
 }
 
-// Cut loses what one host sends to another, in this direction only.
-func Cut(from, to *Host) Rule {
-	return func(p Packet) Verdict {
-		if p.Source == from.name && p.Destination == to.name {
-			return Drop()
-		}
-		return Verdict{}
+// arrive hands a datagram to whom a line leads to.
+func (n *Network) arrive(a *attachment, d datagram) {
+	if a.gateway != nil {
+		n.see(a.name, false, &d, Passed)
+		a.gateway.inward(d)
+		return
+	}
+	a.host.take(a, d)
+}
+
+// see counts what ends and tells the watchers. Called with mu held.
+func (n *Network) see(line string, up bool, d *datagram, fate Fate) {
+	if fate != Passed {
+		n.stats.Ended[fate]++
+	}
+	for _, watcher := range n.watchers {
+		(*watcher)(Sight{Line: line, Up: up, At: n.elapsed(), From: d.from, To: d.to, Payload: d.payload, Fate: fate})
 	}
 }
 
-// Block loses everything between two hosts.
-func Block(a, b *Host) Rule { return Partition([]*Host{a}, []*Host{b}) }
+// maxFree is how many payloads are kept to be used again.
+const maxFree = 1024
 
-// Partition loses everything between hosts of different groups. Hosts in no
-// group reach everybody.
-func Partition(groups ...[]*Host) Rule {
-	group := map[string]int{}
-	for i, hosts := range groups {
-		for _, host := range hosts {
-			group[host.name] = i + 1
-		}
+// payload returns an empty buffer.
+func (n *Network) payload() []byte {
+	last := len(n.free) - 1
+	if last < 0 {
+		return make([]byte, 0, 1500)
 	}
-	return func(p Packet) Verdict {
-		from, to := group[p.Source], group[p.Destination]
-		if from != 0 && to != 0 && from != to {
-			return Drop()
-		}
-		return Verdict{}
-	}
+	b := n.free[last]
+	n.free = n.free[:last]
+	return b[:0]
 }
 
-// String describes the counters in one line.
-func (s Stats) String() string {
-	return fmt.Sprintf("%d sent, %d delivered, dropped: %d by rule, %d lost, %d overrun, %d too large, %d unreachable",
-		s.Sent, s.Delivered, s.Ruled, s.Lost, s.Overrun, s.TooLarge, s.Unreachable)
+func (n *Network) recycle(b []byte) {
+	if len(n.free) < maxFree && cap(b) > 0 {
+		n.free = append(n.free, b)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/netip"
@@ -48,8 +49,8 @@ func onWire(t *testing.T, seed uint64, alice, bob sim.Line, test func(w *wire)) 
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &wire{T: t, Network: sim.NewNetwork(seed), started: time.Now()}
-		w.alice, w.bob = w.Host("alice", aliceAddr, alice), w.Host("bob", bobAddr, bob)
-		w.a, w.b = w.open(w.alice), w.open(w.bob)
+		w.alice, w.bob = w.host("alice", aliceAddr, alice), w.host("bob", bobAddr, bob)
+		w.a, w.b = w.listen(w.alice, aliceAddr), w.listen(w.bob, bobAddr)
 		w.read(w.b)
 		test(w)
 		w.Close()
@@ -58,9 +59,19 @@ func onWire(t *testing.T, seed uint64, alice, bob sim.Line, test func(w *wire)) 
 	})
 }
 
-func (w *wire) open(host *sim.Host) netio.Link {
+// host adds a host to the internet.
+func (w *wire) host(name string, at netip.AddrPort, line sim.Line) *sim.Host {
 	w.Helper()
-	link, err := host.Open()
+	h, err := w.Network.Host(name, w.Internet(), line, at.Addr())
+	if err != nil {
+		w.Fatal(err)
+	}
+	return h
+}
+
+func (w *wire) listen(host *sim.Host, at netip.AddrPort) netio.Link {
+	w.Helper()
+	link, err := host.Listen(at)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -78,7 +89,7 @@ func (w *wire) read(link netio.Link) {
 				}
 				return
 			}
-			if batch.Segment != batch.N || batch.Local.IsValid() {
+			if batch.Segment != batch.N {
 				w.Errorf("batch %+v", batch)
 			}
 			w.mu.Lock()
@@ -99,9 +110,15 @@ func (w *wire) take(d time.Duration) []arrival {
 	return got
 }
 
+// send sends from alice to bob.
 func (w *wire) send(text string) {
 	w.Helper()
-	if err := w.a.Write(bobAddr, netio.Packets{Data: []byte(text)}, false); err != nil {
+	w.write(w.a, bobAddr, text)
+}
+
+func (w *wire) write(from netio.Link, to netip.AddrPort, text string) {
+	w.Helper()
+	if err := from.Write(to, netio.Packets{Data: []byte(text)}, false); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -141,18 +158,26 @@ func TestLatencyAndContent(t *testing.T) {
 	})
 }
 
-func TestJitterReorders(t *testing.T) {
+func TestJitterKeepsOrder(t *testing.T) {
 	onWire(t, 1, sim.Line{Latency: time.Millisecond, Jitter: 20 * time.Millisecond}, sim.Line{}, func(w *wire) {
+		var all []time.Duration
+		for i := range 200 {
+			w.send(fmt.Sprintf("%03d", i))
+			got := w.take(30 * time.Millisecond)
+			if len(got) != 1 {
+				t.Fatalf("%d packets", len(got))
+			}
+			all = append(all, got[0].after-time.Duration(i)*30*time.Millisecond)
+		}
+		first, last := slices.Min(all), slices.Max(all)
+		if first < time.Millisecond || first > 3*time.Millisecond || last > 22*time.Millisecond || last < 19*time.Millisecond {
+			t.Errorf("from %v to %v", first, last)
+		}
 		for i := range 200 {
 			w.send(fmt.Sprintf("%03d", i))
 		}
-		got := w.take(time.Second)
-		if len(got) != 200 || slices.IsSorted(texts(got)) {
+		if got := w.take(time.Second); len(got) != 200 || !slices.IsSorted(texts(got)) {
 			t.Errorf("%d packets, in order: %v", len(got), slices.IsSorted(texts(got)))
-		}
-		first, last := got[0].after, got[len(got)-1].after
-		if first < time.Millisecond || first > 3*time.Millisecond || last > 22*time.Millisecond || last < 19*time.Millisecond {
-			t.Errorf("from %v to %v", first, last)
 		}
 	})
 }
@@ -173,7 +198,7 @@ func TestLossRate(t *testing.T) {
 				if tolerance := 4 * math.Sqrt(loss*(1-loss)/packets); math.Abs(lost-loss) > tolerance {
 					t.Errorf("lost %v of the packets, want %v ± %v", lost, loss, tolerance)
 				}
-				if stats := w.Stats(); stats.Lost != packets-got || stats.Delivered != got {
+				if stats := w.Stats(); stats.Ended[sim.Lost] != packets-got || stats.Delivered != got {
 					t.Errorf("stats %v", stats)
 				}
 			})
@@ -193,7 +218,7 @@ func TestRateAndQueue(t *testing.T) {
 					w.send(payload)
 				}
 				got := w.take(time.Second)
-				if len(got) != 20 || w.Stats().Overrun != 10 {
+				if len(got) != 20 || w.Stats().Ended[sim.Overrun] != 10 {
 					t.Fatalf("%d passed, %v", len(got), w.Stats())
 				}
 				for i, a := range got {
@@ -216,7 +241,7 @@ func TestMTU(t *testing.T) {
 		for _, size := range []int{1272, 1273, 1472} { // with headers 1300, 1301, 1500
 			w.send(string(make([]byte, size)))
 		}
-		if got := w.take(time.Second); len(got) != 1 || len(got[0].payload) != 1272 || w.Stats().TooLarge != 2 {
+		if got := w.take(time.Second); len(got) != 1 || len(got[0].payload) != 1272 || w.Stats().Ended[sim.TooLarge] != 2 {
 			t.Errorf("%d passed, %v", len(got), w.Stats())
 		}
 		data := make([]byte, 2*1473+10)
@@ -258,7 +283,7 @@ func TestRules(t *testing.T) {
 		if !slices.Equal(texts(got), []string{"late"}) || got[0].after != time.Second { // past the line that loses all
 			t.Errorf("got %+v", got)
 		}
-		if stats := w.Stats(); stats.Ruled != 1 || stats.Lost != 1 {
+		if stats := w.Stats(); stats.Ended[sim.Ruled] != 1 || stats.Ended[sim.Lost] != 1 {
 			t.Errorf("%v", stats)
 		}
 		want := sim.Packet{Source: "alice", Destination: "bob", From: aliceAddr, To: bobAddr, Payload: []byte("late")}
@@ -270,7 +295,9 @@ func TestRules(t *testing.T) {
 		pass()
 		late()
 		forget()
-		w.alice.SetLine(sim.Line{})
+		if err := w.alice.SetLine(sim.Line{}); err != nil {
+			t.Fatal(err)
+		}
 		w.send("free")
 		if got := w.take(time.Second); !slices.Equal(texts(got), []string{"free"}) || len(seen) != 3 {
 			t.Errorf("got %+v without rules", got)
@@ -279,14 +306,6 @@ func TestRules(t *testing.T) {
 }
 
 func TestCutBlockPartition(t *testing.T) {
-	hosts := func(n *sim.Network) []*sim.Host {
-		var list []*sim.Host
-		for i := range 4 {
-			name := fmt.Sprint(i)
-			list = append(list, n.Host(name, addr(fmt.Sprintf("10.0.1.%d:1", i)), sim.Line{}))
-		}
-		return list
-	}
 	tests := []struct {
 		name string
 		rule func(h []*sim.Host) sim.Rule
@@ -302,17 +321,20 @@ func TestCutBlockPartition(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
-				list := hosts(w.Network)
+				var list []*sim.Host
 				links := map[string]netio.Link{}
-				for _, h := range list {
-					links[h.Name()] = w.open(h)
+				for i := range 4 {
+					at := addr(fmt.Sprintf("10.0.1.%d:1", i))
+					h := w.host(fmt.Sprint(i), at, sim.Line{})
+					list = append(list, h)
+					links[h.Name()] = w.listen(h, at)
 					w.read(links[h.Name()])
 				}
 				w.Add(test.rule(list))
 				var lost []string
 				for _, from := range list {
 					for _, to := range list {
-						if err := links[from.Name()].Write(to.Addr(), netio.Packets{Data: []byte("x")}, false); err != nil {
+						if err := links[from.Name()].Write(netip.AddrPortFrom(to.Addr(), 1), netio.Packets{Data: []byte("x")}, false); err != nil {
 							t.Fatal(err)
 						}
 						if len(w.take(time.Millisecond)) == 0 {
@@ -330,42 +352,66 @@ func TestCutBlockPartition(t *testing.T) {
 
 func TestAddresses(t *testing.T) {
 	onWire(t, 1, sim.Line{Latency: time.Millisecond}, sim.Line{}, func(w *wire) {
-		fresh := addr("203.0.113.9:9")
-		if _, err := w.alice.Open(); !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf("opened twice: %v", err)
+		fresh := addr("203.0.113.9:1")
+		for _, taken := range []netip.AddrPort{aliceAddr, addr("0.0.0.0:1"), addr("[::]:1")} {
+			if _, err := w.alice.Listen(taken); !errors.Is(err, syscall.EADDRINUSE) {
+				t.Errorf("opened %v twice: %v", taken, err)
+			}
 		}
-		if _, err := w.Host("alice", fresh, sim.Line{}).Open(); !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf("second host of a name: %v", err)
+		if _, err := w.alice.Listen(fresh); !errors.Is(err, syscall.EADDRNOTAVAIL) {
+			t.Errorf("opened another's address: %v", err)
 		}
-		if _, err := w.Host("carol", bobAddr, sim.Line{}).Open(); !errors.Is(err, syscall.EADDRINUSE) {
+		if _, err := w.Network.Host("alice", w.Internet(), sim.Line{}); err == nil {
+			t.Error("second host of a name")
+		}
+		if _, err := w.Network.Host("carol", w.Internet(), sim.Line{}, bobAddr.Addr()); !errors.Is(err, syscall.EADDRINUSE) {
 			t.Errorf("second host of an address: %v", err)
 		}
-		if err := w.alice.Rebind(bobAddr); !errors.Is(err, syscall.EADDRINUSE) {
-			t.Errorf("rebound to another's address: %v", err)
-		}
-		w.read(w.a)
-		w.send("old")
-		if err := w.b.Write(aliceAddr, netio.Packets{Data: []byte("to old")}, false); err != nil { // overtaken by the change
-			t.Fatal(err)
-		}
-		if err := w.alice.Rebind(fresh); err != nil {
-			t.Fatal(err)
-		}
-		w.send("new")
-		_ = w.b.Write(fresh, netio.Packets{Data: []byte("to new")}, false)
-		got := w.take(time.Second)
-		if want := []string{"old", "new", "to new"}; !slices.Equal(texts(got), want) || got[0].from != aliceAddr || got[1].from != fresh {
-			t.Errorf("got %+v", got)
-		}
-		if w.a.LocalAddr() != aliceAddr || !slices.Equal(w.a.Addrs(), []netip.AddrPort{aliceAddr}) || w.alice.Addr() != fresh {
-			t.Errorf("addresses %v, %v, %v", w.a.LocalAddr(), w.a.Addrs(), w.alice.Addr())
-		}
-		if got := w.Stats().Unreachable; got != 1 {
-			t.Errorf("%v", w.Stats())
+		if _, err := w.Network.Host("dave", w.Internet(), sim.Line{Loss: 2}); err == nil {
+			t.Error("a line that loses more than all")
 		}
 		w.Inject(strangerAddr, bobAddr, []byte("forged"))
 		if got := w.take(time.Second); len(got) != 1 || got[0].from != strangerAddr {
 			t.Errorf("injected, got %+v", got)
+		}
+	})
+}
+
+// TestMove takes a host elsewhere: a socket bound to all addresses goes on, one
+// that is bound to the old address does not.
+func TestMove(t *testing.T) {
+	onWire(t, 1, sim.Line{Latency: time.Millisecond}, sim.Line{}, func(w *wire) {
+		old, fresh := addr("10.0.0.1:7"), addr("203.0.113.9:7")
+		roams := w.listen(w.alice, addr("0.0.0.0:7"))
+		w.read(roams)
+		write := func(link netio.Link, to netip.AddrPort, text string) error {
+			return link.Write(to, netio.Packets{Data: []byte(text)}, false)
+		}
+		_ = write(roams, bobAddr, "old")
+		_ = write(w.b, old, "to old") // overtaken by the change
+		if err := w.alice.Move(w.Internet(), sim.Line{}, fresh.Addr()); err != nil {
+			t.Fatal(err)
+		}
+		_ = write(roams, bobAddr, "new")
+		_ = write(w.b, fresh, "to new")
+		if err := write(w.a, bobAddr, "bound"); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("write from an address that is gone: %v", err)
+		}
+		if err := roams.Write(bobAddr, netio.Packets{Data: []byte("x"), Local: old.Addr()}, false); !errors.Is(err, syscall.EINVAL) {
+			t.Errorf("write from an address that is gone: %v", err)
+		}
+		from := map[string]netip.AddrPort{}
+		for _, a := range w.take(time.Second) {
+			from[a.payload] = a.from
+		}
+		if want := (map[string]netip.AddrPort{"old": old, "new": fresh, "to new": bobAddr}); !maps.Equal(from, want) {
+			t.Errorf("got %v, want %v", from, want)
+		}
+		if !slices.Equal(roams.Addrs(), []netip.AddrPort{fresh}) || len(w.a.Addrs()) != 0 || w.alice.Addr() != fresh.Addr() {
+			t.Errorf("addresses %v, %v, %v", roams.Addrs(), w.a.Addrs(), w.alice.Addr())
+		}
+		if got := w.Stats().Ended[sim.Unreachable]; got != 1 {
+			t.Errorf("%v", w.Stats())
 		}
 	})
 }
@@ -380,10 +426,10 @@ func TestCrash(t *testing.T) {
 		if err := w.b.Write(aliceAddr, netio.Packets{Data: []byte("goodbye")}, false); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("write after the crash: %v", err)
 		}
-		if got := w.take(2 * time.Second); len(got) != 0 || w.Stats().Unreachable != 1 {
+		if got := w.take(2 * time.Second); len(got) != 0 || w.Stats().Ended[sim.Unreachable] != 1 {
 			t.Errorf("got %+v, %v", got, w.Stats())
 		}
-		again := w.open(w.bob)
+		again := w.listen(w.bob, bobAddr)
 		w.read(again)
 		_ = w.b.Close() // the old one's owner is late
 		w.send("after")
@@ -427,28 +473,24 @@ func TestSameSeedSameDecisions(t *testing.T) {
 	}
 }
 
-func TestOverrunInbox(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := sim.NewNetwork(1)
-		a, err := n.Host("alice", aliceAddr, sim.Line{}).Open()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := n.Host("bob", bobAddr, sim.Line{}).Open(); err != nil { // and nobody reads
-			t.Fatal(err)
-		}
-		for range 2000 {
-			_ = a.Write(bobAddr, netio.Packets{Data: []byte("x")}, true)
+func TestOverrunSocket(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+		full := addr("10.0.0.2:3")
+		unread := w.listen(w.bob, full)
+		const packets, size = 6000, 1000
+		for range packets {
+			_ = w.a.Write(full, netio.Packets{Data: make([]byte, size)}, true)
 		}
 		time.Sleep(time.Second)
-		if got := n.Stats(); got.Delivered+got.Overrun != 2000 || got.Overrun == 0 {
+		want := 4 << 20 / size
+		if got := w.Stats(); got.Delivered != want || got.Ended[sim.Overrun] != packets-want {
 			t.Errorf("%v", got)
 		}
-		n.Close()
-		if err := a.Write(bobAddr, netio.Packets{Data: []byte("x")}, true); !errors.Is(err, net.ErrClosed) {
+		w.Close()
+		if err := w.a.Write(bobAddr, netio.Packets{Data: []byte("x")}, true); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("write after Close: %v", err)
 		}
-		if err := a.Read(&netio.Batch{}); !errors.Is(err, net.ErrClosed) {
+		if err := unread.Read(&netio.Batch{}); !errors.Is(err, net.ErrClosed) {
 			t.Errorf("read after Close: %v", err)
 		}
 	})
@@ -458,8 +500,10 @@ func TestOverrunInbox(t *testing.T) {
 func BenchmarkPacket(b *testing.B) {
 	n := sim.NewNetwork(1)
 	defer n.Close()
-	from, _ := n.Host("alice", aliceAddr, sim.Line{}).Open()
-	to, _ := n.Host("bob", bobAddr, sim.Line{}).Open()
+	alice, _ := n.Host("alice", n.Internet(), sim.Line{}, aliceAddr.Addr())
+	bob, _ := n.Host("bob", n.Internet(), sim.Line{}, bobAddr.Addr())
+	from, _ := alice.Listen(aliceAddr)
+	to, _ := bob.Listen(bobAddr)
 	var batch netio.Batch
 	packet := netio.Packets{Data: make([]byte, 1200)}
 	for b.Loop() {

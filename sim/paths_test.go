@@ -39,7 +39,7 @@ func TestAttachThenRelayThenDirect(t *testing.T) {
 		if took := time.Since(began); took < relayed/2 || took > relayed/2+soon {
 			t.Errorf("message over the relay took %v", took)
 		}
-		if path := a.Channel().Path(); !path.Relayed || path.Remote != w.hub.Addr() || path.RTT.Round(10*time.Millisecond) != relayed {
+		if path := a.Channel().Path(); !path.Relayed || path.Remote != hubAddr || path.RTT.Round(10*time.Millisecond) != relayed {
 			t.Errorf("path is %v", path)
 		}
 		began = time.Now()
@@ -53,7 +53,7 @@ func TestAttachThenRelayThenDirect(t *testing.T) {
 		if took := time.Since(began); took < direct/2 || took > direct/2+soon {
 			t.Errorf("message over the direct path took %v", took)
 		}
-		if path := b.Channel().Path(); path.Relayed || path.Remote != alice.host.Addr() {
+		if path := b.Channel().Path(); path.Relayed || path.Remote != alice.addr() {
 			t.Errorf("path is %v", path)
 		}
 	})

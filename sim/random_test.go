@@ -161,10 +161,9 @@ func fault(w *world, random *rand.Rand) func() {
 			return sim.Verdict{}
 		}
 	case 4:
-		fresh := addr(fmt.Sprintf("203.0.113.%d:%d", 2+random.IntN(200), 1024+random.IntN(60_000)))
 		return func() {
 			time.Sleep(at)
-			w.check(a.Rebind(fresh))
+			w.check(a.Move(w.network.Internet(), near))
 		}
 	}
 	return func() {

@@ -28,6 +28,11 @@ const (
 	relayed = 2 * direct
 )
 
+// Where a coordinator and the clients listen.
+const clientPort = 4000
+
+var hubAddr = addr("203.0.113.1:1719")
+
 // world is a network with a coordinator, and clients. It lives in a bubble; the
 // scenario's own goroutine uses it.
 type world struct {
@@ -67,7 +72,9 @@ func inWorld(t *testing.T, seed uint64, scenario func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		w := &world{T: t, network: sim.NewNetwork(seed)}
-		w.hub = w.network.Host("coordinator", netip.MustParseAddrPort("203.0.113.1:1719"), near)
+		var err error
+		w.hub, err = w.network.Host("coordinator", w.network.Internet(), near, hubAddr.Addr())
+		w.must(err)
 		authority, err := netio.NewAuthority("simulated authority", time.Now())
 		w.must(err)
 		w.identity, err = authority.Issue("coordinator.example", time.Now())
@@ -119,7 +126,7 @@ func (w *world) check(err error) {
 // startCoordinator runs a coordinator on the hub, always with the same identity.
 func (w *world) startCoordinator() {
 	w.Helper()
-	link, err := w.hub.Open()
+	link, err := w.hub.Listen(hubAddr)
 	w.must(err)
 	w.coordinator, err = coord.Start(context.Background(), &coord.Config{
 		Link: link, Identity: w.identity, KeepAlive: w.keepAlive, Logger: w.logger("coordinator"),
@@ -147,8 +154,9 @@ func (w *world) logger(name string) *slog.Logger {
 // host adds a host with the next free address.
 func (w *world) host(name string, line sim.Line) *sim.Host {
 	number := len(w.clients) + 1
-	addr := netip.AddrFrom4([4]byte{10, 0, byte(number >> 8), byte(number)})
-	return w.network.Host(name, netip.AddrPortFrom(addr, 4000), line)
+	h, err := w.network.Host(name, w.network.Internet(), line, netip.AddrFrom4([4]byte{10, 0, byte(number >> 8), byte(number)}))
+	w.must(err)
+	return h
 }
 
 // client attaches a client on a host of its own. change may be nil.
@@ -176,7 +184,7 @@ func (p *program) start() {
 }
 
 func (p *program) tryStart(within time.Duration) error {
-	link, err := p.host.Open()
+	link, err := p.host.Listen(netip.AddrPortFrom(netip.Addr{}, clientPort))
 	if err != nil {
 		return err
 	}
@@ -188,6 +196,15 @@ func (p *program) tryStart(within time.Duration) error {
 		p.Client = cl
 	}
 	return err
+}
+
+// addr is where the client's packets come from.
+func (p *program) addr() netip.AddrPort { return netip.AddrPortFrom(p.host.Addr(), clientPort) }
+
+// move takes the client's host to another address.
+func (p *program) move(to netip.AddrPort) {
+	p.world.Helper()
+	p.world.must(p.host.Move(p.world.network.Internet(), near, to.Addr()))
 }
 
 // crash ends the client without a goodbye.

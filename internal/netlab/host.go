@@ -1,0 +1,95 @@
+package netlab
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/conec-go/conec/netio"
+)
+
+const device = "eth0"
+
+// Host is a machine with one interface.
+type Host struct {
+	lab    *Lab
+	name   string
+	inside *namespace
+	at     *network
+	addr   netip.Addr
+}
+
+// Host adds a host with the next free address of a place.
+func (l *Lab) Host(name string, at Place) *Host {
+	l.tb.Helper()
+	h := &Host{lab: l, name: name, inside: l.namespace(), at: at.network()}
+	var err error
+	h.addr, err = l.plug(h.inside, device, h.at)
+	l.must(name, err)
+	return h
+}
+
+// Name is the host's name.
+func (h *Host) Name() string { return h.name }
+
+// Addr is the address of its interface.
+func (h *Host) Addr() netip.Addr { return h.addr }
+
+// Listen opens a UDP socket on the host, by [netio.ListenUDP].
+func (h *Host) Listen(local netip.AddrPort) (netio.Link, error) {
+	l := &link{inside: h.inside}
+	err := h.inside.do(func() (err error) {
+		l.UDPLink, err = netio.ListenUDP(local)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", h.name, err)
+	}
+	return l, nil
+}
+
+// link is a socket in a namespace, which a thread must enter to see its addresses.
+type link struct {
+	*netio.UDPLink
+	inside *namespace
+}
+
+// Addrs are the addresses at which the host can be reached.
+func (l *link) Addrs() (addrs []netip.AddrPort) {
+	err := l.inside.do(func() error {
+		addrs = l.UDPLink.Addrs()
+		return nil
+	})
+	if err != nil {
+		return nil
+	}
+	return addrs
+}
+
+// SetUp sets the interface up or down.
+func (h *Host) SetUp(up bool) {
+	h.lab.tb.Helper()
+	if up {
+		h.lab.must(h.name, h.inside.up(device, h.at))
+	} else {
+		h.lab.must(h.name, h.inside.ip("link set "+device+" down"))
+	}
+}
+
+// Move unplugs the host and plugs it in elsewhere, where it gets another address.
+// Its sockets stay open.
+func (h *Host) Move(at Place) {
+	h.lab.tb.Helper()
+	h.lab.must(h.name, h.inside.ip("link del "+device))
+	var err error
+	h.at = at.network()
+	h.addr, err = h.lab.plug(h.inside, device, h.at)
+	h.lab.must(h.name, err)
+}
+
+// public is the host's address on the internet, or that of the gateway it is behind.
+func (h *Host) public() netip.Addr {
+	if h.at.public.IsValid() {
+		return h.at.public
+	}
+	return h.addr
+}

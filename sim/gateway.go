@@ -1,0 +1,199 @@
+package sim
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"syscall"
+)
+
+// Gateway is a router between two places. It translates IPv4 addresses and filters
+// as its [NAT] says; IPv6 it routes and filters. It is itself the place that is
+// its inside.
+type Gateway struct {
+	network *Network
+	name    string
+	nat     NAT
+	table   *natTable
+	random  *rand.Rand
+	outside *attachment
+	inside  *segment
+}
+
+// Gateway adds a gateway, plugged in by a line. Without addrs, its outside has the
+// next free IPv4 address there; inside, nat.Inside and an IPv6 network of its own.
+func (n *Network) Gateway(name string, at Place, nat NAT, line Line, addrs ...netip.Addr) (*Gateway, error) {
+	if err := nat.Validate(); err != nil {
+		return nil, fmt.Errorf("gateway %q: %w", name, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if err := n.claim(name); err != nil {
+		return nil, fmt.Errorf("gateway %q: %w", name, err)
+	}
+	outside, err := at.segment().plug(name, name, line, addrs)
+	if err != nil {
+		return nil, fmt.Errorf("gateway %q: %w", name, err)
+	}
+	n.gateways++
+	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(n.gateways >> 8), byte(n.gateways)}), 64)
+	g := &Gateway{network: n, name: name, outside: outside, random: newPipe(n.seed, name+" ports").random}
+	nat = nat.withDefaults()
+	g.inside = newSegment(n, g, nat.Inside, six)
+	outside.gateway = g
+	at.segment().below = append(at.segment().below, g)
+	n.names[name] = true
+	g.set(nat)
+	return g, nil
+}
+
+// claim checks a name that is to be given away.
+func (n *Network) claim(name string) error {
+	switch {
+	case name == "":
+		return errors.New("has no name")
+	case n.names[name]:
+		return errors.New("the name is taken")
+	}
+	return nil
+}
+
+func (g *Gateway) set(nat NAT) {
+	g.nat = nat
+	g.table = newNATTable(nat, g.outside.addr(true, netip.Addr{}), g.random)
+}
+
+// Name returns the gateway's name.
+func (g *Gateway) Name() string { return g.name }
+
+// Addr returns the IPv4 address of its outside.
+func (g *Gateway) Addr() netip.Addr {
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	return g.outside.addr(true, netip.Addr{})
+}
+
+// IPv4 returns an address inside that nobody has.
+func (g *Gateway) IPv4() netip.Addr { return g.inside.nextFree(true) }
+
+// IPv6 returns an address inside that nobody has.
+func (g *Gateway) IPv6() netip.Addr { return g.inside.nextFree(false) }
+
+func (g *Gateway) segment() *segment { return g.inside }
+
+// Mappings returns how many mappings and openings the gateway keeps.
+func (g *Gateway) Mappings() int {
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	return g.table.size()
+}
+
+// Reboot has the gateway forget all mappings.
+func (g *Gateway) Reboot() {
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	g.table.reset()
+}
+
+// Renumber gives the outside another IPv4 address, as a provider does; all
+// mappings are forgotten.
+func (g *Gateway) Renumber(addr netip.Addr) error {
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	at := g.outside.segment.at
+	switch {
+	case !addr.Is4():
+		return fmt.Errorf("renumber %s to %s: want an IPv4 address", g.name, addr)
+	case at[addr] != nil:
+		return fmt.Errorf("renumber %s to %s: is that of %s: %w", g.name, addr, at[addr].name, syscall.EADDRINUSE)
+	}
+	old := g.outside.addr(true, netip.Addr{})
+	g.outside.addrs = append(slices.DeleteFunc(slices.Clone(g.outside.addrs), func(a netip.Addr) bool { return a == old }), addr)
+	delete(at, old)
+	at[addr] = g.outside
+	g.table.renumber(addr)
+	return nil
+}
+
+// SetNAT changes how the gateway behaves; all mappings are forgotten. Inside stays
+// what it was.
+func (g *Gateway) SetNAT(nat NAT) error {
+	if err := nat.Validate(); err != nil {
+		return err
+	}
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	nat = nat.withDefaults()
+	nat.Inside = g.nat.Inside
+	g.set(nat)
+	return nil
+}
+
+// SetLine changes the line of the outside for packets that have not reached it yet.
+func (g *Gateway) SetLine(line Line) error {
+	if err := line.Validate(); err != nil {
+		return err
+	}
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	g.outside.setLine(line)
+	return nil
+}
+
+// SetUp takes the line of the outside away, or brings it back.
+func (g *Gateway) SetUp(on bool) {
+	g.network.mu.Lock()
+	defer g.network.mu.Unlock()
+	g.outside.on = on
+}
+
+// has tells whether an address is one of the outside's.
+func (g *Gateway) has(addr netip.Addr) bool { return slices.Contains(g.outside.addrs, addr) }
+
+// outward takes a datagram from the inside to nobody there.
+func (g *Gateway) outward(d datagram) {
+	n, now := g.network, g.network.elapsed()
+	if g.nat.NoUDP {
+		n.see(g.name, true, &d, Blocked)
+		return
+	}
+	loops := g.has(d.to.Addr())
+	if loops && !g.nat.Hairpin {
+		n.see(g.name, true, &d, Filtered)
+		return
+	}
+	mapped, fate := g.table.out(now, d.from, d.to)
+	if fate != Passed {
+		n.see(g.name, true, &d, fate)
+		return
+	}
+	d.from = mapped
+	if loops {
+		g.inward(d)
+		return
+	}
+	n.ascend(g.outside, d)
+}
+
+// inward takes a datagram to the inside.
+func (g *Gateway) inward(d datagram) {
+	n := g.network
+	if g.nat.NoUDP {
+		n.see(g.name, false, &d, Blocked)
+		return
+	}
+	inside, fate := g.table.in(n.elapsed(), d.from, d.to)
+	if fate != Passed {
+		n.see(g.name, false, &d, fate)
+		return
+	}
+	d.to = inside
+	a := g.inside.find(inside.Addr())
+	if a == nil {
+		n.see(g.name, false, &d, Unreachable)
+		return
+	}
+	n.descend(a, d)
+}
