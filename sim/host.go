@@ -17,12 +17,16 @@ type Host struct {
 	network    *Network
 	name       string
 	interfaces []*attachment // the first that fits is the way out
+	loop       *pipe         // from the host to itself
 	plugged    int           // how many there ever were
 	sockets    []*socket
 	nextPort   uint16
 	paused     bool
 	skew       time.Duration
 }
+
+// loopLatency is how long a packet takes from a host to itself.
+const loopLatency = 10 * time.Microsecond
 
 // Host adds a host with one interface, "eth0", plugged in by a line. Without
 // addrs, that has the next free IPv4 address there.
@@ -32,7 +36,8 @@ func (n *Network) Host(name string, at Place, line Line, addrs ...netip.Addr) (*
 	if err := n.claim(name); err != nil {
 		return nil, fmt.Errorf("host %q: %w", name, err)
 	}
-	h := &Host{network: n, name: name, nextPort: firstPort}
+	h := &Host{network: n, name: name, nextPort: firstPort, loop: newPipe(n.seed, name+" loop")}
+	h.loop.line = Line{Latency: loopLatency, MTU: 1 << 16}.withDefaults()
 	if err := h.plug("eth0", at, line, addrs); err != nil {
 		return nil, err
 	}

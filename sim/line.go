@@ -18,7 +18,8 @@ const (
 // the place where it is plugged in. It is the same in both directions, unless Down
 // says otherwise; each direction has its own queue and random source.
 type Line struct {
-	// Latency is how long a packet takes, after the time that its bytes take.
+	// Latency is how long a packet takes, after the time that its bytes take; up to
+	// 4.1 microseconds more, so that not everything happens at the same instant.
 	Latency time.Duration
 	// Jitter is the most that a packet takes longer, evenly distributed. Packets
 	// do not overtake each other because of it; see Reorder.
@@ -130,6 +131,11 @@ func (l Line) withDefaults() Line {
 	return l
 }
 
+// grain is how much in nanoseconds the latency of a packet varies in any case. It
+// keeps packets from arriving at the very instant at which a timer fires that was
+// set when they were sent: what happens at the same instant has no order.
+const grain = 1 << 12
+
 // pipe is one direction of a line.
 type pipe struct {
 	line   Line
@@ -172,7 +178,9 @@ func (p *pipe) carry(now time.Duration, size int) passage {
 	if p.loses() {
 		return passage{fate: Lost}
 	}
-	out += line.Latency
+	if line.Latency > 0 {
+		out += line.Latency + time.Duration(p.random.Int64N(grain))
+	}
 	if line.Jitter > 0 {
 		out += time.Duration(p.random.Int64N(int64(line.Jitter) + 1))
 	}

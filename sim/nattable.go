@@ -125,10 +125,11 @@ func (t *natTable) in(now time.Duration, from, to netip.AddrPort) (inside netip.
 	if t.routes(to.Addr()) {
 		return netip.AddrPort{}, Filtered
 	}
-	if t.behavior.EarlyTakes && to.Addr() == t.outside {
+	ours := to.Addr() == t.outside
+	if ours && t.behavior.EarlyTakes {
 		t.take(claim{from, to.Port()})
 	}
-	if m == nil && t.shared[to.Port()] == 0 {
+	if m == nil && !(ours && t.shared[to.Port()] > 0) {
 		return netip.AddrPort{}, Unmapped
 	}
 	return netip.AddrPort{}, Filtered

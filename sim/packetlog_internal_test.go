@@ -72,7 +72,7 @@ func TestPacketLogRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	log := newPacketLog(64<<20, -1)
 	var want []Sight
-	for range 500 {
+	for range 100 {
 		payload := make([]byte, random.IntN(1<<16))
 		for i := range payload {
 			payload[i] = byte(random.Uint32())

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func (f *captureFile) block(kind uint32, body []byte) error {
 	case 1:
 		options, err := readOptions(body[8:])
 		if err != nil || binary.LittleEndian.Uint16(body) != 101 || !bytes.Equal(options[9], []byte{9}) {
-			return fmt.Errorf("not raw IP in nanoseconds: %v %v", options, err)
+			return fmt.Errorf("not raw IP in nanoseconds: %v %w", options, err)
 		}
 		f.lines = append(f.lines, string(options[2]))
 		return nil
@@ -129,7 +130,7 @@ func (f *captureFile) packet(body []byte) error {
 // sumWords adds 16-bit words in ones' complement, as in RFC 1071 section 4.1.
 func sumWords(data []byte) uint16 {
 	if len(data)%2 == 1 {
-		data = append(data[:len(data):len(data)], 0)
+		data = append(slices.Clip(data), 0)
 	}
 	var sum uint32
 	for ; len(data) > 0; data = data[2:] {

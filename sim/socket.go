@@ -164,7 +164,11 @@ func (h *Host) send(a *attachment, d datagram) {
 		n.schedule(event{at: n.elapsed() + verdict.after, step: stepUp, line: a, datagram: d})
 	case a == nil:
 		n.see(name, true, &d, Passed)
-		n.schedule(event{at: n.elapsed() + verdict.after, step: stepLocal, host: h, datagram: d})
+		after := verdict.after
+		if verdict.decision != deliver {
+			after = h.loop.carry(n.elapsed(), d.size()).delay
+		}
+		n.schedule(event{at: n.elapsed() + after, step: stepLocal, host: h, datagram: d})
 	default:
 		n.ascend(a, d)
 	}

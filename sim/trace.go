@@ -42,8 +42,8 @@ type traceLimits struct {
 //	}
 //
 // It hears of packets from the network and of everything else from the programs'
-// logs. All methods may be called from any goroutine, also by a rule of the
-// network; of a nil trace, they do nothing.
+// logs. All methods may be called from any goroutine; note and the loggers also
+// by a rule of the network. Of a nil trace, they do nothing.
 type trace struct {
 	repeat string // the command that repeats the run; set before write
 

@@ -67,23 +67,23 @@ const hub = "203.0.113.1:1719"
 // says logs a control message where it is sent and, after a while, where it is
 // received; if that is negative, it never is.
 func (s *script) says(from, to, channel, message, of string, takes time.Duration) {
-	log := func(at, text, peer string) {
+	log := func(at, peer string) *slog.Logger {
 		if peer == "coordinator" {
 			peer = hub
 		}
-		args := []any{"actor", "client/$1", "peer", peer, "message", message}
+		logger := s.trace.logger(at).With("actor", "client/$1", "peer", peer, "message", message)
 		if channel != "" {
-			args = append(args, "channel", channel)
+			logger = logger.With("channel", channel)
 		}
 		if of != "" {
-			args = append(args, "of", of)
+			logger = logger.With("of", of)
 		}
-		s.trace.logger(at).Debug(text, args...)
+		return logger
 	}
-	log(from, "control sent", to)
+	log(from, to).Debug("control sent")
 	if takes >= 0 {
 		time.Sleep(takes)
-		log(to, "control received", from)
+		log(to, from).Debug("control received")
 	}
 }
 
@@ -103,11 +103,11 @@ func (s *script) roaming() {
 	s.says("coordinator", "bob", "", "ChannelOffered", "alice", oneWay+123456)
 	s.says("bob", "coordinator", "", "AnswerOffer", "", oneWay)
 	s.says("coordinator", "alice", "", "ChannelIntroduced", "bob", oneWay)
-	path := slog.Group("", "actor", "client/$2/$3", "channel", "0badcafe")
-	alice.Debug("path changed", path, "peer", "bob", "path", "relayed", "addr", hub)
-	bob.Debug("path changed", path, "peer", "alice", "path", "relayed", "addr", hub)
+	toBob := alice.With("actor", "client/$2/$3", "channel", "0badcafe", "peer", "bob")
+	toBob.Debug("path changed", "path", "relayed", "addr", hub)
+	bob.Debug("path changed", "actor", "client/$2/$3", "channel", "0badcafe", "peer", "alice", "path", "relayed", "addr", hub)
 	s.says("alice", "bob", "0badcafe", "OfferCandidates", "1", 2*oneWay)
-	alice.Debug("path changed", path, "peer", "bob", "path", "direct", "addr", "198.51.100.9:4000")
+	toBob.Debug("path changed", "path", "direct", "addr", "198.51.100.9:4000")
 	s.trace.note("alice", "", "moves to another network")
 	s.trace.note("", "", "the internet\nis slow")
 	s.trace.note("bob", "alice", "stream opened")
@@ -298,3 +298,15 @@ func TestSafeNames(t *testing.T) {
 }
 
 func addrPort(text string) netip.AddrPort { return netip.MustParseAddrPort(text) }
+
+func BenchmarkTraceLog(b *testing.B) {
+	network := NewNetwork(1)
+	defer network.Close()
+	traced := newTrace(network, traceLimits{})
+	defer traced.close()
+	logger := traced.logger("alice")
+	b.ReportAllocs()
+	for b.Loop() {
+		logger.Debug("control sent", "actor", "client/$1/$2", "peer", "bob", "message", "OpenChannel", "of", "carol")
+	}
+}

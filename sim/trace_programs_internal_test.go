@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -44,6 +45,8 @@ func (s *script) programs() {
 	})
 	must(err)
 	defer coordinator.Close(context.Background())
+	home, err := s.network.Gateway("home", s.network.Internet(), PortRestricted(), Line{Latency: 5 * time.Millisecond})
+	must(err)
 	connect := func(name string, at Place) *client.Client {
 		s.Helper()
 		cl, err := client.Connect(ctx, &client.Config{
@@ -53,7 +56,7 @@ func (s *script) programs() {
 		must(err)
 		return cl
 	}
-	alice, bob := connect("alice", s.network.Internet()), connect("bob", s.network.Internet())
+	alice, bob := connect("alice", home), connect("bob", s.network.Internet())
 	defer bob.Abort()
 	defer alice.Abort()
 	near, err := alice.OpenStream(ctx, "bob", nil)
@@ -81,9 +84,9 @@ func TestTraceOfPrograms(t *testing.T) {
 		folder := s.written()
 		chart := s.read(folder, "chart.txt")
 		for _, want := range []string{
-			`◀─Attach alice─+┤.*  20ms\n`, `├──Attached─+▶.*  20ms\n`, `─OpenChannel bob─.*  20ms\n`, `─ChannelOffered alice─.*  20ms\n`,
-			`─AnswerOffer─.*  20ms\n`, `─ChannelIntroduced bob─.*  20ms\n`, `─OfferCandidates 1─.*ms\n`, `─CloseChannel closed─.*ms\n`,
-			`─ChannelDrained─.*ms\n`, `─ReleaseChannel─.*  20ms\n`,
+			`◀─Attach alice─+┤.*  2[05]ms\n`, `├──Attached─+▶.*  2[05]ms\n`, `─OpenChannel bob─.*  2[05]ms\n`, `─ChannelOffered alice─.*  2[05]ms\n`,
+			`─AnswerOffer─.*  2[05]ms\n`, `─ChannelIntroduced bob─.*  2[05]ms\n`, `─OfferCandidates [12]─.*  45ms\n`, `─CloseChannel closed─.*  25ms\n`,
+			`─ChannelDrained─.*  25ms\n`, `─ReleaseChannel─.*  2[05]ms\n`,
 			`● attached addr=`, `● path changed peer=bob path=relayed`, `● path changed peer=bob path=direct`,
 			`● channel opened peer=bob`, `● channel closed peer=bob err=.* restarting=false`, `● client gone peer=alice`,
 		} {
@@ -94,12 +97,12 @@ func TestTraceOfPrograms(t *testing.T) {
 		if heads := strings.Split(chart, "\n")[2]; len(strings.Fields(heads)) != 4 {
 			t.Errorf("columns %s, want hub, alice and bob", heads)
 		}
-		for _, row := range strings.Split(chart, "\n") {
+		for row := range strings.SplitSeq(chart, "\n") {
 			if strings.Contains(row, "not traced") {
 				t.Errorf("a message was received that nobody sent: %s", row)
 			}
 		}
-		if events := s.read(folder, "events.txt"); !regexp.MustCompile(`message=OfferCandidates channel=[0-9a-f]{8} of=1\n`).MatchString(events) {
+		if events := s.read(folder, "events.txt"); !regexp.MustCompile(`message=OfferCandidates channel=[0-9a-f]{8} of=[12]\n`).MatchString(events) {
 			t.Errorf("control messages between clients do not name the channel:\n%s", events)
 		}
 		paths := s.read(folder, "paths.txt")
@@ -107,8 +110,13 @@ func TestTraceOfPrograms(t *testing.T) {
 			t.Errorf("paths:\n%s", paths)
 		}
 		file := readCapture(t, s.read(folder, "packets", "all.pcapng"))
-		if len(file.lines) != 3 || len(file.packets) < 100 || !strings.Contains(file.secrets, "CLIENT_TRAFFIC_SECRET_0 ") {
-			t.Errorf("lines %q, %d packets, secrets %q", file.lines, len(file.packets), file.secrets)
+		for _, line := range []string{"alice/eth0", "home", "hub/eth0", "bob/eth0"} {
+			if !slices.Contains(file.lines, line) {
+				t.Errorf("lines %q, %s is missing", file.lines, line)
+			}
+		}
+		if len(file.packets) < 100 || !strings.Contains(file.secrets, "CLIENT_TRAFFIC_SECRET_0 ") {
+			t.Errorf("%d packets, %d bytes of secrets", len(file.packets), len(file.secrets))
 		}
 	})
 }

@@ -22,8 +22,9 @@ type Gateway struct {
 // Gateway adds a gateway. These are the NATs that nft can be told to be:
 //
 //   - endpoint-independent mapping with preserved ports, and any filtering;
-//   - address-and-port-dependent mapping and filtering, with random ports;
-//   - the two with address-and-port-dependent filtering also with EarlyTakes;
+//   - address-and-port-dependent mapping and filtering, with preserved or random
+//     ports; preserved, it is the same to nft as endpoint-independent mapping;
+//   - those with address-and-port-dependent filtering also with EarlyTakes;
 //   - with endpoint-independent filtering also with Hairpin;
 //   - each with NoUDP, Timeout (whole seconds) and Inside.
 //

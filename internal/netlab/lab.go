@@ -16,6 +16,9 @@ import (
 	"github.com/conec-go/conec/sim"
 )
 
+// firstIndex is above the indices that interfaces get by themselves.
+const firstIndex = 10_000
+
 // patience is how long ip or nft may take.
 const patience = 20 * time.Second
 
@@ -121,8 +124,10 @@ func (l *Lab) plug(n *namespace, name string, to *network) (netip.Addr, error) {
 	}
 	l.ports++
 	port := fmt.Sprintf("port%d", l.ports)
+	// If both ends had the same index, Linux would not see at once that they are
+	// up, but once per second (linkwatch_urgent_event).
 	err := to.inside.ip(
-		fmt.Sprintf("link add %s type veth peer name %s netns %s", port, name, n.path()),
+		fmt.Sprintf("link add %s index %d type veth peer name %s netns %s", port, firstIndex+l.ports, name, n.path()),
 		fmt.Sprintf("link set %s master %s up", port, to.bridge))
 	if err == nil {
 		err = n.ip("link set lo up", fmt.Sprintf("addr add %v/%d dev %s", to.last, to.prefix.Bits(), name))
@@ -130,7 +135,25 @@ func (l *Lab) plug(n *namespace, name string, to *network) (netip.Addr, error) {
 	if err == nil {
 		err = n.up(name, to)
 	}
+	if err == nil {
+		err = to.forwards(port)
+	}
 	return to.last, err
+}
+
+// forwards waits until a bridge lets packets through a port. Those before would
+// wait for a second for the address resolution to try again.
+func (n *network) forwards(port string) error {
+	for limit := time.Now().Add(patience); ; {
+		var state bytes.Buffer
+		err := n.inside.run("", &state, "ip", "-details", "link", "show", port)
+		switch {
+		case err != nil, strings.Contains(state.String(), "state forwarding"):
+			return err
+		case time.Now().After(limit):
+			return fmt.Errorf("the bridge does not forward for %s: %s", port, &state)
+		}
+	}
 }
 
 // up sets an interface up, and the default route with it.
@@ -165,24 +188,23 @@ func (n *namespace) forward(timeout time.Duration) error {
 }
 
 func (n *namespace) ip(commands ...string) error {
-	return n.run(strings.Join(commands, "\n"), "ip", "-batch", "-")
+	return n.run(strings.Join(commands, "\n"), new(bytes.Buffer), "ip", "-batch", "-")
 }
 
-func (n *namespace) nft(rules string) error { return n.run(rules, "nft", "-f", "-") }
+func (n *namespace) nft(rules string) error { return n.run(rules, new(bytes.Buffer), "nft", "-f", "-") }
 
 // run runs a program in the namespace.
-func (n *namespace) run(input, program string, args ...string) error {
+func (n *namespace) run(input string, output *bytes.Buffer, program string, args ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var output bytes.Buffer
 	command := exec.CommandContext(ctx, program, args...)
-	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(input), &output, &output
+	command.Stdin, command.Stdout, command.Stderr = strings.NewReader(input), output, output
 	err := n.do(command.Start) // the thread's namespace is the program's
 	if err == nil {
 		err = command.Wait()
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: %s\n%s", program, err, &output, input)
+		return fmt.Errorf("%s: %w: %s\n%s", program, err, output, input)
 	}
 	return nil
 }

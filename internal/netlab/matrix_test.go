@@ -202,14 +202,14 @@ func (g ground) punch(a, b int, order string, port uint16) (bool, error) {
 
 // end is one side that punches: a socket, without a goroutine.
 type end struct {
-	link           netio.Link
-	echo           netip.AddrPort
-	seen           netip.AddrPort // its own address, as the echo sees it
-	peer           netip.AddrPort // where to send: where the last packet came from
-	heard          bool           // a packet of the peer's came
-	answered       bool           // one came that the peer sent when it had heard one
-	asked          int
-	received       netio.Batch
+	link     netio.Link
+	echo     netip.AddrPort
+	seen     netip.AddrPort // its own address, as the echo sees it
+	peer     netip.AddrPort // where to send: where the last packet came from
+	heard    bool           // a packet of the peer's came
+	answered bool           // one came that the peer sent when it had heard one
+	asked    int
+	received netio.Batch
 }
 
 // say sends a packet to the peer.

@@ -38,8 +38,9 @@ func ruleset(nat sim.NAT, outside netip.Addr, inside netip.Prefix, zone int) (st
 		r.line("	chain forward { type filter hook forward priority filter - 1; meta l4proto udp drop; }")
 		r.line("}")
 	}
-	cone := nat.Mapping == sim.EndpointIndependent && nat.Ports == sim.PreservePorts
-	symmetric := nat.Mapping == sim.AddressAndPortDependent && nat.Ports == sim.RandomPorts
+	preserving := nat.Ports == sim.PreservePorts
+	cone := preserving && nat.Mapping == sim.EndpointIndependent
+	symmetric := nat.Mapping == sim.AddressAndPortDependent
 	strict := nat.Filtering == sim.AddressAndPortDependent
 	var err error
 	switch {
@@ -49,9 +50,9 @@ func ruleset(nat sim.NAT, outside netip.Addr, inside netip.Prefix, zone int) (st
 		err = fmt.Errorf("nft: no rules for %+v", nat)
 	case cone && !strict:
 		r.cone()
-	case cone && strict:
+	case strict && preserving && (cone || symmetric): // the same until two want one port
 		r.masquerade("masquerade")
-	case symmetric && strict:
+	case strict && symmetric && nat.Ports == sim.RandomPorts:
 		r.masquerade("meta l4proto udp masquerade random,fully-random")
 	default:
 		err = fmt.Errorf("nft: no rules for %+v", nat)
