@@ -31,6 +31,7 @@ import (
 //	draining     ChannelDrained     -                                          lost, in order
 //	draining     closeTimeout       (the peer's close was lost)                lost, in order
 //	any          Control            does it, or gives it to the parent (home)
+//	any          AddrsChanged       offers the peer our addresses              -
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
@@ -162,6 +163,8 @@ func (c *channel) Receive(ctx actor.Context) {
 		c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), false)
 	case *conecv1.RelayChanged:
 		c.relayChanged(ctx, msg)
+	case AddrsChanged:
+		c.offer(ctx)
 	default:
 		c.behavior.Receive(ctx)
 	}

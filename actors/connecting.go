@@ -204,7 +204,7 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 	c.paths = ctx.Spawn(pathsProps(c.sys, pathsSpec{
 		about: c.about(), mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
 	}))
-	ctx.Send(c.control, offer(conn, mode, c.spec.Config.Addrs()))
+	c.offer(ctx)
 	if mode == conecv1.Mode_MODE_DIRECT {
 		c.behavior.Become(ctx, "proving", c.proving)
 		return
@@ -223,10 +223,17 @@ func (c *channel) relayChanged(ctx actor.Context, msg *conecv1.RelayChanged) {
 	switch {
 	case c.paths != nil:
 		ctx.Send(c.paths, msg)
-		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
+		c.offer(ctx)
 	case c.port != nil:
 		c.port.SetRoute(msg.GetRoute())
 		c.port.SetPath(c.spec.Config.Relay())
+	}
+}
+
+// offer tells the peer where it may reach us now, if it is connected.
+func (c *channel) offer(ctx actor.Context) {
+	if c.paths != nil {
+		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
 	}
 }
 

@@ -89,6 +89,8 @@ type (
 	}
 	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
 	AwaitUp struct{}
+	// AddrsChanged has the channel offer the client's addresses again.
+	AddrsChanged struct{}
 	// DrainChannel ends the channel in order; the answer is a [*ChannelResult]
 	// once the other side has read everything.
 	DrainChannel struct{}

@@ -108,8 +108,13 @@ func (c *clientActor) boundTo(ctx actor.Context, frame netio.BoundFrame) {
 	c.tries = 0
 	c.again(ctx, bindKeepAlive)
 	observed := frame.Observed
-	c.cl.shared.observed.Store(&observed)
+	former := c.cl.shared.observed.Swap(&observed)
 	if c.bound {
+		if *former != observed { // we have moved, or a gateway has forgotten us
+			for _, e := range c.inOrder() {
+				ctx.Send(e.ref.pid, actors.AddrsChanged{})
+			}
+		}
 		return
 	}
 	c.bound = true

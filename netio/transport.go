@@ -73,7 +73,7 @@ const (
 	streamWindow     = 256 << 10 // of a stream that nobody reads
 	maxStreamWindow  = 6 << 20   // of a stream that is read fast
 	homeWindow       = 256 << 10 // of a control stream
-	channelPacket    = 1200      // first packet size: fits every path that QUIC may use
+	firstPacket      = 1200      // size of the first packets: fits every path that QUIC may use
 	expectedChannels = 1         // connections that wait for each port's acceptor
 )
 
@@ -230,6 +230,7 @@ func (t *Transport) homeConfig(incoming int64) *quic.Config {
 		MaxConnectionReceiveWindow:     2 * homeWindow,
 		MaxIncomingStreams:             incoming,
 		MaxIncomingUniStreams:          -1,
+		InitialPacketSize:              firstPacket,
 	}
 }
 
@@ -247,7 +248,7 @@ func (t *Transport) channelConfig() *quic.Config {
 		MaxConnectionReceiveWindow:     streams * maxStreamWindow,
 		MaxIncomingStreams:             int64(t.config.MaxStreams) + 1,
 		MaxIncomingUniStreams:          -1,
-		InitialPacketSize:              channelPacket,
+		InitialPacketSize:              firstPacket,
 	}
 }
 

@@ -33,7 +33,8 @@ type NAT struct {
 	// of remote address and outside port, for 30 seconds after the last such
 	// packet: what is sent from that port to that remote in this time leaves from
 	// another port. Linux without an input filter does that: the packet is for the
-	// router itself, and its connection tracking knows the pair from then on.
+	// router itself, and its connection tracking knows the pair from then on. Other
+	// flows that there are keep their port.
 	EarlyTakes bool
 	// NoUDP drops all UDP.
 	NoUDP bool
@@ -93,20 +94,21 @@ func (n NAT) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %w", field.name, err))
 		}
 	}
+	wrong := func(field, what string) { errs = append(errs, fmt.Errorf("%s is %s", field, what)) }
 	if n.Timeout < 0 {
-		errs = append(errs, fmt.Errorf("Timeout is %s: want 0 for %s, or more", n.Timeout, defaultTimeout))
+		wrong("Timeout", fmt.Sprintf("%s: want 0 for %s, or more", n.Timeout, defaultTimeout))
 	}
 	if n.Limit < 0 || n.Limit > ports {
-		errs = append(errs, fmt.Errorf("Limit is %d: want 0 for %d, or 1 to %d", n.Limit, defaultLimit, ports))
+		wrong("Limit", fmt.Sprintf("%d: want 0 for %d, or 1 to %d", n.Limit, defaultLimit, ports))
 	}
 	switch {
 	case n.Inside == netip.Prefix{}:
 	case !n.Inside.IsValid() || !n.Inside.Addr().Is4():
-		errs = append(errs, fmt.Errorf("Inside is %s: want an IPv4 network, such as %s", n.Inside, defaultInside))
+		wrong("Inside", fmt.Sprintf("%s: want an IPv4 network, such as %s", n.Inside, defaultInside))
 	case n.Inside != n.Inside.Masked():
-		errs = append(errs, fmt.Errorf("Inside is %s: want the network's address, %s", n.Inside, n.Inside.Masked()))
+		wrong("Inside", fmt.Sprintf("%s: want the network's address, %s", n.Inside, n.Inside.Masked()))
 	case n.Inside.Bits() > 30:
-		errs = append(errs, fmt.Errorf("Inside is %s: want room for the gateway and a host, a /30 or larger", n.Inside))
+		wrong("Inside", fmt.Sprintf("%s: want room for the gateway and a host, a /30 or larger", n.Inside))
 	}
 	return errors.Join(errs...)
 }
@@ -180,8 +182,9 @@ type PortPolicy uint8
 const (
 	// PreservePorts gives the inside socket's port; if that is taken or under 1024,
 	// the next free one. Where mapping and filtering are both address and port
-	// dependent, mappings to different remotes share a port, and if the same remote
-	// has it, another one is picked at random: that is what Linux does.
+	// dependent, that is what Linux does: mappings to different remotes share a port;
+	// preferred is that of the socket's last mapping, then that of the socket; if the
+	// same remote has both, another one is picked at random.
 	PreservePorts PortPolicy = iota
 	// SequentialPorts counts up from a random start; taken ones are skipped.
 	SequentialPorts

@@ -34,10 +34,11 @@ type natTable struct {
 	openings expiring[opening, struct{}]
 	early    expiring[claim, struct{}]
 
-	claims map[claim]*mappingEntry // by what they have outside
-	shared map[uint16]int          // mappings on a port, where several share one
-	taken  *portSet                // where they do not; made with the first mapping
-	next   int                     // of the sequential ports
+	claims map[claim]*mappingEntry          // by what they have outside
+	shared map[uint16]int                   // mappings on a port, where several share one
+	taken  *portSet                         // where they do not; made with the first mapping
+	last   map[netip.AddrPort]*mappingEntry // where they do: the last one made for an inside socket
+	next   int                              // of the sequential ports
 }
 
 // flow is how mappings are found from inside. Level is how much of the remote
@@ -58,6 +59,8 @@ type mapping struct {
 	external netip.AddrPort
 	claim    claim
 	routed   bool // has no claim
+	// Where ports are shared: those of the same inside socket, by when they were made.
+	before, after *mappingEntry
 }
 
 type mappingEntry = entry[flow, mapping]
@@ -80,6 +83,7 @@ func (t *natTable) reset() {
 	t.openings = newExpiring[opening, struct{}](t.behavior.Timeout)
 	t.early = newExpiring[claim, struct{}](earlyLifetime)
 	t.claims, t.shared, t.taken = map[claim]*mappingEntry{}, map[uint16]int{}, nil
+	t.last = map[netip.AddrPort]*mappingEntry{}
 	if t.behavior.Ports == SequentialPorts {
 		t.next = t.random.IntN(ports)
 	}
@@ -129,7 +133,7 @@ func (t *natTable) in(now time.Duration, from, to netip.AddrPort) (inside netip.
 	if ours && t.behavior.EarlyTakes {
 		t.take(claim{from, to.Port()})
 	}
-	if m == nil && !(ours && t.shared[to.Port()] > 0) {
+	if m == nil && (!ours || t.shared[to.Port()] == 0) {
 		return netip.AddrPort{}, Unmapped
 	}
 	return netip.AddrPort{}, Filtered
@@ -160,10 +164,11 @@ func (t *natTable) source(now time.Duration, from, to netip.AddrPort) netip.Addr
 	if m := t.find(from, to); m != nil {
 		return m.value.external
 	}
-	if t.behavior.Ports != PreservePorts || from.Port() < lowestPort {
-		return netip.AddrPortFrom(t.outside, 0)
+	port := t.prefer(from, to)
+	if t.behavior.Ports != PreservePorts || port < lowestPort {
+		port = 0
 	}
-	return netip.AddrPortFrom(t.outside, from.Port())
+	return netip.AddrPortFrom(t.outside, port)
 }
 
 // expire buries what is dead. An opening is never touched without its mapping, so
@@ -229,19 +234,25 @@ func (t *natTable) create(from, to netip.AddrPort) *mappingEntry {
 	if routed {
 		return t.mappings.add(t.now, key, mapping{external: from, routed: true})
 	}
-	port, ok := t.choose(policy, from.Port(), to)
+	port, ok := t.choose(policy, t.prefer(from, to), to)
 	if !ok {
 		return nil
 	}
 	m := mapping{external: netip.AddrPortFrom(t.outside, port), claim: claim{port: port}}
 	if t.shares() {
-		m.claim.remote = to
-		t.shared[port]++
-	} else {
-		t.taken.set(port, true)
+		m.claim.remote, m.before = to, t.last[from]
 	}
 	added := t.mappings.add(t.now, key, m)
 	t.claims[m.claim] = added
+	if !t.shares() {
+		t.taken.set(port, true)
+		return added
+	}
+	t.shared[port]++
+	t.last[from] = added
+	if m.before != nil {
+		m.before.value.after = added
+	}
 	return added
 }
 
@@ -252,14 +263,35 @@ func (t *natTable) release(m *mappingEntry) {
 	}
 	delete(t.claims, m.value.claim)
 	port := m.value.claim.port
-	switch {
-	case !t.shares():
+	if !t.shares() {
 		t.taken.set(port, false)
-	case t.shared[port] == 1:
-		delete(t.shared, port)
-	default:
-		t.shared[port]--
+		return
 	}
+	if t.shared[port]--; t.shared[port] == 0 {
+		delete(t.shared, port)
+	}
+	before, after := m.value.before, m.value.after
+	if before != nil {
+		before.value.after = after
+	}
+	switch {
+	case after != nil:
+		after.value.before = before
+	case before != nil:
+		t.last[m.key.inside] = before
+	default:
+		delete(t.last, m.key.inside)
+	}
+}
+
+// prefer returns the port that a socket's next mapping has if ports are preserved
+// and it is free. Where they are shared Linux first tries what the socket's
+// last mapping has, so that one early packet moves all flows that come after it.
+func (t *natTable) prefer(from, to netip.AddrPort) uint16 {
+	if last := t.last[from]; last != nil && t.free(last.value.external.Port(), to) {
+		return last.value.external.Port()
+	}
+	return from.Port()
 }
 
 // choose picks the outside port for a mapping to a remote. It looks at each port

@@ -84,9 +84,9 @@ func TestTraceOfPrograms(t *testing.T) {
 		folder := s.written()
 		chart := s.read(folder, "chart.txt")
 		for _, want := range []string{
-			`◀─Attach alice─+┤.*  2[05]ms\n`, `├──Attached─+▶.*  2[05]ms\n`, `─OpenChannel bob─.*  2[05]ms\n`, `─ChannelOffered alice─.*  2[05]ms\n`,
-			`─AnswerOffer─.*  2[05]ms\n`, `─ChannelIntroduced bob─.*  2[05]ms\n`, `─OfferCandidates [12]─.*  45ms\n`, `─CloseChannel closed─.*  25ms\n`,
-			`─ChannelDrained─.*  25ms\n`, `─ReleaseChannel─.*  2[05]ms\n`,
+			`◀─Attach alice─+┤.*  2[05][.0-9]*ms\n`, `├──Attached─+▶.*  2[05][.0-9]*ms\n`, `─OpenChannel bob─.*  2[05][.0-9]*ms\n`, `─ChannelOffered alice─.*  2[05][.0-9]*ms\n`,
+			`─AnswerOffer─.*  2[05][.0-9]*ms\n`, `─ChannelIntroduced bob─.*  2[05][.0-9]*ms\n`, `─OfferCandidates [12]─.*  45[.0-9]*ms\n`, `─CloseChannel closed─.*  25[.0-9]*ms\n`,
+			`─ChannelDrained─.*  25[.0-9]*ms\n`, `─ReleaseChannel─.*  2[05][.0-9]*ms\n`,
 			`● attached addr=`, `● path changed peer=bob path=relayed`, `● path changed peer=bob path=direct`,
 			`● channel opened peer=bob`, `● channel closed peer=bob err=.* restarting=false`, `● client gone peer=alice`,
 		} {

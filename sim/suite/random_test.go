@@ -35,7 +35,9 @@ func TestRandom(t *testing.T) {
 		first, count = *seed, 1
 	}
 	for n := first; n < first+uint64(count); n++ {
-		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) { playRandom(t, n) })
+		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) {
+			everywhere(t, func(w *world) { playRandom(w, n) })
+		})
 	}
 }
 
@@ -83,15 +85,16 @@ type flow struct {
 
 const steps = 60
 
-func playRandom(t *testing.T, seed uint64) {
-	t.Helper()
-	p := &party{world: newWorld(t), flows: map[string]*flow{}, disturbing: map[string]int{}}
+func playRandom(w *world, seed uint64) {
+	w.Helper()
+	w.begin()
+	p := &party{world: w, flows: map[string]*flow{}, disturbing: map[string]int{}}
 	random := rand.New(rand.NewPCG(seed, 0))
 	for i := range 3 + random.IntN(3) {
 		name := string(rune('a' + i))
 		identity, err := client.NewIdentity(name, time.Now())
 		if err != nil {
-			t.Fatal(err)
+			w.Fatal(err)
 		}
 		pl := &player{party: p, name: name, identity: identity, random: rand.New(rand.NewPCG(seed, uint64(i+1)))}
 		p.players = append(p.players, pl)
@@ -106,7 +109,7 @@ func playRandom(t *testing.T, seed uint64) {
 	p.eventually("every stream to end", func() bool { return p.open() == "" })
 	p.everybody(func(pl *player) {
 		if err := pl.cl.Close(p.ctx); err != nil {
-			t.Errorf("%s: close: %v", pl.name, err)
+			w.Errorf("%s: close: %v", pl.name, err)
 		}
 		pl.accepts.Wait()
 	})
@@ -137,17 +140,12 @@ func (p *party) open() string {
 
 // connect attaches the player, also in place of its former self.
 func (pl *player) connect() {
-	cl, err := client.Connect(pl.ctx, &client.Config{
-		Name: pl.name, Identity: pl.identity, Coordinator: pl.config.Addr, Fingerprint: pl.coord.Fingerprint(), Bind: "127.0.0.1:0",
-	})
+	cl, err := pl.world.connect(pl.name, func(c *client.Config) { c.Identity = pl.identity })
 	if err != nil {
-		pl.t.Errorf("%s: connect: %v", pl.name, err)
+		pl.Errorf("%s: connect: %v", pl.name, err)
 		return
 	}
 	pl.cl, pl.streams = cl, nil
-	pl.mu.Lock()
-	pl.clients = append(pl.clients, cl)
-	pl.mu.Unlock()
 	pl.accepts.Go(func() {
 		for {
 			s, err := cl.AcceptStream(pl.ctx)
@@ -257,7 +255,7 @@ func (pl *player) endChannel(ch *client.Channel, abort bool) {
 		ch.Abort()
 	}
 	if err := ch.Close(pl.ctx); !abort && !isOneOf(err, nil, messages.ErrReset, messages.ErrShutdown, messages.ErrUnreachable) {
-		pl.t.Errorf("%s: close channel: %v", pl.name, err)
+		pl.Errorf("%s: close channel: %v", pl.name, err)
 	}
 }
 
@@ -303,7 +301,7 @@ func (pl *player) openStream() {
 		pl.giveUp(purpose, pl.name, peer)
 		// Somebody else may close the channel, or leave, just now.
 		if !isOneOf(err, net.ErrClosed, messages.ErrNoSuchPeer, messages.ErrUnreachable, messages.ErrTimeout, messages.ErrBusy) {
-			pl.t.Errorf("%s: %v", pl.name, err)
+			pl.Errorf("%s: %v", pl.name, err)
 		}
 		return
 	}
@@ -322,7 +320,7 @@ func (pl *player) send(s *playedStream, count int) {
 		s.out.mu.Unlock()
 		if err != nil {
 			if !isOneOf(err, net.ErrClosed, messages.ErrUnreachable) {
-				pl.t.Errorf("%s: %v", pl.name, err)
+				pl.Errorf("%s: %v", pl.name, err)
 			}
 			return
 		}
@@ -340,7 +338,7 @@ func (pl *player) receive(s *client.Stream, from string) {
 				return
 			}
 			if string(message) != string(numbered(n, 8+n%2000)) {
-				pl.t.Errorf("%s: message %d is another: %d bytes", f.id, n, len(message))
+				pl.Errorf("%s: message %d is another: %d bytes", f.id, n, len(message))
 				return
 			}
 		}
@@ -354,11 +352,11 @@ func (pl *player) end(f *flow, n int, err error) {
 	f.ended.Store(true)
 	switch {
 	case err == io.EOF && n != f.sent: //nolint:errorlint // Receive promises io.EOF itself
-		pl.t.Errorf("%s: ended in order after %d messages of %d", f.id, n, f.sent)
+		pl.Errorf("%s: ended in order after %d messages of %d", f.id, n, f.sent)
 	case err == io.EOF: //nolint:errorlint // as above
 	case !f.disturbed.Load():
-		pl.t.Errorf("%s: nobody disturbed it, and it ended with %v after %d messages", f.id, err, n)
+		pl.Errorf("%s: nobody disturbed it, and it ended with %v after %d messages", f.id, err, n)
 	case !errors.Is(err, net.ErrClosed) && !errors.Is(err, messages.ErrUnreachable):
-		pl.t.Errorf("%s: ended with %v", f.id, err)
+		pl.Errorf("%s: ended with %v", f.id, err)
 	}
 }

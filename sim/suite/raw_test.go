@@ -23,20 +23,16 @@ type rawClient struct {
 
 // transport makes a transport with a socket of its own. It lasts as long as the test.
 func (w *world) transport(identity *netio.Identity, bound chan netio.BoundFrame) *netio.Transport {
-	w.t.Helper()
-	link, err := netio.ListenUDP(netip.MustParseAddrPort("127.0.0.1:0"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	w.Helper()
 	sw, err := netio.NewSwitch(netio.SwitchConfig{OnBound: func(frame netio.BoundFrame, _ netio.Link, _ netip.AddrPort) {
 		bound <- frame
-	}}, link)
+	}}, w.listen("by hand"))
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	transport, err := netio.NewTransport(sw, identity, false, nil)
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	w.raw = append(w.raw, transport)
 	return transport
@@ -44,26 +40,26 @@ func (w *world) transport(identity *netio.Identity, bound chan netio.BoundFrame)
 
 // dial connects to the coordinator and says nothing yet.
 func (w *world) dial(identity *netio.Identity) *rawClient {
-	w.t.Helper()
+	w.Helper()
 	raw := &rawClient{w: w, identity: identity, bound: make(chan netio.BoundFrame, 64)}
 	raw.transport = w.transport(identity, raw.bound)
 	var err error
 	raw.conn, err = raw.transport.DialHome(w.ctx, w.coord.Addr(), netio.Coordinator{Fingerprint: w.coord.Fingerprint()})
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	if raw.control, err = raw.conn.OpenControl(w.ctx); err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return raw
 }
 
 // rawClient attaches a client that speaks by hand.
 func (w *world) rawClient(name string) *rawClient {
-	w.t.Helper()
+	w.Helper()
 	identity, err := netio.NewIdentity(name, time.Now())
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	raw := w.dial(identity)
 	raw.attach(name)
@@ -72,11 +68,11 @@ func (w *world) rawClient(name string) *rawClient {
 
 // attach attaches and becomes known to the relay.
 func (r *rawClient) attach(name string) {
-	r.w.t.Helper()
+	r.w.Helper()
 	r.say(attach(name))
 	attached, ok := r.hear().GetSaid().(*conecv1.Control_Attached)
 	if !ok {
-		r.w.t.Fatal("no answer to attach")
+		r.w.Fatal("no answer to attach")
 	}
 	r.id = attached.Attached.GetClientId()
 	r.bind(r.transport, r.bound)
@@ -85,10 +81,10 @@ func (r *rawClient) attach(name string) {
 // bind makes the relay send to the socket of a transport, whose bound frames
 // arrive in bound.
 func (r *rawClient) bind(transport *netio.Transport, bound <-chan netio.BoundFrame) {
-	r.w.t.Helper()
+	r.w.Helper()
 	key, err := r.conn.ExportKey("bind")
 	if err != nil {
-		r.w.t.Fatal(err)
+		r.w.Fatal(err)
 	}
 	sw := transport.Switch()
 	sw.SetBindKey(r.id, key)
@@ -97,7 +93,7 @@ func (r *rawClient) bind(transport *netio.Transport, bound <-chan netio.BoundFra
 	for {
 		r.sequence++
 		if err := sw.Send(sw.Links()[0], r.w.coord.Addr(), netio.EncodeBind(nil, r.id, r.sequence, key)); err != nil {
-			r.w.t.Fatal(err)
+			r.w.Fatal(err)
 		}
 		select {
 		case <-bound:
@@ -109,18 +105,18 @@ func (r *rawClient) bind(transport *netio.Transport, bound <-chan netio.BoundFra
 
 // say says something to the coordinator.
 func (r *rawClient) say(said *conecv1.Control) {
-	r.w.t.Helper()
+	r.w.Helper()
 	if err := r.control.Send(said); err != nil {
-		r.w.t.Fatal(err)
+		r.w.Fatal(err)
 	}
 }
 
 // hear returns what the coordinator says next.
 func (r *rawClient) hear() *conecv1.Control {
-	r.w.t.Helper()
+	r.w.Helper()
 	said, err := r.control.Receive()
 	if err != nil {
-		r.w.t.Fatal(err)
+		r.w.Fatal(err)
 	}
 	return said
 }
@@ -128,22 +124,22 @@ func (r *rawClient) hear() *conecv1.Control {
 // heardEnd returns why the coordinator ended the connection. It passes over what
 // is said before.
 func (r *rawClient) heardEnd() error {
-	r.w.t.Helper()
+	r.w.Helper()
 	select {
 	case <-r.conn.Done():
 		return r.conn.Err()
 	case <-r.w.ctx.Done():
-		r.w.t.Fatal("the coordinator goes on with a connection that it should have ended")
+		r.w.Fatal("the coordinator goes on with a connection that it should have ended")
 		return nil
 	}
 }
 
 // connect makes the channel that was introduced: it dials or is dialed.
 func (r *rawClient) connect(intro *conecv1.Introduction) (*netio.Conn, *netio.Control) {
-	r.w.t.Helper()
+	r.w.Helper()
 	conn, err := r.tryConnect(intro)
 	if err != nil {
-		r.w.t.Fatal(err)
+		r.w.Fatal(err)
 	}
 	open := conn.AcceptControl
 	if intro.GetDials() {
@@ -151,13 +147,13 @@ func (r *rawClient) connect(intro *conecv1.Introduction) (*netio.Conn, *netio.Co
 	}
 	control, err := open(r.w.ctx)
 	if err != nil {
-		r.w.t.Fatal(err)
+		r.w.Fatal(err)
 	}
 	if intro.GetDials() { // the control stream is there once something is said on it
 		if err := control.Send(&conecv1.Control{Said: &conecv1.Control_OfferCandidates{
 			OfferCandidates: &conecv1.OfferCandidates{Tag: conn.Port().Tag()},
 		}}); err != nil {
-			r.w.t.Fatal(err)
+			r.w.Fatal(err)
 		}
 	}
 	return conn, control

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,96 +21,162 @@ import (
 // patience limits a test. No test needs it: whatever takes that long hangs.
 const patience = time.Minute
 
-// world is a coordinator and its clients, on loopback, in this process. It closes
-// them when the test ends and fails the test if a goroutine remains.
+// world is a coordinator and its clients, in this process, each on a machine of
+// its own. They are closed when the scenario ends.
 type world struct {
-	t       *testing.T
-	ctx     context.Context //nolint:containedctx // the test's
-	config  coord.Config
-	coord   *coord.Coordinator
+	*testing.T
+	ground   ground
+	ctx      context.Context //nolint:containedctx // the test's
+	cancel   context.CancelFunc
+	machines map[string]machine
+	config   coord.Config
+	change   []func(*coord.Config)
+	coord    *coord.Coordinator
+	raw      []*netio.Transport // of those that speak by hand
+
+	mu      sync.Mutex
+	links   []netio.Link
 	clients []*client.Client
-	raw     []*netio.Transport // of those that speak by hand
+	addrs   map[*client.Client]netip.AddrPort // where each is on its network
 }
 
-// newWorld starts a coordinator.
-func newWorld(t *testing.T, change ...func(*coord.Config)) *world {
+func newWorld(t *testing.T, at ground) *world {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	w := &world{T: t, ground: at, machines: map[string]machine{}, addrs: map[*client.Client]netip.AddrPort{}}
+	w.ctx, w.cancel = context.WithTimeout(context.Background(), patience)
+	return w
+}
+
+// begin starts a coordinator.
+func (w *world) begin(change ...func(*coord.Config)) {
+	w.Helper()
 	authority, err := netio.NewAuthority("authority", time.Now())
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	identity, err := authority.Issue("localhost", time.Now())
+	w.config.Identity, err = authority.Issue("localhost", time.Now())
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	w := &world{t: t, ctx: ctx, config: coord.Config{Addr: "127.0.0.1:0", Identity: identity}}
-	for _, f := range change {
-		f(&w.config)
-	}
-	t.Cleanup(func() {
-		w.end()
-		cancel()
-	})
+	w.change = change
 	w.start()
-	return w
 }
 
 // start starts the coordinator, at its former address if it had one.
 func (w *world) start() {
-	w.t.Helper()
-	c, err := coord.Start(w.ctx, &w.config)
-	if err != nil {
-		w.t.Fatal(err)
+	w.Helper()
+	hub := w.machine("coordinator")
+	at := netip.AddrPortFrom(hub.address(), 0)
+	if w.coord != nil {
+		at = w.coord.Addr()
 	}
-	w.coord = c
-	w.config.Addr = c.Addr().String()
+	config := w.config
+	var err error
+	if config.Link, err = hub.Listen(at); err != nil {
+		w.Fatal(err)
+	}
+	w.links = append(w.links, config.Link)
+	for _, f := range w.change {
+		f(&config)
+	}
+	if w.coord, err = coord.Start(w.ctx, &config); err != nil {
+		w.Fatal(err)
+	}
+	w.config.Addr = w.coord.Addr().String()
+}
+
+// machine returns the machine of this name, a new one on the internet if there is none.
+func (w *world) machine(name string) machine {
+	w.Helper()
+	if w.machines[name] == nil {
+		w.machines[name] = w.ground.host(name, nil)
+	}
+	return w.machines[name]
+}
+
+// behind adds a machine behind a gateway.
+func (w *world) behind(at place, name string) machine {
+	w.Helper()
+	w.machines[name] = w.ground.host(name, at)
+	return w.machines[name]
+}
+
+// listen opens a socket on a machine.
+func (w *world) listen(name string) netio.Link {
+	w.Helper()
+	link, err := w.machine(name).Listen(netip.AddrPort{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.links = append(w.links, link)
+	return link
 }
 
 // stop closes the coordinator.
 func (w *world) stop() {
-	w.t.Helper()
+	w.Helper()
 	if err := w.coord.Close(w.ctx); err != nil {
-		w.t.Errorf("close the coordinator: %v", err)
+		w.Errorf("close the coordinator: %v", err)
+	}
+}
+
+// clientConfig is that of a client on the machine of its name.
+func (w *world) clientConfig(name string) client.Config {
+	w.Helper()
+	return client.Config{
+		Name: name, Coordinator: w.config.Addr, Fingerprint: w.coord.Fingerprint(), Link: w.listen(name),
 	}
 }
 
 // connect attaches a client, or says why not.
 func (w *world) connect(name string, change ...func(*client.Config)) (*client.Client, error) {
-	config := client.Config{
-		Name: name, Coordinator: w.config.Addr, Fingerprint: w.coord.Fingerprint(), Bind: "127.0.0.1:0",
-	}
+	w.Helper()
+	config := w.clientConfig(name)
 	for _, f := range change {
 		f(&config)
 	}
 	cl, err := client.Connect(w.ctx, &config)
 	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
 		w.clients = append(w.clients, cl)
+		if config.Link != nil {
+			w.addrs[cl] = config.Link.Addrs()[0]
+		}
 	}
 	return cl, err
 }
 
+// addr is where a client is on its network.
+func (w *world) addr(cl *client.Client) netip.AddrPort {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.addrs[cl]
+}
+
 // client attaches a client.
 func (w *world) client(name string, change ...func(*client.Config)) *client.Client {
-	w.t.Helper()
+	w.Helper()
 	cl, err := w.connect(name, change...)
 	if err != nil {
-		w.t.Fatalf("connect %q: %v", name, err)
+		w.Fatalf("connect %q: %v", name, err)
 	}
 	return cl
 }
 
 // close closes a client.
 func (w *world) close(cl *client.Client) {
-	w.t.Helper()
+	w.Helper()
 	if err := cl.Close(w.ctx); err != nil {
-		w.t.Errorf("close %q: %v", cl.Name(), err)
+		w.Errorf("close %q: %v", cl.Name(), err)
 	}
 }
 
 // end closes everything. Clients that a test closed before stay as they are.
 func (w *world) end() {
-	w.t.Helper()
+	w.Helper()
 	for _, cl := range w.clients {
 		cl.Abort()
 	}
@@ -118,80 +186,83 @@ func (w *world) end() {
 	if w.coord != nil {
 		w.stop()
 	}
-	noGoroutines(w.t)
+	for _, link := range w.links { // of those that have not been used
+		link.Close()
+	}
+	w.cancel()
 }
 
 // stream opens a stream from one client to another, which accepts it.
 func (w *world) stream(from, to *client.Client, options *client.StreamOptions) (here, there *client.Stream) {
-	w.t.Helper()
+	w.Helper()
 	here, err := from.OpenStream(w.ctx, to.Name(), options)
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	if there, err = to.AcceptStream(w.ctx); err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return here, there
 }
 
 // channel opens a channel from one client to another, which accepts it.
 func (w *world) channel(from, to *client.Client, options *client.ChannelOptions) (here, there *client.Channel) {
-	w.t.Helper()
+	w.Helper()
 	here, err := from.OpenChannel(w.ctx, to.Name(), options)
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	if there, err = to.AcceptChannel(w.ctx); err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return here, there
 }
 
 // streamOn opens a stream on a channel, whose other end accepts it.
 func (w *world) streamOn(here, there *client.Channel) (a, b *client.Stream) {
-	w.t.Helper()
+	w.Helper()
 	a, err := here.OpenStream(w.ctx, nil)
 	if err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	if b, err = there.AcceptStream(w.ctx); err != nil {
-		w.t.Fatal(err)
+		w.Fatal(err)
 	}
 	return a, b
 }
 
 // send sends messages.
 func (w *world) send(s *client.Stream, texts ...string) {
-	w.t.Helper()
+	w.Helper()
 	for _, text := range texts {
 		if err := s.Send(w.ctx, []byte(text)); err != nil {
-			w.t.Fatal(err)
+			w.Fatal(err)
 		}
 	}
 }
 
 // want receives exactly these messages.
 func (w *world) want(s *client.Stream, texts ...string) {
-	w.t.Helper()
+	w.Helper()
 	for _, text := range texts {
 		got, err := s.Receive(w.ctx)
 		if err != nil || string(got) != text {
-			w.t.Fatalf("received %q, %v, want %q", got, err, text)
+			w.Fatalf("received %q, %v, want %q", got, err, text)
 		}
 	}
 }
 
 // wantEnd receives the end of a stream.
 func (w *world) wantEnd(s *client.Stream) {
-	w.t.Helper()
+	w.Helper()
 	if got, err := s.Receive(w.ctx); !errors.Is(err, io.EOF) {
-		w.t.Fatalf("received %q, %v, want the end", got, err)
+		w.Fatalf("received %q, %v, want the end", got, err)
 	}
 }
 
 // both sends a message each way.
 func (w *world) both(a, b *client.Stream) {
-	w.t.Helper()
+	w.Helper()
 	w.send(a, "there")
 	w.want(b, "there")
 	w.send(b, "back")
@@ -220,13 +291,13 @@ func (w *world) echo(cl *client.Client) {
 
 // attached waits until the coordinator has n clients.
 func (w *world) attached(n int) {
-	w.t.Helper()
+	w.Helper()
 	w.eventually("attached clients", func() bool { return w.coord.Stats().Attached == n })
 }
 
 // idle waits until the coordinator knows of no channel and no introduction.
 func (w *world) idle() {
-	w.t.Helper()
+	w.Helper()
 	w.eventually("the coordinator to hold no channel", func() bool {
 		stats := w.coord.Stats()
 		return stats.Channels == 0 && stats.Pending == 0 && stats.Relay.Routes == 0
@@ -236,14 +307,14 @@ func (w *world) idle() {
 // eventually looks again and again until yes. It is for counters, which nobody
 // can wait for.
 func (w *world) eventually(what string, yes func() bool) {
-	w.t.Helper()
+	w.Helper()
 	again := time.NewTicker(time.Millisecond)
 	defer again.Stop()
 	for !yes() {
 		select {
 		case <-again.C:
 		case <-w.ctx.Done():
-			w.t.Fatalf("waiting for %s: %v; %+v", what, w.ctx.Err(), w.coord.Stats())
+			w.Fatalf("waiting for %s: %v; %+v", what, w.ctx.Err(), w.coord.Stats())
 		}
 	}
 }
@@ -257,7 +328,7 @@ func (r recorder) config(c *client.Config) { c.OnEvent = func(e client.Event) { 
 
 // await returns the next event of type E.
 func await[E client.Event](w *world, from recorder) E {
-	w.t.Helper()
+	w.Helper()
 	for {
 		select {
 		case event := <-from:
@@ -265,7 +336,7 @@ func await[E client.Event](w *world, from recorder) E {
 				return e
 			}
 		case <-w.ctx.Done():
-			w.t.Fatalf("waiting for %T: %v", *new(E), w.ctx.Err())
+			w.Fatalf("waiting for %T: %v", *new(E), w.ctx.Err())
 		}
 	}
 }

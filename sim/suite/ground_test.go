@@ -1,0 +1,232 @@
+package suite_test
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/conec-go/conec/internal/netlab"
+	"github.com/conec-go/conec/netio"
+	"github.com/conec-go/conec/sim"
+)
+
+// ground is what a world stands on.
+type ground interface {
+	// host adds a machine, on the internet if at is nil.
+	host(name string, at place) machine
+	gateway(name string, nat sim.NAT) place
+	// cut lets nothing pass from one machine to another, until it is healed.
+	cut(from, to machine) (heal func())
+}
+
+// place is the inside of a gateway.
+type place interface {
+	addr() netip.Addr // of its outside
+	reboot()          // forgets all mappings
+}
+
+// machine is what clients and coordinators run on.
+type machine interface {
+	address() netip.Addr
+	Listen(local netip.AddrPort) (netio.Link, error)
+	setUp(up bool)
+	move(at place)
+}
+
+// The grounds there are.
+const (
+	virtual  = "virtual"  // package sim, on virtual time
+	loopback = "loopback" // sockets of this machine
+	netns    = "netns"    // network namespaces
+)
+
+// exception is why a scenario is not played on some ground.
+type exception struct {
+	ground string
+	skip   func() bool
+	why    string
+}
+
+// except says that a scenario is not played on a ground, and why.
+func except(ground, why string) exception {
+	return exception{ground, func() bool { return true }, why}
+}
+
+// slow says that a scenario takes seconds of real time, which go test -short does
+// not have.
+func slow(why string) []exception {
+	return []exception{{loopback, testing.Short, why}, {netns, testing.Short, why}}
+}
+
+// everywhere plays a scenario on each ground.
+func everywhere(t *testing.T, scenario func(w *world), exceptions ...exception) {
+	t.Helper()
+	for _, at := range []struct {
+		name string
+		play func(t *testing.T, scenario func(w *world))
+	}{
+		{virtual, playVirtual},
+		{loopback, playLoopback},
+		{netns, playNetns},
+	} {
+		t.Run(at.name, func(t *testing.T) {
+			for _, e := range exceptions {
+				if e.ground == at.name && e.skip() {
+					t.Skip(e.why)
+				}
+			}
+			at.play(t, scenario)
+		})
+	}
+}
+
+// playVirtual needs no look at the goroutines: the bubble ends with the last one.
+func playVirtual(t *testing.T, scenario func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		n := sim.NewNetwork(1)
+		defer n.Close()
+		w := newWorld(t, simulated{t, n})
+		defer w.end()
+		scenario(w)
+	})
+}
+
+func playLoopback(t *testing.T, scenario func(w *world)) {
+	t.Helper()
+	w := newWorld(t, local{t})
+	defer noGoroutines(t)
+	defer w.end()
+	scenario(w)
+}
+
+func playNetns(t *testing.T, scenario func(w *world)) {
+	t.Helper()
+	lab := netlab.New(t)
+	w := newWorld(t, kernel{lab})
+	defer noGoroutines(t)
+	defer w.end()
+	scenario(w)
+}
+
+// simulated is the ground of package sim.
+type simulated struct {
+	t       *testing.T
+	network *sim.Network
+}
+
+// near is the line of everybody: 0.4 ms from one to another.
+var near = sim.Line{Latency: 200 * time.Microsecond}
+
+func (s simulated) host(name string, at place) machine {
+	s.t.Helper()
+	where := sim.Place(s.network.Internet())
+	if at != nil {
+		where = at.(simPlace).Gateway
+	}
+	h, err := s.network.Host(name, where, near)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return simHost{s.t, h}
+}
+
+func (s simulated) gateway(name string, nat sim.NAT) place {
+	s.t.Helper()
+	g, err := s.network.Gateway(name, s.network.Internet(), nat, near)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return simPlace{g}
+}
+
+func (s simulated) cut(from, to machine) func() {
+	return s.network.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
+}
+
+type simPlace struct{ *sim.Gateway }
+
+func (p simPlace) addr() netip.Addr { return p.Addr() }
+func (p simPlace) reboot()          { p.Reboot() }
+
+type simHost struct {
+	t *testing.T
+	*sim.Host
+}
+
+func (h simHost) address() netip.Addr { return h.Addr() }
+
+func (h simHost) setUp(up bool) {
+	h.t.Helper()
+	if err := h.SetUp("eth0", up); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+func (h simHost) move(at place) {
+	h.t.Helper()
+	if err := h.Move(at.(simPlace).Gateway, near); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// kernel is the ground of package netlab.
+type kernel struct{ lab *netlab.Lab }
+
+func (k kernel) host(name string, at place) machine {
+	where := k.lab.Internet()
+	if at != nil {
+		where = at.(netlabPlace).Gateway
+	}
+	return netlabHost{k.lab.Host(name, where)}
+}
+
+func (k kernel) gateway(name string, nat sim.NAT) place {
+	return netlabPlace{k.lab.Gateway(name, k.lab.Internet(), nat)}
+}
+
+func (k kernel) cut(from, to machine) func() {
+	return k.lab.Cut(from.(netlabHost).Host, to.(netlabHost).Host)
+}
+
+type netlabPlace struct{ *netlab.Gateway }
+
+func (p netlabPlace) addr() netip.Addr { return p.Addr() }
+func (p netlabPlace) reboot()          { p.Reboot() }
+
+type netlabHost struct{ *netlab.Host }
+
+func (h netlabHost) address() netip.Addr { return h.Addr() }
+func (h netlabHost) setUp(up bool)       { h.SetUp(up) }
+func (h netlabHost) move(at place)       { h.Move(at.(netlabPlace).Gateway) }
+
+// local is this machine, which everybody is on.
+type local struct{ t *testing.T }
+
+var home = netip.MustParseAddr("127.0.0.1")
+
+func (l local) host(string, place) machine {
+	return localHost{l}
+}
+
+func (l local) gateway(string, sim.NAT) place {
+	l.t.Fatal("no gateways on loopback")
+	return nil
+}
+
+func (l local) cut(_, _ machine) func() {
+	l.t.Fatal("no cuts on loopback")
+	return nil
+}
+
+type localHost struct{ local }
+
+func (h localHost) address() netip.Addr { return home }
+
+func (h localHost) Listen(local netip.AddrPort) (netio.Link, error) {
+	return netio.ListenUDP(netip.AddrPortFrom(home, local.Port()))
+}
+
+func (h localHost) setUp(bool) { h.t.Fatal("loopback stays up") }
+func (h localHost) move(place) { h.t.Fatal("nobody moves on loopback") }
