@@ -1,0 +1,158 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// digest remembers enough of the packets of a run to find the first one that
+// another run does not have. It keeps them by line: packets of two lines in the
+// same instant have no order. Only the network's lock guards it.
+type digest struct {
+	lines map[digestKey]*[]printed
+	addrs map[netip.AddrPort]uint32
+	names []netip.AddrPort // by number
+}
+
+// digestKey is one direction of one line.
+type digestKey struct {
+	line string
+	up   bool
+}
+
+// printed is the fingerprint of one packet.
+type printed struct {
+	at       time.Duration
+	sums     [2]uint32 // of the payload
+	from, to uint32    // numbers of addresses
+	size     uint16
+	kind     byte // first byte
+	fate     Fate
+}
+
+func newDigest() *digest {
+	return &digest{lines: map[digestKey]*[]printed{}, addrs: map[netip.AddrPort]uint32{}}
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// see takes a packet. It is for [Network.Watch].
+func (d *digest) see(s Sight) {
+	key := digestKey{s.Line, s.Up}
+	list := d.lines[key]
+	if list == nil {
+		list = &[]printed{}
+		d.lines[key] = list
+	}
+	p := printed{at: s.At, from: d.number(s.From), to: d.number(s.To), size: uint16(len(s.Payload)), fate: s.Fate}
+	if len(s.Payload) > 0 {
+		p.kind = s.Payload[0]
+		p.sums = [2]uint32{crc32.ChecksumIEEE(s.Payload), crc32.Checksum(s.Payload, castagnoli)}
+	}
+	*list = append(*list, p)
+}
+
+func (d *digest) number(addr netip.AddrPort) uint32 {
+	number, ok := d.addrs[addr]
+	if !ok {
+		number = uint32(len(d.names))
+		d.addrs[addr], d.names = number, append(d.names, addr)
+	}
+	return number
+}
+
+func (d *digest) packets() (n int) {
+	for _, list := range d.lines {
+		n += len(*list)
+	}
+	return n
+}
+
+// difference tells the first packet that is not the same in another run, empty if
+// all are.
+func (d *digest) difference(other *digest) string {
+	type found struct {
+		at   time.Duration
+		text string
+	}
+	var all []found
+	for _, key := range d.keys(other) {
+		if at, text := d.differenceOn(key, other); text != "" {
+			all = append(all, found{at, text})
+		}
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	first := slices.MinFunc(all, func(a, b found) int { return cmp.Compare(a.at, b.at) })
+	return fmt.Sprintf("after %v %s (on %d directions of lines in all)", first.at, first.text, len(all))
+}
+
+// keys returns the lines of both runs, in order.
+func (d *digest) keys(other *digest) []digestKey {
+	var keys []digestKey
+	for key := range d.lines {
+		keys = append(keys, key)
+	}
+	for key := range other.lines {
+		if d.lines[key] == nil {
+			keys = append(keys, key)
+		}
+	}
+	slices.SortFunc(keys, func(a, b digestKey) int { return cmp.Or(cmp.Compare(a.line, b.line), compareBool(a.up, b.up)) })
+	return keys
+}
+
+func compareBool(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+func (d *digest) differenceOn(key digestKey, other *digest) (at time.Duration, text string) {
+	mine, others := d.list(key), other.list(key)
+	direction := "down"
+	if key.up {
+		direction = "up"
+	}
+	for i := range max(len(mine), len(others)) {
+		switch {
+		case i >= len(others):
+			return mine[i].at, fmt.Sprintf("on line %s %s: only the first run has packet %d, %s", key.line, direction, i+1, d.tell(mine[i]))
+		case i >= len(mine):
+			return others[i].at, fmt.Sprintf("on line %s %s: only the later run has packet %d, %s", key.line, direction, i+1, other.tell(others[i]))
+		case !d.same(mine[i], other, others[i]):
+			return min(mine[i].at, others[i].at), fmt.Sprintf("on line %s %s: packet %d was %s, then %s",
+				key.line, direction, i+1, d.tell(mine[i]), other.tell(others[i]))
+		}
+	}
+	return 0, ""
+}
+
+func (d *digest) list(key digestKey) []printed {
+	if list := d.lines[key]; list != nil {
+		return *list
+	}
+	return nil
+}
+
+func (d *digest) same(mine printed, other *digest, its printed) bool {
+	if d.names[mine.from] != other.names[its.from] || d.names[mine.to] != other.names[its.to] {
+		return false
+	}
+	mine.from, mine.to, its.from, its.to = 0, 0, 0, 0
+	return mine == its
+}
+
+func (d *digest) tell(p printed) string {
+	return fmt.Sprintf("[%v %v > %v, %d bytes, first %#02x, sum %08x%08x, %v]",
+		p.at, d.names[p.from], d.names[p.to], p.size, p.kind, p.sums[0], p.sums[1], p.fate)
+}
