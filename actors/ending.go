@@ -94,7 +94,7 @@ func (c *channel) awaitEnds(ctx actor.Context) {
 func (c *channel) awaitClose(ctx actor.Context, err error) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.stopTimer()
-	c.timer = time.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life, err}) })
+	c.timer = time.AfterFunc(Apart(closeWait), func() { root.Send(self, closeTimeout{life, err}) })
 }
 
 // peerGone acts on the coordinator's word that the peer has ended its side, or has

@@ -237,6 +237,9 @@ func (m *Mailbox) Start() {
 
 // process is the goroutine of a busy actor.
 func (m *Mailbox) process() {
+	if m.sys != nil {
+		m.sys.cfg.Label()
+	}
 	for {
 		m.run()
 		m.mu.Lock()

@@ -190,7 +190,7 @@ func (p *paths) look(ctx actor.Context) {
 		p.timer.Stop()
 	}
 	if len(p.set.candidates) > 0 || p.onRelay {
-		p.timer = time.AfterFunc(again, func() { root.Send(self, looked{life}) })
+		p.timer = time.AfterFunc(Apart(again), func() { root.Send(self, looked{life}) })
 	}
 }
 

@@ -13,6 +13,7 @@ const (
 	tick          = 250 * time.Millisecond // how often a path set looks around
 	urgentTick    = 50 * time.Millisecond  // while the path in use is in doubt
 	probeIdle     = 5 * time.Second        // between probes of a path that answers
+	idleDeadAfter = 3 * probeIdle / 2      // silence until a path that is not in use is given up: two probes, as one may get lost
 	probeUrgent   = 100 * time.Millisecond // between probes of the path in doubt
 	doubtAfter    = 250 * time.Millisecond // silence, while sending, until the path is in doubt; at least two round trips
 	deadAfter     = 700 * time.Millisecond // silence until a path in doubt may be given up…
@@ -356,7 +357,7 @@ func (p *pathSet) expire(now time.Time, c *candidate) {
 			delete(c.sent, tx)
 		}
 	}
-	if !c.answered.IsZero() && c != p.current && !c.asked.IsZero() && now.Sub(c.asked) > probeIdle {
+	if !c.answered.IsZero() && c != p.current && !c.asked.IsZero() && now.Sub(c.asked) > idleDeadAfter {
 		p.giveUp(now, c)
 	}
 }

@@ -1,8 +1,6 @@
 package actors
 
 import (
-	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"time"
 
@@ -74,14 +72,6 @@ func (b *Backoff) withDefaults() Backoff {
 		policy.Rand = random
 	}
 	return policy
-}
-
-// random returns a number in [0, 1).
-func random() float64 {
-	const bits = 53 // of a float64's fraction
-	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return float64(binary.LittleEndian.Uint64(b[:])>>(64-bits)) / (1 << bits)
 }
 
 // backoffState is what Backoff knows of one child.

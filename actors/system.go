@@ -29,6 +29,9 @@ type SystemConfig struct {
 	Supervisor actor.SupervisorStrategy
 	// Dispatcher runs the actors. If nil, each busy actor has a goroutine, and an idle one has none.
 	Dispatcher actor.Dispatcher
+	// Label is called by each goroutine that begins to run an actor, to label itself (see [LabelOf]). If nil, it keeps the
+	// labels of who sent the message. It is not called where there is a Dispatcher.
+	Label func()
 	// DeadLetterThrottle is the least time between two log entries about dead letters; those between are counted. If zero, 1
 	// second; if negative, each is logged. The EventStream has them all in any case.
 	DeadLetterThrottle time.Duration
@@ -53,6 +56,9 @@ func (cfg *SystemConfig) withDefaults() SystemConfig {
 	}
 	if c.Supervisor == nil {
 		c.Supervisor = &Backoff{}
+	}
+	if c.Label == nil || c.Dispatcher != nil {
+		c.Label = func() {}
 	}
 	if c.DeadLetterThrottle == 0 {
 		c.DeadLetterThrottle = time.Second

@@ -77,6 +77,8 @@ type entry struct {
 	request uint64 // its open request, 0 if there is none
 	asks    bool   // its request is open, or about to be made
 	served  bool   // a peer's offer was faster than its request
+
+	restored uint64 // the attachment in which its route was last made anew
 }
 
 // channelRef is what the program holds of a channel.
@@ -266,7 +268,8 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 			ctx.Send(pid, said.OpenRefused)
 		}
 	case *conecv1.Control_ChannelRestored:
-		if e := c.byID(string(said.ChannelRestored.GetChannel())); e != nil {
+		if e := c.toRestore(string(said.ChannelRestored.GetChannel())); e != nil {
+			e.restored = c.id
 			ctx.Send(e.ref.pid, &conecv1.RelayChanged{Route: said.ChannelRestored.GetRoute()})
 		}
 	default:
@@ -339,10 +342,21 @@ func (c *clientActor) inOrder() []*entry {
 }
 
 func (c *clientActor) byID(id string) *entry {
-	for _, e := range c.channels {
+	for _, e := range c.inOrder() {
 		if e.id == id && id != "" {
 			return e
 		}
 	}
 	return nil
+}
+
+// toRestore returns the channel that a new route is for. A channel of the client to
+// itself has two ends here, and each gets a route.
+func (c *clientActor) toRestore(id string) *entry {
+	for _, e := range c.inOrder() {
+		if e.id == id && id != "" && e.restored != c.id {
+			return e
+		}
+	}
+	return c.byID(id)
 }

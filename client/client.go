@@ -75,13 +75,14 @@ type Client struct {
 // [messages.ErrVersion], [messages.ErrLimit], [messages.ErrUnreachable].
 //
 // Once attached, the client attaches again by itself when it loses the
-// coordinator, until [Client.Close]; Config.OnEvent hears of it.
+// coordinator, until [Client.Close]; Config.OnEvent hears of it. The client's
+// goroutines have the pprof labels of ctx.
 func Connect(ctx context.Context, config *Config) (*Client, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("client config: %w", err)
 	}
 	cl := &Client{config: config.withDefaults(), closed: make(chan struct{}), life: actors.Begin()}
-	if err := cl.start(); err != nil {
+	if err := cl.start(actors.LabelOf(ctx)); err != nil {
 		return nil, err
 	}
 	result, err := actors.Ask[*attachResult](ctx, cl.sys, cl.pid, awaitAttached{})
@@ -99,8 +100,8 @@ func Connect(ctx context.Context, config *Config) (*Client, error) {
 	return cl, nil
 }
 
-// start makes everything that lasts as long as the client.
-func (cl *Client) start() error {
+// start makes everything that lasts as long as the client. label is for goroutines.
+func (cl *Client) start(label func()) error {
 	cl.identity = cl.config.Identity
 	if cl.identity == nil {
 		var err error
@@ -108,7 +109,7 @@ func (cl *Client) start() error {
 			return fmt.Errorf("make certificate: %w", err)
 		}
 	}
-	cl.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec/" + cl.config.Name, Logger: cl.config.Logger})
+	cl.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec/" + cl.config.Name, Logger: cl.config.Logger, Label: label})
 	if err := cl.listen(); err != nil {
 		return errors.Join(err, cl.sys.Close(context.Background()))
 	}

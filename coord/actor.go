@@ -129,7 +129,7 @@ func (c *coordinator) start(ctx actor.Context) {
 // again sets the timer for the next expiry.
 func (c *coordinator) again(ctx actor.Context) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.timer = time.AfterFunc(expiry, func() { root.Send(self, expired{life}) })
+	c.timer = time.AfterFunc(actors.Apart(expiry), func() { root.Send(self, expired{life}) })
 }
 
 // accepted spawns a home channel for a new connection.

@@ -33,7 +33,8 @@ type Coordinator struct {
 	closed error
 }
 
-// Start runs a coordinator until [Coordinator.Close]. ctx limits the start only.
+// Start runs a coordinator until [Coordinator.Close]. ctx limits the start only;
+// the coordinator's goroutines have its pprof labels.
 // It fails if the configuration is wrong or the address is in use.
 func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 	if err := config.Validate(); err != nil {
@@ -46,7 +47,7 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 	if err := c.listen(); err != nil {
 		return nil, err
 	}
-	c.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec", Logger: c.config.Logger})
+	c.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec", Logger: c.config.Logger, Label: actors.LabelOf(ctx)})
 	var err error
 	c.pid, err = c.sys.Spawn(c.props(), "coordinator")
 	if err != nil {

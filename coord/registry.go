@@ -344,7 +344,7 @@ func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel
 		return nil
 	}
 	wish := r.restores[channel]
-	if wish != nil && wish.from != a && wish.peer == a.name && msg.GetPeer() == wish.from.name {
+	if wish != nil && wish.peer == a.name && msg.GetPeer() == wish.from.name { // of a client with itself, both from the same
 		r.unwish(channel)
 		return r.rejoin(channel, wish.from, a)
 	}

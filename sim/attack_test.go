@@ -25,14 +25,13 @@ type attacker struct {
 
 // attack adds an attacker who sees all packets.
 func (w *world) attack() *attacker {
-	w.Helper()
+	w.T.Helper()
 	at := addr("203.0.113.66:6666")
-	host, err := w.network.Host("attacker", w.network.Internet(), near, at.Addr())
-	w.must(err)
-	x := &attacker{world: w, host: host, recorded: map[byte][]sim.Packet{}}
+	x := &attacker{world: w, host: w.Host("attacker", w.Internet(), near, at.Addr()), recorded: map[byte][]sim.Packet{}}
+	var err error
 	x.link, err = x.host.Listen(at)
 	w.must(err)
-	w.network.Add(func(p sim.Packet) sim.Verdict {
+	w.Add(func(p sim.Packet) sim.Verdict {
 		kind := p.Payload[0]
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -65,7 +64,7 @@ func (x *attacker) got() []byte {
 
 // send sends a payload from the attacker's own address.
 func (x *attacker) send(to netip.AddrPort, payload []byte) {
-	x.world.Helper()
+	x.world.T.Helper()
 	x.world.must(x.link.Write(to, netio.Packets{Data: payload}, false))
 }
 
@@ -75,7 +74,7 @@ func (x *attacker) replay() (packets int) {
 	for kind := byte(typeRelay); kind <= typeProbe; kind++ {
 		for _, p := range x.of(kind) {
 			x.send(p.To, p.Payload)
-			x.world.network.Inject(p.From, p.To, p.Payload)
+			x.world.Inject(p.From, p.To, p.Payload)
 			packets++
 		}
 	}
@@ -99,7 +98,7 @@ func TestReplay(t *testing.T) {
 				}
 				for _, kind := range kinds {
 					if len(x.of(kind)) == 0 {
-						t.Errorf("nothing of kind %d was recorded", kind)
+						w.T.Errorf("nothing of kind %d was recorded", kind)
 					}
 				}
 				before, paths := w.coordinator.Stats(), [2]client.Path{a.Channel().Path(), b.Channel().Path()}
@@ -109,22 +108,22 @@ func TestReplay(t *testing.T) {
 				time.Sleep(30 * time.Second)
 				after := w.coordinator.Stats()
 				if got := after.Switch.Dropped.Replay - before.Switch.Dropped.Replay; got < binds {
-					t.Errorf("%d replayed binds dropped", got)
+					w.T.Errorf("%d replayed binds dropped", got)
 				}
 				if after.Switch.Dropped.Unproven == before.Switch.Dropped.Unproven {
-					t.Error("no relay frame from elsewhere was dropped")
+					w.T.Error("no relay frame from elsewhere was dropped")
 				}
 				if got := x.got(); len(got) > 0 {
-					t.Errorf("%d packets to the attacker for %d replayed: %v", len(got), replayed, got)
+					w.T.Errorf("%d packets to the attacker for %d replayed: %v", len(got), replayed, got)
 				}
 				for i, s := range []*client.Stream{a, b} {
 					if path := s.Channel().Path(); path.Remote != paths[i].Remote {
-						t.Errorf("path was %v, is %v", paths[i], path)
+						w.T.Errorf("path was %v, is %v", paths[i], path)
 					}
 				}
 				for _, p := range []*program{alice, bob} {
 					if events := p.since(began); len(events) > 0 {
-						t.Errorf("%s: %v", p.name, events)
+						w.T.Errorf("%s: %v", p.Name(), events)
 					}
 				}
 				w.check(traffic.end())
@@ -149,7 +148,7 @@ func TestForged(t *testing.T) {
 					forged := slices.Clone(p.Payload)
 					forged[at] ^= 0x80
 					x.send(p.To, forged)
-					w.network.Inject(p.From, p.To, forged)
+					w.Inject(p.From, p.To, forged)
 				}
 				x.send(p.To, p.Payload[:len(p.Payload)-1])
 				x.send(p.To, append(slices.Clone(p.Payload), 0))
@@ -158,14 +157,14 @@ func TestForged(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		after := w.coordinator.Stats().Switch.Dropped
 		if after.BadMAC == before.BadMAC || after.Malformed == before.Malformed || after.Unknown == before.Unknown {
-			t.Errorf("dropped before %+v, after %+v", before, after)
+			w.T.Errorf("dropped before %+v, after %+v", before, after)
 		}
 		if got := x.got(); len(got) > 0 {
-			t.Errorf("%d packets to the attacker: %v", len(got), got)
+			w.T.Errorf("%d packets to the attacker: %v", len(got), got)
 		}
 		for _, p := range []*program{alice, bob} {
 			if events := p.since(began); len(events) > 0 {
-				t.Errorf("%s: %v", p.name, events)
+				w.T.Errorf("%s: %v", p.Name(), events)
 			}
 		}
 		w.check(traffic.end())
@@ -190,7 +189,7 @@ func TestStolenProbe(t *testing.T) {
 		time.Sleep(20 * time.Second)
 		theft := make(chan sim.Packet, 1)
 		done := false
-		give := w.network.Add(func(p sim.Packet) sim.Verdict {
+		give := w.Add(func(p sim.Packet) sim.Verdict {
 			if !done && p.Source == "alice" && p.Destination == "bob" && isPing(p.Payload) {
 				p.Payload = slices.Clone(p.Payload)
 				theft <- p
@@ -209,14 +208,14 @@ func TestStolenProbe(t *testing.T) {
 		received := x.got()
 		for _, kind := range received {
 			if kind != typeProbe {
-				t.Errorf("a packet of kind %d to the attacker", kind)
+				w.T.Errorf("a packet of kind %d to the attacker", kind)
 			}
 		}
 		if got := len(received); got < 1 || got > 60 { // an answer, and 9 probes every 14 seconds
-			t.Errorf("%d packets to the attacker", got)
+			w.T.Errorf("%d packets to the attacker", got)
 		}
 		if path := b.Channel().Path(); path.Remote.Addr() == x.host.Addr() {
-			t.Errorf("path is %v", path)
+			w.T.Errorf("path is %v", path)
 		}
 		w.check(traffic.end())
 	})

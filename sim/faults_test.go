@@ -1,13 +1,14 @@
 package sim_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
@@ -33,8 +34,8 @@ func TestRebind(t *testing.T) {
 				inWorld(t, uint64(phase), func(w *world) {
 					alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 					binds := 0
-					fresh := addr("203.0.113.77:4000")
-					forget := w.network.Add(func(p sim.Packet) sim.Verdict {
+					fresh := addr("203.0.113.77:49152")
+					forget := w.Add(func(p sim.Packet) sim.Verdict {
 						if isBind(p, "alice") && p.From == fresh {
 							binds++
 						}
@@ -51,19 +52,19 @@ func TestRebind(t *testing.T) {
 					alice.move(fresh)
 					time.Sleep(20 * time.Second)
 					if gap := traffic.gap(); gap > test.limit {
-						t.Errorf("%v without a message", gap)
+						w.T.Errorf("%v without a message", gap)
 					}
 					if path := b.Channel().Path(); test.mode == client.Automatic && path.Remote != fresh {
-						t.Errorf("bob's path is %v", path)
+						w.T.Errorf("bob's path is %v", path)
 					}
 					if forget(); binds == 0 {
-						t.Error("no bind from the new address")
+						w.T.Error("no bind from the new address")
 					}
 					w.greet(alice, bob)
 					w.check(traffic.end())
 					for _, p := range []*program{alice, bob} {
 						if lost := p.lost(began); len(lost) > 0 {
-							t.Errorf("%s: %v", p.name, lost)
+							w.T.Errorf("%s: %v", p.Name(), lost)
 						}
 					}
 				})
@@ -81,17 +82,17 @@ func TestCoordinatorCrash(t *testing.T) {
 			w.direct(time.Second, a, b)
 			traffic := w.flows(a, b, 10*time.Millisecond, 200)
 			began := time.Now()
-			w.crashCoordinator()
+			w.coordinator.Crash()
 			time.Sleep(5 * time.Minute)
 			if gap := traffic.gap(); gap > 50*time.Millisecond {
-				t.Errorf("%v without a message", gap)
+				w.T.Errorf("%v without a message", gap)
 			}
-			w.startCoordinator()
+			w.coordinator.Start()
 			w.attached(15*time.Second, alice, bob)
 			w.greet(alice, bob)
 			w.check(traffic.end())
 			if moves := alice.paths(began, true); len(moves) > 0 {
-				t.Errorf("%d moves to a relay that was not there", len(moves))
+				w.T.Errorf("%d moves to a relay that was not there", len(moves))
 			}
 		})
 	})
@@ -103,23 +104,23 @@ func TestCoordinatorCrash(t *testing.T) {
 				traffic := w.flows(a, b, 10*time.Millisecond, 200)
 				time.Sleep(7 * time.Second)
 				began := time.Now()
-				w.crashCoordinator()
+				w.coordinator.Crash()
 				time.Sleep(outage)
-				w.startCoordinator()
+				w.coordinator.Start()
 				w.attached(15*time.Second, alice, bob)
 				traffic.measure()
 				time.Sleep(time.Second)
 				if gap := traffic.gap(); gap > 8*relayed { // one to have a route again, the others for what waited
-					t.Errorf("%v without a message after attaching again", gap)
+					w.T.Errorf("%v without a message after attaching again", gap)
 				}
 				if took := time.Since(began); took > max(outage, time.Second)+11*time.Second {
-					t.Errorf("back after %v", took)
+					w.T.Errorf("back after %v", took)
 				}
 				w.greet(alice, bob)
 				w.check(traffic.end())
 				for _, p := range []*program{alice, bob} {
 					if lost := p.lost(began); len(lost) > 0 {
-						t.Errorf("%s: %v", p.name, lost)
+						w.T.Errorf("%s: %v", p.Name(), lost)
 					}
 				}
 			})
@@ -130,14 +131,14 @@ func TestCoordinatorCrash(t *testing.T) {
 			alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 			a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})
 			w.say(a, b, "before", time.Second)
-			w.crashCoordinator()
+			w.coordinator.Crash()
 			for _, s := range []*client.Stream{a, b} {
 				if _, err := s.Receive(within(45 * time.Second)); !errors.Is(err, messages.ErrUnreachable) {
-					t.Errorf("receive: %v, want ErrUnreachable", err)
+					w.T.Errorf("receive: %v, want ErrUnreachable", err)
 				}
 			}
 			time.Sleep(30 * time.Second)
-			w.startCoordinator()
+			w.coordinator.Start()
 			w.attached(15*time.Second, alice, bob)
 			w.greet(alice, bob)
 			w.greet(bob, alice)
@@ -156,17 +157,17 @@ func TestPeerCrash(t *testing.T) {
 				w.say(a, b, "hello", time.Second)
 				time.Sleep(3 * time.Second)
 				crash := time.Now()
-				bob.crash()
+				bob.Crash()
 				_, err := a.Receive(within(time.Minute))
 				if took := time.Since(crash); !errors.Is(err, messages.ErrUnreachable) || took > 41*time.Second {
-					t.Errorf("receive after %v: %v, want ErrUnreachable", took, err)
+					w.T.Errorf("receive after %v: %v, want ErrUnreachable", took, err)
 				}
 				var op *messages.OpError
 				if !errors.As(err, &op) || op.Peer != "bob" || op.Remote {
-					t.Errorf("receive: %#v", err)
+					w.T.Errorf("receive: %#v", err)
 				}
 				if err := a.Send(within(time.Second), []byte("x")); !errors.Is(err, messages.ErrUnreachable) {
-					t.Errorf("send: %v, want ErrUnreachable", err)
+					w.T.Errorf("send: %v, want ErrUnreachable", err)
 				}
 				time.Sleep(3 * time.Minute)
 				var restarts, ends int
@@ -178,13 +179,13 @@ func TestPeerCrash(t *testing.T) {
 					}
 				}
 				if restarts < 1 || restarts > 10 || ends != 1 {
-					t.Errorf("%d restarts, %d ends: %v", restarts, ends, alice.lost(crash))
+					w.T.Errorf("%d restarts, %d ends: %v", restarts, ends, alice.lost(crash))
 				}
 				_, err = alice.OpenStream(within(time.Minute), "bob", nil)
 				if !errors.Is(err, messages.ErrNoSuchPeer) {
-					t.Errorf("open to who is gone: %v", err)
+					w.T.Errorf("open to who is gone: %v", err)
 				}
-				w.must(bob.tryStart(time.Second))
+				w.must(bob.Start())
 				w.greet(alice, bob)
 			})
 		})
@@ -197,17 +198,23 @@ func TestCrashedClientTakesItsNameOver(t *testing.T) {
 		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 		a, b := w.open(alice, bob, nil)
 		w.say(a, b, "hello", time.Second)
-		bob.crash()
-		w.must(bob.tryStart(5 * direct))
+		bob.Crash()
+		crash := time.Now()
+		w.must(bob.Start())
+		if took := time.Since(crash); took > 5*direct {
+			w.T.Errorf("back after %v", took)
+		}
 		if got := w.coordinator.Stats().Attached; got != 2 {
-			t.Errorf("%d clients attached, want 2", got)
+			w.T.Errorf("%d clients attached, want 2", got)
 		}
 		w.greet(bob, alice)
-		other := w.client("mallory", near, nil)
-		other.config.Name, other.config.Identity = "bob", nil
-		other.crash()
-		if err := other.tryStart(time.Minute); !errors.Is(err, messages.ErrNameTaken) {
-			t.Errorf("another key got the name: %v", err)
+		link, err := w.Host("mallory", w.Internet(), near).Listen(netip.AddrPort{})
+		w.must(err)
+		_, err = client.Connect(within(time.Minute), &client.Config{
+			Name: "bob", Coordinator: hubAddr.String(), Fingerprint: w.coordinator.Fingerprint(), Link: link,
+		})
+		if !errors.Is(err, messages.ErrNameTaken) {
+			w.T.Errorf("another key got the name: %v", err)
 		}
 	})
 }
@@ -223,19 +230,16 @@ func TestKeepAlive(t *testing.T) {
 			w.say(a, b, "still there", 3*direct)
 			for _, p := range []*program{alice, bob} {
 				if events := p.since(began.Add(time.Second)); len(events) > 0 {
-					t.Errorf("%s: %v", p.name, events)
+					w.T.Errorf("%s: %v", p.Name(), events)
 				}
 			}
 			if got := w.coordinator.Stats(); got.Attached != 2 || got.Connections != 2 {
-				t.Errorf("stats %+v", got)
+				w.T.Errorf("stats %+v", got)
 			}
 		})
 	})
 	t.Run("off", func(t *testing.T) {
-		inWorld(t, 1, func(w *world) {
-			w.check(w.coordinator.Close(context.Background()))
-			w.keepAlive = -1
-			w.startCoordinator()
+		inWorldWith(t, 1, func(c *coord.Config) { c.KeepAlive = -1 }, func(w *world) {
 			alice := w.client("alice", near, func(c *client.Config) { c.KeepAlive = -1 })
 			began := time.Now()
 			time.Sleep(time.Minute)
@@ -246,12 +250,12 @@ func TestKeepAlive(t *testing.T) {
 					attached++
 				case client.Detached:
 					if detached++; e.Final || !errors.Is(e.Err, messages.ErrUnreachable) {
-						t.Errorf("detached: %+v", e)
+						w.T.Errorf("detached: %+v", e)
 					}
 				}
 			}
 			if detached < 3 || detached > 4 || attached < detached-1 {
-				t.Errorf("detached %d times, attached %d times in a minute of idle timeouts of 15 seconds", detached, attached)
+				w.T.Errorf("detached %d times, attached %d times in a minute of idle timeouts of 15 seconds", detached, attached)
 			}
 		})
 	})
@@ -272,13 +276,13 @@ func TestLoss(t *testing.T) {
 					time.Sleep(time.Minute)
 					w.check(traffic.end())
 					if lost := alice.lost(began); len(lost) > 0 {
-						t.Errorf("channel lost: %v", lost)
+						w.T.Errorf("channel lost: %v", lost)
 					}
 					if mode == client.Automatic {
 						w.direct(20*time.Second, a, b)
 					}
 					_, slowest := traffic[0].longest()
-					t.Logf("%d messages, the slowest took %v, moved %d times to the relay", traffic[0].count(), slowest, len(alice.paths(began, true)))
+					w.T.Logf("%d messages, the slowest took %v, moved %d times to the relay", traffic[0].count(), slowest, len(alice.paths(began, true)))
 				})
 			})
 		}

@@ -25,36 +25,36 @@ func TestAttachThenRelayThenDirect(t *testing.T) {
 		began := time.Now()
 		alice := w.client("alice", near, nil)
 		if took := time.Since(began); took > 3*direct+soon { // handshake, attach, bind
-			t.Errorf("attached after %v", took)
+			w.T.Errorf("attached after %v", took)
 		}
 		bob := w.client("bob", near, nil)
 		began = time.Now()
 		a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})
 		// Introduction, handshake of the channel, opening of the stream: each there and back.
 		if took := time.Since(began); took > 2*direct+relayed+relayed+soon {
-			t.Errorf("stream over the relay opened after %v", took)
+			w.T.Errorf("stream over the relay opened after %v", took)
 		}
 		began = time.Now()
 		w.say(a, b, "over the relay", time.Second)
 		if took := time.Since(began); took < relayed/2 || took > relayed/2+soon {
-			t.Errorf("message over the relay took %v", took)
+			w.T.Errorf("message over the relay took %v", took)
 		}
 		if path := a.Channel().Path(); !path.Relayed || path.Remote != hubAddr || path.RTT.Round(10*time.Millisecond) != relayed {
-			t.Errorf("path is %v", path)
+			w.T.Errorf("path is %v", path)
 		}
 		began = time.Now()
 		a, b = w.open(alice, bob, nil)
 		w.direct(time.Second, a, b)
 		if took := time.Since(began); took > time.Second {
-			t.Errorf("direct after %v", took)
+			w.T.Errorf("direct after %v", took)
 		}
 		began = time.Now()
 		w.say(a, b, "directly", time.Second)
 		if took := time.Since(began); took < direct/2 || took > direct/2+soon {
-			t.Errorf("message over the direct path took %v", took)
+			w.T.Errorf("message over the direct path took %v", took)
 		}
 		if path := b.Channel().Path(); path.Relayed || path.Remote != alice.addr() {
-			t.Errorf("path is %v", path)
+			w.T.Errorf("path is %v", path)
 		}
 	})
 }
@@ -73,11 +73,11 @@ func TestDirectPathDies(t *testing.T) {
 						w.direct(3*time.Second, a, b)
 						time.Sleep(7*time.Second + time.Duration(phase)*53*time.Millisecond)
 						traffic.measure()
-						rule := sim.Block(alice.host, bob.host)
+						rule := sim.Block(alice.Host(), bob.Host())
 						if oneWay {
-							rule = sim.Cut(alice.host, bob.host)
+							rule = sim.Cut(alice.Host(), bob.Host())
 						}
-						heal := w.network.Add(rule)
+						heal := w.Add(rule)
 						limit := time.Second
 						if oneWay { // the side that is heard last learns of it from the other, over the relay
 							limit += roundTrip
@@ -86,7 +86,7 @@ func TestDirectPathDies(t *testing.T) {
 						time.Sleep(5 * time.Second)
 						// What was on the way is sent again, after a round trip over the relay.
 						if gap := traffic.gap(); gap > limit+2*roundTrip {
-							t.Errorf("%v without a message", gap)
+							w.T.Errorf("%v without a message", gap)
 						}
 						heal()
 						w.direct(15*time.Second, a, b)
@@ -109,12 +109,12 @@ func TestOneDirectionOfTraffic(t *testing.T) {
 		w.direct(3*time.Second, a, b)
 		time.Sleep(10 * time.Second)
 		traffic.measure()
-		w.network.Add(sim.Block(alice.host, bob.host))
+		w.Add(sim.Block(alice.Host(), bob.Host()))
 		w.relays(time.Second, a)
 		w.relays(time.Second, a, b)
 		time.Sleep(5 * time.Second)
 		if gap, _ := traffic.longest(); gap > 1200*time.Millisecond {
-			t.Errorf("%v without a message", gap)
+			w.T.Errorf("%v without a message", gap)
 		}
 		w.check(traffic.end())
 	})
@@ -131,17 +131,17 @@ func TestFlapping(t *testing.T) {
 		began := time.Now()
 		const times, period = 30, time.Second
 		for range times {
-			heal := w.network.Add(sim.Block(alice.host, bob.host))
+			heal := w.Add(sim.Block(alice.Host(), bob.Host()))
 			time.Sleep(period)
 			heal()
 			time.Sleep(period)
 		}
 		// A path that died is not used for three seconds.
 		if moves, most := len(alice.paths(began, false)), int(times*2*period/(3*time.Second))+1; moves > most {
-			t.Errorf("%d moves to the direct path, want at most %d", moves, most)
+			w.T.Errorf("%d moves to the direct path, want at most %d", moves, most)
 		}
 		if len(alice.paths(began, true)) == 0 {
-			t.Error("the path never died")
+			w.T.Error("the path never died")
 		}
 		w.direct(15*time.Second, a, b)
 		w.check(traffic.end())
@@ -159,7 +159,7 @@ func TestIdleDirectPathDies(t *testing.T) {
 				w.say(a, b, "before", time.Second)
 				time.Sleep(12345 * time.Millisecond)
 				cut := time.Now()
-				w.network.Add(sim.Block(alice.host, bob.host))
+				w.Add(sim.Block(alice.Host(), bob.Host()))
 				time.Sleep(wait)
 				w.say(a, b, "first", 2*time.Second)
 				w.say(b, a, "back", 2*time.Second)
@@ -167,7 +167,7 @@ func TestIdleDirectPathDies(t *testing.T) {
 				if wait > 7*time.Second { // an idle path is probed every 5 seconds
 					for _, p := range []*program{alice, bob} {
 						if at := p.paths(cut, true); len(at) == 0 || at[0].Sub(cut) > 6*time.Second {
-							t.Errorf("%s noticed at %v, cut at %v", p.name, at, cut)
+							w.T.Errorf("%s noticed at %v, cut at %v", p.Name(), at, cut)
 						}
 					}
 				}
@@ -193,7 +193,7 @@ func TestSlowPathIsNotDead(t *testing.T) {
 				}
 				for _, p := range []*program{alice, bob} {
 					if at := p.paths(direct.Add(time.Second), true); len(at) > 0 {
-						t.Errorf("%s left a direct path that was alive %d times", p.name, len(at))
+						w.T.Errorf("%s left a direct path that was alive %d times", p.Name(), len(at))
 					}
 				}
 			})
@@ -204,16 +204,16 @@ func TestSlowPathIsNotDead(t *testing.T) {
 func TestDirectOnlyToBlockedPeer(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
-		heal := w.network.Add(sim.Block(alice.host, bob.host))
+		heal := w.Add(sim.Block(alice.Host(), bob.Host()))
 		began := time.Now()
 		_, err := alice.OpenStream(context.Background(), "bob", &client.StreamOptions{Mode: client.DirectOnly})
 		if took := time.Since(began); !errors.Is(err, messages.ErrUnreachable) || took > 16*time.Second {
-			t.Errorf("after %v: %v", took, err)
+			w.T.Errorf("after %v: %v", took, err)
 		}
 		heal()
 		a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.DirectOnly})
 		if a.Channel().Path().Relayed {
-			t.Errorf("path is %v", a.Channel().Path())
+			w.T.Errorf("path is %v", a.Channel().Path())
 		}
 		w.say(a, b, "hello", time.Second)
 	})
@@ -227,7 +227,7 @@ func TestDirectOnlyNeverRelaysData(t *testing.T) {
 		a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.DirectOnly})
 		w.direct(time.Second, a, b)
 		relayed := 0
-		forget := w.network.Add(func(p sim.Packet) sim.Verdict {
+		forget := w.Add(func(p sim.Packet) sim.Verdict {
 			if p.Payload[0] == typeRelay {
 				relayed++
 			}
@@ -235,16 +235,16 @@ func TestDirectOnlyNeverRelaysData(t *testing.T) {
 		})
 		traffic := w.flows(a, b, 10*time.Millisecond, 200)
 		time.Sleep(5 * time.Second)
-		heal := w.network.Add(sim.Block(alice.host, bob.host))
+		heal := w.Add(sim.Block(alice.Host(), bob.Host()))
 		time.Sleep(8 * time.Second)
 		if path := a.Channel().Path(); path.Remote.IsValid() {
-			t.Errorf("path is %v", path)
+			w.T.Errorf("path is %v", path)
 		}
 		heal()
 		w.direct(15*time.Second, a, b)
 		w.check(traffic.end())
 		if forget(); relayed > 0 {
-			t.Errorf("%d packets over the relay", relayed)
+			w.T.Errorf("%d packets over the relay", relayed)
 		}
 	})
 }
@@ -266,7 +266,7 @@ func TestRelayOnlySendsNothingDirectly(t *testing.T) {
 				}
 				alice, bob := w.client("alice", near, ofAlice), w.client("bob", near, ofBob)
 				var between []netip.AddrPort
-				forget := w.network.Add(func(p sim.Packet) sim.Verdict {
+				forget := w.Add(func(p sim.Packet) sim.Verdict {
 					if p.Source != "coordinator" && p.Destination != "coordinator" {
 						between = append(between, p.To)
 					}
@@ -276,12 +276,12 @@ func TestRelayOnlySendsNothingDirectly(t *testing.T) {
 				traffic := w.flows(a, b, 10*time.Millisecond, 200)
 				time.Sleep(time.Minute)
 				if !a.Channel().Path().Relayed {
-					t.Errorf("path is %v", a.Channel().Path())
+					w.T.Errorf("path is %v", a.Channel().Path())
 				}
 				w.check(traffic.end())
 				// Where only the peer's client wants the relay, ours offers addresses, but hears of none.
 				if forget(); len(between) > 0 {
-					t.Errorf("%d packets past the relay, the first to %v", len(between), between[0])
+					w.T.Errorf("%d packets past the relay, the first to %v", len(between), between[0])
 				}
 			})
 		})
@@ -308,7 +308,7 @@ func TestNarrowDirectPath(t *testing.T) {
 			inWorld(t, 1, func(w *world) {
 				alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
 				largest := 0
-				forget := w.network.Add(func(p sim.Packet) sim.Verdict {
+				forget := w.Add(func(p sim.Packet) sim.Verdict {
 					if p.Destination == "coordinator" {
 						largest = max(largest, len(p.Payload))
 					}
@@ -316,27 +316,27 @@ func TestNarrowDirectPath(t *testing.T) {
 				})
 				heal := func() {}
 				if relayFirst {
-					heal = w.network.Add(sim.Block(alice.host, bob.host))
+					heal = w.Add(sim.Block(alice.Host(), bob.Host()))
 				}
-				w.network.Add(narrow(alice.host, bob.host, 1300))
+				w.Add(narrow(alice.Host(), bob.Host(), 1300))
 				a, b := w.open(alice, bob, nil)
 				traffic := w.flows(a, b, 10*time.Millisecond, 10_000)
 				time.Sleep(20 * time.Second)
 				heal()
 				time.Sleep(40 * time.Second)
 				if path := a.Channel().Path(); path.Relayed != relayFirst {
-					t.Errorf("path is %v", path)
+					w.T.Errorf("path is %v", path)
 				}
 				if forget(); relayFirst && largest < 1400 {
-					t.Errorf("largest packet to the relay has %d bytes: path MTU discovery is off", largest)
+					w.T.Errorf("largest packet to the relay has %d bytes: path MTU discovery is off", largest)
 				}
 				if gap := traffic.gap(); gap > time.Second {
-					t.Errorf("%v without a message", gap)
+					w.T.Errorf("%v without a message", gap)
 				}
 				w.check(traffic.end())
 				time.Sleep(20 * time.Second) // now only probes tell, and they are as large as what QUIC sends
 				if path := a.Channel().Path(); path.Relayed != relayFirst {
-					t.Errorf("idle, path is %v", path)
+					w.T.Errorf("idle, path is %v", path)
 				}
 			})
 		})

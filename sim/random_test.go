@@ -52,8 +52,8 @@ func randomly(w *world, random *rand.Rand) {
 			size: 1 + random.IntN(1<<random.IntN(14)), count: 1 + random.IntN(200), mode: client.Mode(random.IntN(2) * 2),
 		}
 		all.Go(func() {
-			if err := s.run(w.clients[from], w.clients[to].name); err != nil {
-				w.Errorf("%s to %s: %v", w.clients[from].name, w.clients[to].name, err)
+			if err := s.run(w.clients[from], w.clients[to].Name()); err != nil {
+				w.T.Errorf("%s to %s: %v", w.clients[from].Name(), w.clients[to].Name(), err)
 			}
 			counting.Lock()
 			defer counting.Unlock()
@@ -64,7 +64,7 @@ func randomly(w *world, random *rand.Rand) {
 		all.Go(fault(w, random))
 	}
 	all.Wait()
-	w.Logf("%d messages, %v", messages, w.network.Stats())
+	w.T.Logf("%d messages, %v", messages, w.Stats())
 }
 
 // schedule is what one stream does: its peer sends everything back.
@@ -143,7 +143,7 @@ func echo(stream *client.Stream) {
 
 // fault returns a fault that strikes once, and is drawn now.
 func fault(w *world, random *rand.Rand) func() {
-	host := func() *sim.Host { return w.clients[random.IntN(len(w.clients))].host }
+	host := func() *sim.Host { return w.clients[random.IntN(len(w.clients))].Host() }
 	at, lasts := time.Duration(random.IntN(50_000))*time.Millisecond, time.Duration(1+random.IntN(5000))*time.Millisecond
 	var rule sim.Rule
 	switch a, b := host(), host(); random.IntN(5) {
@@ -163,12 +163,12 @@ func fault(w *world, random *rand.Rand) func() {
 	case 4:
 		return func() {
 			time.Sleep(at)
-			w.check(a.Move(w.network.Internet(), near))
+			w.check(a.Move(w.Internet(), near))
 		}
 	}
 	return func() {
 		time.Sleep(at)
-		heal := w.network.Add(rule)
+		heal := w.Add(rule)
 		time.Sleep(lasts)
 		heal()
 	}

@@ -5,17 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/coord"
-	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -28,206 +25,93 @@ const (
 	relayed = 2 * direct
 )
 
-// Where a coordinator and the clients listen.
-const clientPort = 4000
+// clientPort is the first that a host gives away.
+const clientPort = 49152
 
 var hubAddr = addr("203.0.113.1:1719")
 
-// world is a network with a coordinator, and clients. It lives in a bubble; the
-// scenario's own goroutine uses it.
+// world is a world with a coordinator, and clients in the internet. The scenario's
+// own goroutine uses it.
 type world struct {
-	*testing.T
-	network     *sim.Network
+	*sim.World
 	hub         *sim.Host
-	identity    *netio.Identity // of the coordinator
-	fingerprint string
-	coordinator *coord.Coordinator
-	keepAlive   time.Duration // of the coordinator
+	coordinator *sim.Coordinator
+	epoch       time.Time // when it began
 	clients     []*program
 	flowing     []*flow
 }
 
-// program is a client with its host.
+// program is a client with what the scenario wants to know of it.
 type program struct {
-	*client.Client
-	world  *world
-	name   string
-	host   *sim.Host
-	config client.Config
-
-	mu     sync.Mutex
-	events []event
+	*sim.Client
+	world *world
 }
 
-// event is what a client told its program.
-type event struct {
-	at time.Time
-	client.Event
-}
-
-// inWorld runs a scenario in a bubble. When it returns, everything is closed, and
-// the bubble checks that no goroutine is left.
+// inWorld runs a scenario.
 func inWorld(t *testing.T, seed uint64, scenario func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		w := &world{T: t, network: sim.NewNetwork(seed)}
-		var err error
-		w.hub, err = w.network.Host("coordinator", w.network.Internet(), near, hubAddr.Addr())
-		w.must(err)
-		authority, err := netio.NewAuthority("simulated authority", time.Now())
-		w.must(err)
-		w.identity, err = authority.Issue("coordinator.example", time.Now())
-		w.must(err)
-		w.startCoordinator()
-		defer func() {
-			w.end()
-			if t.Failed() {
-				t.Logf("seed %d, %v of virtual time, network: %s", seed, time.Since(began), w.network.Stats())
-			}
-		}()
+	inWorldWith(t, seed, nil, scenario)
+}
+
+// inWorldWith runs a scenario with another configuration of the coordinator.
+func inWorldWith(t *testing.T, seed uint64, change func(*coord.Config), scenario func(w *world)) {
+	t.Helper()
+	sim.Test(t, &sim.Options{Seed: seed, Limit: 2 * time.Hour}, func(v *sim.World) {
+		w := &world{World: v, epoch: time.Now().Add(-v.Elapsed())}
+		w.hub = v.Host("coordinator", v.Internet(), near, hubAddr.Addr())
+		w.coordinator = v.Coordinator(w.hub, change)
 		scenario(w)
+		for _, p := range w.clients {
+			p.Current().Abort()
+		}
+		for _, f := range w.flowing {
+			_ = f.end() // the scenario has asked for it, or has failed
+		}
 	})
 }
 
-func (w *world) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	var all sync.WaitGroup
-	for _, p := range w.clients {
-		if p.Client != nil {
-			all.Go(p.Abort)
-		}
-	}
-	all.Wait()
-	for _, f := range w.flowing {
-		_ = f.end() // the scenario has asked for it, or has failed
-	}
-	if w.coordinator != nil {
-		w.check(w.coordinator.Close(ctx))
-	}
-	w.network.Close()
-}
-
 func (w *world) must(err error) {
-	w.Helper()
+	w.T.Helper()
 	if err != nil {
-		w.Fatal(err)
+		w.T.Fatal(err)
 	}
 }
 
 func (w *world) check(err error) {
-	w.Helper()
+	w.T.Helper()
 	if err != nil {
-		w.Error(err)
+		w.T.Error(err)
 	}
-}
-
-// startCoordinator runs a coordinator on the hub, always with the same identity.
-func (w *world) startCoordinator() {
-	w.Helper()
-	link, err := w.hub.Listen(hubAddr)
-	w.must(err)
-	w.coordinator, err = coord.Start(context.Background(), &coord.Config{
-		Link: link, Identity: w.identity, KeepAlive: w.keepAlive, Logger: w.logger("coordinator"),
-	})
-	w.must(err)
-	w.fingerprint = w.coordinator.Fingerprint()
-}
-
-// crashCoordinator ends the coordinator without a goodbye.
-func (w *world) crashCoordinator() {
-	w.Helper()
-	w.hub.Crash()
-	w.check(w.coordinator.Close(context.Background()))
-	w.coordinator = nil
-}
-
-// logger shows what a program logs to who runs one scenario with -v.
-func (w *world) logger(name string) *slog.Logger {
-	if !testing.Verbose() {
-		return nil
-	}
-	return slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("at", name)
 }
 
 // host adds a host with the next free address.
 func (w *world) host(name string, line sim.Line) *sim.Host {
+	w.T.Helper()
 	number := len(w.clients) + 1
-	h, err := w.network.Host(name, w.network.Internet(), line, netip.AddrFrom4([4]byte{10, 0, byte(number >> 8), byte(number)}))
-	w.must(err)
-	return h
+	return w.Host(name, w.Internet(), line, netip.AddrFrom4([4]byte{10, 0, byte(number >> 8), byte(number)}))
 }
 
 // client attaches a client on a host of its own. change may be nil.
 func (w *world) client(name string, line sim.Line, change func(*client.Config)) *program {
-	w.Helper()
-	p := &program{world: w, name: name, host: w.host(name, line)}
-	identity, err := netio.NewIdentity(name, time.Now())
-	w.must(err)
-	p.config = client.Config{
-		Name: name, Coordinator: "203.0.113.1:1719", Fingerprint: w.fingerprint, Identity: identity,
-		Logger: w.logger(name), OnEvent: p.note,
-	}
-	if change != nil {
-		change(&p.config)
-	}
+	w.T.Helper()
+	p := &program{w.World.Client(w.host(name, line), change), w}
 	w.clients = append(w.clients, p)
-	p.start()
 	return p
 }
 
-// start runs the client, for the first time or after a crash.
-func (p *program) start() {
-	p.world.Helper()
-	p.world.must(p.tryStart(20 * time.Second))
-}
-
-func (p *program) tryStart(within time.Duration) error {
-	link, err := p.host.Listen(netip.AddrPortFrom(netip.Addr{}, clientPort))
-	if err != nil {
-		return err
-	}
-	p.config.Link = link
-	ctx, cancel := context.WithTimeout(context.Background(), within)
-	defer cancel()
-	cl, err := client.Connect(ctx, &p.config)
-	if err == nil {
-		p.Client = cl
-	}
-	return err
-}
-
-// addr is where the client's packets come from.
-func (p *program) addr() netip.AddrPort { return netip.AddrPortFrom(p.host.Addr(), clientPort) }
+// addr is where the client's packets come from, unless it was started again.
+func (p *program) addr() netip.AddrPort { return netip.AddrPortFrom(p.Host().Addr(), clientPort) }
 
 // move takes the client's host to another address.
 func (p *program) move(to netip.AddrPort) {
-	p.world.Helper()
-	p.world.must(p.host.Move(p.world.network.Internet(), near, to.Addr()))
-}
-
-// crash ends the client without a goodbye.
-func (p *program) crash() {
-	p.host.Crash()
-	p.Abort()
-}
-
-func (p *program) note(e client.Event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.events = append(p.events, event{time.Now(), e})
-	if testing.Verbose() {
-		fmt.Fprintf(p.world.Output(), "%s at=%s event %T%+v\n", time.Now().Format("04:05.000"), p.name, e, e)
-	}
+	p.world.T.Helper()
+	p.world.must(p.Host().Move(p.world.Internet(), near, to.Addr()))
 }
 
 // since returns the events that came after an instant.
-func (p *program) since(t time.Time) (list []event) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, e := range p.events {
-		if !e.at.Before(t) {
+func (p *program) since(t time.Time) (list []sim.Event) {
+	for _, e := range p.Events() {
+		if e.At >= t.Sub(p.world.epoch) {
 			list = append(list, e)
 		}
 	}
@@ -238,7 +122,7 @@ func (p *program) since(t time.Time) (list []event) {
 func (p *program) paths(since time.Time, relayed bool) (at []time.Time) {
 	for _, e := range p.since(since) {
 		if change, ok := e.Event.(client.PathChanged); ok && change.Relayed == relayed {
-			at = append(at, e.at)
+			at = append(at, p.world.epoch.Add(e.At))
 		}
 	}
 	return at
@@ -261,20 +145,10 @@ func within(d time.Duration) context.Context {
 	return ctx
 }
 
-// eventually waits until ok, and fails the scenario if that takes too long.
-func (w *world) eventually(what string, within time.Duration, ok func() bool) {
-	w.Helper()
-	for began := time.Now(); !ok(); time.Sleep(time.Millisecond) {
-		if time.Since(began) > within {
-			w.Fatalf("not within %v: %s", within, what)
-		}
-	}
-}
-
 // direct waits until a channel takes a direct path in both directions.
 func (w *world) direct(within time.Duration, streams ...*client.Stream) {
-	w.Helper()
-	w.eventually("direct path", within, func() bool {
+	w.T.Helper()
+	w.Eventually(within, "direct path", func() bool {
 		for _, s := range streams {
 			if path := s.Channel().Path(); path.Relayed || !path.Remote.IsValid() {
 				return false
@@ -286,8 +160,8 @@ func (w *world) direct(within time.Duration, streams ...*client.Stream) {
 
 // relays waits until a channel takes the relay in both directions.
 func (w *world) relays(within time.Duration, streams ...*client.Stream) {
-	w.Helper()
-	w.eventually("relayed path", within, func() bool {
+	w.T.Helper()
+	w.Eventually(within, "relayed path", func() bool {
 		for _, s := range streams {
 			if !s.Channel().Path().Relayed {
 				return false
@@ -299,8 +173,8 @@ func (w *world) relays(within time.Duration, streams ...*client.Stream) {
 
 // open opens a stream and returns both ends.
 func (w *world) open(from, to *program, options *client.StreamOptions) (near, far *client.Stream) {
-	w.Helper()
-	near, err := from.OpenStream(within(20*time.Second), to.name, options)
+	w.T.Helper()
+	near, err := from.OpenStream(within(20*time.Second), to.Name(), options)
 	w.must(err)
 	far, err = to.AcceptStream(within(20 * time.Second))
 	w.must(err)
@@ -442,14 +316,14 @@ func (b both) end() error {
 
 // attached waits until the coordinator has the clients.
 func (w *world) attached(limit time.Duration, clients ...*program) {
-	w.Helper()
+	w.T.Helper()
 	began := time.Now()
-	w.eventually("attached again", limit, func() bool {
+	w.Eventually(limit, "attached again", func() bool {
 		return w.coordinator.Stats().Attached == len(clients)
 	})
 	for _, p := range clients {
-		w.eventually(p.name+" knows", time.Second, func() bool {
-			return slices.ContainsFunc(p.since(began), func(e event) bool {
+		w.Eventually(time.Second, p.Name()+" knows", func() bool {
+			return slices.ContainsFunc(p.since(began), func(e sim.Event) bool {
 				_, ok := e.Event.(client.Attached)
 				return ok
 			})
@@ -459,7 +333,7 @@ func (w *world) attached(limit time.Duration, clients ...*program) {
 
 // greet opens a stream of its own and sends a message each way.
 func (w *world) greet(from, to *program) {
-	w.Helper()
+	w.T.Helper()
 	a, b := w.open(from, to, nil)
 	w.say(a, b, "there", 5*time.Second)
 	w.say(b, a, "back", 5*time.Second)
@@ -469,11 +343,11 @@ func (w *world) greet(from, to *program) {
 
 // say sends a message and waits for it at the other end.
 func (w *world) say(from, to *client.Stream, text string, limit time.Duration) {
-	w.Helper()
+	w.T.Helper()
 	w.must(from.Send(within(limit), []byte(text)))
 	got, err := to.Receive(within(limit))
 	if err != nil || string(got) != text {
-		w.Fatalf("received %q, %v; want %q", got, err, text)
+		w.T.Fatalf("received %q, %v; want %q", got, err, text)
 	}
 }
 

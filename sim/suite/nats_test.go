@@ -218,7 +218,7 @@ func TestGatewayReboot(t *testing.T) {
 		to.stop()
 		back.stop()
 		w.attached(2)
-	}, except(loopback, noGateways))
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
 // The coordinator restarts while it relays between clients that cannot do without:
