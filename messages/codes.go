@@ -53,6 +53,8 @@ var (
 	ErrReset error = &sentinel{"reset by peer", net.ErrClosed}
 	// ErrNoSuchActor: no actor of that name is exported.
 	ErrNoSuchActor error = &sentinel{"no such actor", nil}
+	// ErrNoSuchStream: the other process does not know the resumable stream.
+	ErrNoSuchStream error = &sentinel{"no such stream", nil}
 )
 
 // sentinel is an error that may also match a broader one.
@@ -69,27 +71,28 @@ func (s *sentinel) Is(target error) bool { return s.is != nil && target == s.is 
 
 // codes pairs every wire code with its error.
 var codes = map[conecv1.Code]error{
-	conecv1.Code_CODE_CLOSED:        ErrClosed,
-	conecv1.Code_CODE_PROTOCOL:      ErrProtocol,
-	conecv1.Code_CODE_VERSION:       ErrVersion,
-	conecv1.Code_CODE_INTERNAL:      ErrInternal,
-	conecv1.Code_CODE_NAME_INVALID:  ErrNameInvalid,
-	conecv1.Code_CODE_NAME_TAKEN:    ErrNameTaken,
-	conecv1.Code_CODE_NAME_MISMATCH: ErrNameMismatch,
-	conecv1.Code_CODE_UNTRUSTED:     ErrUntrusted,
-	conecv1.Code_CODE_NO_SUCH_PEER:  ErrNoSuchPeer,
-	conecv1.Code_CODE_REFUSED:       ErrRefused,
-	conecv1.Code_CODE_NOT_ACCEPTING: ErrNotAccepting,
-	conecv1.Code_CODE_LIMIT:         ErrLimit,
-	conecv1.Code_CODE_BUSY:          ErrBusy,
-	conecv1.Code_CODE_CANCELED:      ErrCanceled,
-	conecv1.Code_CODE_TIMEOUT:       ErrTimeout,
-	conecv1.Code_CODE_TOO_LARGE:     ErrTooLarge,
-	conecv1.Code_CODE_UNREACHABLE:   ErrUnreachable,
-	conecv1.Code_CODE_SUPERSEDED:    ErrSuperseded,
-	conecv1.Code_CODE_SHUTDOWN:      ErrShutdown,
-	conecv1.Code_CODE_RESET:         ErrReset,
-	conecv1.Code_CODE_NO_SUCH_ACTOR: ErrNoSuchActor,
+	conecv1.Code_CODE_CLOSED:         ErrClosed,
+	conecv1.Code_CODE_PROTOCOL:       ErrProtocol,
+	conecv1.Code_CODE_VERSION:        ErrVersion,
+	conecv1.Code_CODE_INTERNAL:       ErrInternal,
+	conecv1.Code_CODE_NAME_INVALID:   ErrNameInvalid,
+	conecv1.Code_CODE_NAME_TAKEN:     ErrNameTaken,
+	conecv1.Code_CODE_NAME_MISMATCH:  ErrNameMismatch,
+	conecv1.Code_CODE_UNTRUSTED:      ErrUntrusted,
+	conecv1.Code_CODE_NO_SUCH_PEER:   ErrNoSuchPeer,
+	conecv1.Code_CODE_REFUSED:        ErrRefused,
+	conecv1.Code_CODE_NOT_ACCEPTING:  ErrNotAccepting,
+	conecv1.Code_CODE_LIMIT:          ErrLimit,
+	conecv1.Code_CODE_BUSY:           ErrBusy,
+	conecv1.Code_CODE_CANCELED:       ErrCanceled,
+	conecv1.Code_CODE_TIMEOUT:        ErrTimeout,
+	conecv1.Code_CODE_TOO_LARGE:      ErrTooLarge,
+	conecv1.Code_CODE_UNREACHABLE:    ErrUnreachable,
+	conecv1.Code_CODE_SUPERSEDED:     ErrSuperseded,
+	conecv1.Code_CODE_SHUTDOWN:       ErrShutdown,
+	conecv1.Code_CODE_RESET:          ErrReset,
+	conecv1.Code_CODE_NO_SUCH_ACTOR:  ErrNoSuchActor,
+	conecv1.Code_CODE_NO_SUCH_STREAM: ErrNoSuchStream,
 }
 
 // FromCode makes an error of a code and the text that came with it. The error

@@ -71,6 +71,9 @@ const (
 	Code_CODE_RESET Code = 20
 	// No actor of that name is exported.
 	Code_CODE_NO_SUCH_ACTOR Code = 21
+	// No resumable stream of that name is known: the process is another one, or
+	// waited no longer.
+	Code_CODE_NO_SUCH_STREAM Code = 22
 )
 
 // Enum value maps for Code.
@@ -98,30 +101,32 @@ var (
 		19: "CODE_SHUTDOWN",
 		20: "CODE_RESET",
 		21: "CODE_NO_SUCH_ACTOR",
+		22: "CODE_NO_SUCH_STREAM",
 	}
 	Code_value = map[string]int32{
-		"CODE_UNSPECIFIED":   0,
-		"CODE_CLOSED":        1,
-		"CODE_PROTOCOL":      2,
-		"CODE_VERSION":       3,
-		"CODE_INTERNAL":      4,
-		"CODE_NAME_INVALID":  5,
-		"CODE_NAME_TAKEN":    6,
-		"CODE_NAME_MISMATCH": 7,
-		"CODE_UNTRUSTED":     8,
-		"CODE_NO_SUCH_PEER":  9,
-		"CODE_REFUSED":       10,
-		"CODE_NOT_ACCEPTING": 11,
-		"CODE_LIMIT":         12,
-		"CODE_BUSY":          13,
-		"CODE_CANCELED":      14,
-		"CODE_TIMEOUT":       15,
-		"CODE_TOO_LARGE":     16,
-		"CODE_UNREACHABLE":   17,
-		"CODE_SUPERSEDED":    18,
-		"CODE_SHUTDOWN":      19,
-		"CODE_RESET":         20,
-		"CODE_NO_SUCH_ACTOR": 21,
+		"CODE_UNSPECIFIED":    0,
+		"CODE_CLOSED":         1,
+		"CODE_PROTOCOL":       2,
+		"CODE_VERSION":        3,
+		"CODE_INTERNAL":       4,
+		"CODE_NAME_INVALID":   5,
+		"CODE_NAME_TAKEN":     6,
+		"CODE_NAME_MISMATCH":  7,
+		"CODE_UNTRUSTED":      8,
+		"CODE_NO_SUCH_PEER":   9,
+		"CODE_REFUSED":        10,
+		"CODE_NOT_ACCEPTING":  11,
+		"CODE_LIMIT":          12,
+		"CODE_BUSY":           13,
+		"CODE_CANCELED":       14,
+		"CODE_TIMEOUT":        15,
+		"CODE_TOO_LARGE":      16,
+		"CODE_UNREACHABLE":    17,
+		"CODE_SUPERSEDED":     18,
+		"CODE_SHUTDOWN":       19,
+		"CODE_RESET":          20,
+		"CODE_NO_SUCH_ACTOR":  21,
+		"CODE_NO_SUCH_STREAM": 22,
 	}
 )
 
@@ -156,7 +161,7 @@ var File_conec_v1_code_proto protoreflect.FileDescriptor
 
 const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
-	"\x13conec/v1/code.proto\x12\bconec.v1*\xbc\x03\n" +
+	"\x13conec/v1/code.proto\x12\bconec.v1*\xd5\x03\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCODE_CLOSED\x10\x01\x12\x11\n" +
@@ -182,7 +187,8 @@ const file_conec_v1_code_proto_rawDesc = "" +
 	"\rCODE_SHUTDOWN\x10\x13\x12\x0e\n" +
 	"\n" +
 	"CODE_RESET\x10\x14\x12\x16\n" +
-	"\x12CODE_NO_SUCH_ACTOR\x10\x15B\x8f\x01\n" +
+	"\x12CODE_NO_SUCH_ACTOR\x10\x15\x12\x17\n" +
+	"\x13CODE_NO_SUCH_STREAM\x10\x16B\x8f\x01\n" +
 	"\fcom.conec.v1B\tCodeProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (

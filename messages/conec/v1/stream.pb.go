@@ -81,7 +81,11 @@ type StreamFrames struct {
 	// Only frame of a side that does not accept.
 	Refused *StreamRefused `protobuf:"bytes,3,opt,name=refused,proto3" json:"refused,omitempty"`
 	// One message of the user.
-	Messages      [][]byte `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages [][]byte `protobuf:"bytes,4,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Of a resumable stream: what has arrived of the other direction.
+	Ack []*StreamAck `protobuf:"bytes,5,rep,name=ack,proto3" json:"ack,omitempty"`
+	// Of a resumable stream: the end of the direction, after its last message.
+	End           *StreamEnd `protobuf:"bytes,6,opt,name=end,proto3" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -144,11 +148,27 @@ func (x *StreamFrames) GetMessages() [][]byte {
 	return nil
 }
 
+func (x *StreamFrames) GetAck() []*StreamAck {
+	if x != nil {
+		return x.Ack
+	}
+	return nil
+}
+
+func (x *StreamFrames) GetEnd() *StreamEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
 // OpenStream says what a stream is for.
 type OpenStream struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Routes the stream at the accepting side; empty for the program's own use.
-	Purpose       string `protobuf:"bytes,1,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	Purpose string `protobuf:"bytes,1,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// Makes the stream resumable, or attaches it again.
+	Resume        *Resume `protobuf:"bytes,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -190,16 +210,222 @@ func (x *OpenStream) GetPurpose() string {
 	return ""
 }
 
+func (x *OpenStream) GetResume() *Resume {
+	if x != nil {
+		return x.Resume
+	}
+	return nil
+}
+
+// Resume says which resumable stream a QUIC stream is to carry.
+type Resume struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the stream among those that its opener opened to this peer; 16 random
+	// bytes.
+	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Names the opener's process; 16 random bytes.
+	Incarnation []byte `protobuf:"bytes,2,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Names the acceptor's process. Empty until the opener has an answer of it.
+	Peer []byte `protobuf:"bytes,3,opt,name=peer,proto3" json:"peer,omitempty"`
+	// How often this stream was opened before.
+	Attempt uint64 `protobuf:"varint,4,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// How many messages of the acceptor the opener has, counting the end of the
+	// direction as one more.
+	Received      uint64 `protobuf:"varint,5,opt,name=received,proto3" json:"received,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Resume) Reset() {
+	*x = Resume{}
+	mi := &file_conec_v1_stream_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Resume) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Resume) ProtoMessage() {}
+
+func (x *Resume) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Resume.ProtoReflect.Descriptor instead.
+func (*Resume) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Resume) GetId() []byte {
+	if x != nil {
+		return x.Id
+	}
+	return nil
+}
+
+func (x *Resume) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *Resume) GetPeer() []byte {
+	if x != nil {
+		return x.Peer
+	}
+	return nil
+}
+
+func (x *Resume) GetAttempt() uint64 {
+	if x != nil {
+		return x.Attempt
+	}
+	return 0
+}
+
+func (x *Resume) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+// StreamAck says what has arrived of the other direction of a resumable stream.
+type StreamAck struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages, counting the end of the direction as one more.
+	Received uint64 `protobuf:"varint,1,opt,name=received,proto3" json:"received,omitempty"`
+	// Asks for such a frame at once.
+	Asks bool `protobuf:"varint,2,opt,name=asks,proto3" json:"asks,omitempty"`
+	// No more will be taken: the other direction is over.
+	Stopped       bool `protobuf:"varint,3,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamAck) Reset() {
+	*x = StreamAck{}
+	mi := &file_conec_v1_stream_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamAck) ProtoMessage() {}
+
+func (x *StreamAck) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamAck.ProtoReflect.Descriptor instead.
+func (*StreamAck) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StreamAck) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
+func (x *StreamAck) GetAsks() bool {
+	if x != nil {
+		return x.Asks
+	}
+	return false
+}
+
+func (x *StreamAck) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+// StreamEnd ends a direction of a resumable stream.
+type StreamEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages it had.
+	Messages      uint64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEnd) Reset() {
+	*x = StreamEnd{}
+	mi := &file_conec_v1_stream_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEnd) ProtoMessage() {}
+
+func (x *StreamEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEnd.ProtoReflect.Descriptor instead.
+func (*StreamEnd) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamEnd) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 // StreamOpened accepts a stream.
 type StreamOpened struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of a resumable stream: names the acceptor's process; 16 random bytes.
+	Incarnation []byte `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// Of a resumable stream: how many messages of the opener the acceptor has,
+	// counting the end of the direction as one more.
+	Received      uint64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_conec_v1_stream_proto_msgTypes[3]
+	mi := &file_conec_v1_stream_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -211,7 +437,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_stream_proto_msgTypes[3]
+	mi := &file_conec_v1_stream_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -224,7 +450,21 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_conec_v1_stream_proto_rawDescGZIP(), []int{3}
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *StreamOpened) GetIncarnation() []byte {
+	if x != nil {
+		return x.Incarnation
+	}
+	return nil
+}
+
+func (x *StreamOpened) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
 }
 
 // StreamRefused does not.
@@ -240,7 +480,7 @@ type StreamRefused struct {
 
 func (x *StreamRefused) Reset() {
 	*x = StreamRefused{}
-	mi := &file_conec_v1_stream_proto_msgTypes[4]
+	mi := &file_conec_v1_stream_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +492,7 @@ func (x *StreamRefused) String() string {
 func (*StreamRefused) ProtoMessage() {}
 
 func (x *StreamRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_stream_proto_msgTypes[4]
+	mi := &file_conec_v1_stream_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +505,7 @@ func (x *StreamRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamRefused.ProtoReflect.Descriptor instead.
 func (*StreamRefused) Descriptor() ([]byte, []int) {
-	return file_conec_v1_stream_proto_rawDescGZIP(), []int{4}
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *StreamRefused) GetCode() Code {
@@ -288,16 +528,33 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\n" +
 	"\x15conec/v1/stream.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x16conec/v1/control.proto\"<\n" +
 	"\rControlFrames\x12+\n" +
-	"\acontrol\x18\x01 \x03(\v2\x11.conec.v1.ControlR\acontrol\"\xb7\x01\n" +
+	"\acontrol\x18\x01 \x03(\v2\x11.conec.v1.ControlR\acontrol\"\x85\x02\n" +
 	"\fStreamFrames\x12(\n" +
 	"\x04open\x18\x01 \x01(\v2\x14.conec.v1.OpenStreamR\x04open\x12.\n" +
 	"\x06opened\x18\x02 \x01(\v2\x16.conec.v1.StreamOpenedR\x06opened\x121\n" +
 	"\arefused\x18\x03 \x01(\v2\x17.conec.v1.StreamRefusedR\arefused\x12\x1a\n" +
-	"\bmessages\x18\x04 \x03(\fR\bmessages\"&\n" +
+	"\bmessages\x18\x04 \x03(\fR\bmessages\x12%\n" +
+	"\x03ack\x18\x05 \x03(\v2\x13.conec.v1.StreamAckR\x03ack\x12%\n" +
+	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"P\n" +
 	"\n" +
 	"OpenStream\x12\x18\n" +
-	"\apurpose\x18\x01 \x01(\tR\apurpose\"\x0e\n" +
-	"\fStreamOpened\"K\n" +
+	"\apurpose\x18\x01 \x01(\tR\apurpose\x12(\n" +
+	"\x06resume\x18\x05 \x01(\v2\x10.conec.v1.ResumeR\x06resume\"\x84\x01\n" +
+	"\x06Resume\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
+	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x12\n" +
+	"\x04peer\x18\x03 \x01(\fR\x04peer\x12\x18\n" +
+	"\aattempt\x18\x04 \x01(\x04R\aattempt\x12\x1a\n" +
+	"\breceived\x18\x05 \x01(\x04R\breceived\"U\n" +
+	"\tStreamAck\x12\x1a\n" +
+	"\breceived\x18\x01 \x01(\x04R\breceived\x12\x12\n" +
+	"\x04asks\x18\x02 \x01(\bR\x04asks\x12\x18\n" +
+	"\astopped\x18\x03 \x01(\bR\astopped\"'\n" +
+	"\tStreamEnd\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\"L\n" +
+	"\fStreamOpened\x12 \n" +
+	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x1a\n" +
+	"\breceived\x18\x02 \x01(\x04R\breceived\"K\n" +
 	"\rStreamRefused\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reasonB\x91\x01\n" +
@@ -315,27 +572,33 @@ func file_conec_v1_stream_proto_rawDescGZIP() []byte {
 	return file_conec_v1_stream_proto_rawDescData
 }
 
-var file_conec_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_conec_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_conec_v1_stream_proto_goTypes = []any{
 	(*ControlFrames)(nil), // 0: conec.v1.ControlFrames
 	(*StreamFrames)(nil),  // 1: conec.v1.StreamFrames
 	(*OpenStream)(nil),    // 2: conec.v1.OpenStream
-	(*StreamOpened)(nil),  // 3: conec.v1.StreamOpened
-	(*StreamRefused)(nil), // 4: conec.v1.StreamRefused
-	(*Control)(nil),       // 5: conec.v1.Control
-	(Code)(0),             // 6: conec.v1.Code
+	(*Resume)(nil),        // 3: conec.v1.Resume
+	(*StreamAck)(nil),     // 4: conec.v1.StreamAck
+	(*StreamEnd)(nil),     // 5: conec.v1.StreamEnd
+	(*StreamOpened)(nil),  // 6: conec.v1.StreamOpened
+	(*StreamRefused)(nil), // 7: conec.v1.StreamRefused
+	(*Control)(nil),       // 8: conec.v1.Control
+	(Code)(0),             // 9: conec.v1.Code
 }
 var file_conec_v1_stream_proto_depIdxs = []int32{
-	5, // 0: conec.v1.ControlFrames.control:type_name -> conec.v1.Control
+	8, // 0: conec.v1.ControlFrames.control:type_name -> conec.v1.Control
 	2, // 1: conec.v1.StreamFrames.open:type_name -> conec.v1.OpenStream
-	3, // 2: conec.v1.StreamFrames.opened:type_name -> conec.v1.StreamOpened
-	4, // 3: conec.v1.StreamFrames.refused:type_name -> conec.v1.StreamRefused
-	6, // 4: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	6, // 2: conec.v1.StreamFrames.opened:type_name -> conec.v1.StreamOpened
+	7, // 3: conec.v1.StreamFrames.refused:type_name -> conec.v1.StreamRefused
+	4, // 4: conec.v1.StreamFrames.ack:type_name -> conec.v1.StreamAck
+	5, // 5: conec.v1.StreamFrames.end:type_name -> conec.v1.StreamEnd
+	3, // 6: conec.v1.OpenStream.resume:type_name -> conec.v1.Resume
+	9, // 7: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
+	8, // [8:8] is the sub-list for method output_type
+	8, // [8:8] is the sub-list for method input_type
+	8, // [8:8] is the sub-list for extension type_name
+	8, // [8:8] is the sub-list for extension extendee
+	0, // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_stream_proto_init() }
@@ -351,7 +614,7 @@ func file_conec_v1_stream_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_stream_proto_rawDesc), len(file_conec_v1_stream_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

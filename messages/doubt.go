@@ -1,0 +1,33 @@
+package messages
+
+import (
+	"errors"
+	"fmt"
+	"net"
+)
+
+// ErrInDoubt is matched by every [InDoubt]. It matches [net.ErrClosed].
+var ErrInDoubt error = &sentinel{"messages in doubt", net.ErrClosed}
+
+// InDoubt is why a resumable stream is over before all that was sent has been
+// confirmed. It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
+type InDoubt struct {
+	// Confirmed is how many messages are with the other side for sure: the first.
+	Confirmed uint64
+	// InDoubt is how many more were sent. Some of them may be there, too: the
+	// first of them.
+	InDoubt uint64
+	// Err is why the stream is over.
+	Err error
+}
+
+// Error reads like: no such stream: 7 messages confirmed, 3 in doubt.
+func (d *InDoubt) Error() string {
+	return fmt.Sprintf("%v: %d messages confirmed, %d in doubt", d.Err, d.Confirmed, d.InDoubt)
+}
+
+// Unwrap returns Err.
+func (d *InDoubt) Unwrap() error { return d.Err }
+
+// Is reports whether target is [ErrInDoubt] or what that matches.
+func (d *InDoubt) Is(target error) bool { return errors.Is(ErrInDoubt, target) }
