@@ -28,6 +28,8 @@ const (
 	fieldOpened   = 2
 	fieldRefused  = 3
 	fieldMessages = 4
+	fieldAck      = 5
+	fieldEnd      = 6
 )
 
 // frameSize returns how many bytes a frame with a body of n bytes takes.

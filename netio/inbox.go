@@ -46,6 +46,8 @@ type inbox struct {
 	readers int    // receivers that wait
 	total   uint64 // messages received by the user
 
+	intake atomic.Pointer[intake] // set if a resumable stream gets what comes, instead of receivers of this one
+
 	reuse  atomic.Bool   // messages are copied out, so the memory of large ones can be used again
 	ready  chan struct{} // tells one waiting receiver to look again
 	credit chan struct{} // tells the pump to look again
@@ -149,7 +151,10 @@ func signal(c chan struct{}) {
 
 // pump reads until the stream ends or fails, and returns why. It blocks on the
 // QUIC stream on behalf of the receivers.
-func (i *inbox) pump() error {
+func (i *inbox) pump() error { return i.finish(i.read()) }
+
+// read does so, and returns the error as QUIC gave it.
+func (i *inbox) read() error {
 	size := minChunk
 	i.chunk = make([]byte, size)
 	for {
@@ -167,7 +172,7 @@ func (i *inbox) pump() error {
 		i.end += n
 		i.peek = false
 		if parseErr := i.parse(); parseErr != nil {
-			return i.finish(parseErr)
+			return parseErr
 		}
 		if err != nil {
 			switch {
@@ -177,7 +182,7 @@ func (i *inbox) pump() error {
 			case !i.began:
 				err = fmt.Errorf("%w: stream ends before its first frame", messages.ErrProtocol)
 			}
-			return i.finish(err)
+			return err
 		}
 		if i.end == len(i.chunk) {
 			if i.start == 0 || n > len(i.chunk)/2 {
@@ -190,6 +195,9 @@ func (i *inbox) pump() error {
 
 // awaitCredit blocks while too much waits for receivers.
 func (i *inbox) awaitCredit() error {
+	if to := i.intake.Load(); to != nil {
+		return to.awaitCredit(i)
+	}
 	for {
 		i.mu.Lock()
 		err, full := i.err, i.bytes >= i.limit
@@ -220,14 +228,16 @@ func (i *inbox) nextChunk(size int) {
 // parse hands over the whole frames in chunk, also those before a bad one. A
 // large message whose start is there is read directly into its own memory.
 func (i *inbox) parse() error {
-	at := i.start
+	at, count := i.start, uint64(0)
 	for {
 		header, complete, err := parseFrameHeader(i.chunk[at:i.end])
 		if complete {
 			err = i.check(header)
 		}
 		if err != nil {
-			i.deliver(run{frames: i.chunk[i.start:at:at]})
+			if left := i.deliver(run{frames: i.chunk[i.start:at:at]}, count); left != nil {
+				return left
+			}
 			return err
 		}
 		if !complete {
@@ -236,23 +246,38 @@ func (i *inbox) parse() error {
 		size := header.size + header.body
 		if at+size > i.end {
 			if i.began && size > len(i.chunk)/2 && size > maxChunk/4 {
-				i.deliver(run{frames: i.chunk[i.start:at:at]})
+				if err := i.deliver(run{frames: i.chunk[i.start:at:at]}, count); err != nil {
+					return err
+				}
 				return i.large(at, header)
 			}
 			break
 		}
-		if !i.began {
-			i.began = true
-			if err := i.first(header.field, i.chunk[at+header.size:at+size]); err != nil {
+		if !i.began || header.field != fieldMessages {
+			if err := i.deliver(run{frames: i.chunk[i.start:at:at]}, count); err != nil {
 				return err
 			}
-			i.start = at + size
+			if err := i.control(header.field, i.chunk[at+header.size:at+size]); err != nil {
+				return err
+			}
+			i.start, count = at+size, 0
+		} else {
+			count++
 		}
 		at += size
 	}
-	i.deliver(run{frames: i.chunk[i.start:at:at]})
+	err := i.deliver(run{frames: i.chunk[i.start:at:at]}, count)
 	i.start = at
-	return nil
+	return err
+}
+
+// control acts on a whole frame that is for no receiver.
+func (i *inbox) control(field int, body []byte) error {
+	if !i.began {
+		i.began = true
+		return i.first(field, body)
+	}
+	return i.intake.Load().control(i, field, body)
 }
 
 // check refuses a frame that may not come now.
@@ -261,6 +286,11 @@ func (i *inbox) check(header frameHeader) error {
 	if !i.began {
 		limit = maxFirstFrame
 	} else if header.field != fieldMessages {
+		if i.intake.Load() != nil && (header.field == fieldAck || header.field == fieldEnd) {
+			if header.body <= maxAckFrame {
+				return nil
+			}
+		}
 		return fmt.Errorf("%w: unexpected frame %d", messages.ErrProtocol, header.field)
 	}
 	if header.body > limit {
@@ -274,7 +304,11 @@ func (i *inbox) check(header frameHeader) error {
 // a message that came whole before it, or one chunk.
 func (i *inbox) large(at int, header frameHeader) error {
 	size := header.size + header.body
-	if i.reuse.Load() && size <= min(largeBuffer, max(i.largest, maxChunk)) {
+	reuse := i.reuse.Load()
+	if to := i.intake.Load(); to != nil {
+		reuse = to.queue.reuse.Load()
+	}
+	if reuse && size <= min(largeBuffer, max(i.largest, maxChunk)) {
 		return i.largeInto(i.buffers.get(size)[:size], at)
 	}
 	message := make([]byte, min(size, max(i.largest, maxChunk, 2*(i.end-at))))
@@ -296,8 +330,7 @@ func (i *inbox) large(at int, header frameHeader) error {
 		}
 	}
 	i.largest = max(i.largest, size)
-	i.deliver(run{frames: message})
-	return nil
+	return i.deliver(run{frames: message}, 1)
 }
 
 // largeInto reads the rest of a message that begins at chunk[at] into a buffer
@@ -312,14 +345,17 @@ func (i *inbox) largeInto(message []byte, at int) error {
 		}
 		return err
 	}
-	i.deliver(run{frames: message, whole: message})
-	return nil
+	return i.deliver(run{frames: message, whole: message}, 1)
 }
 
-// deliver hands a run of whole frames to the receivers.
-func (i *inbox) deliver(run run) {
+// deliver hands a run of count whole messages to the receivers. An error says
+// that no more are wanted.
+func (i *inbox) deliver(run run, count uint64) error {
 	if len(run.frames) == 0 {
-		return
+		return nil
+	}
+	if to := i.intake.Load(); to != nil {
+		return to.deliver(i, run, count)
 	}
 	i.mu.Lock()
 	if i.err == nil {
@@ -330,6 +366,7 @@ func (i *inbox) deliver(run run) {
 		}
 	}
 	i.mu.Unlock()
+	return nil
 }
 
 // finish records why receiving is over: messages that wait can still be

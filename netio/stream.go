@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 
 	"github.com/quic-go/quic-go"
 	"google.golang.org/protobuf/proto"
@@ -30,6 +31,8 @@ type Stream struct {
 	answered chan struct{} // closed with the first frame of the other side
 	answer   error         // why it refused
 	opened   *conecv1.OpenStream
+
+	carries atomic.Pointer[Resumable] // set if the stream is an attachment of a resumable one
 }
 
 // Limits bound what one stream holds, in bytes. A zero field means its default.
@@ -93,8 +96,14 @@ func (s *Stream) newInbox(first func(field int, body []byte) error) *inbox {
 func (s *Stream) takeAnswer(field int, body []byte) error {
 	switch field {
 	case fieldOpened:
-		if err := proto.Unmarshal(body, &conecv1.StreamOpened{}); err != nil {
+		var opened conecv1.StreamOpened
+		if err := proto.Unmarshal(body, &opened); err != nil {
 			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
+		}
+		if r := s.carries.Load(); r != nil {
+			if err := r.answered(s, &opened); err != nil {
+				return err
+			}
 		}
 	case fieldRefused:
 		var refused conecv1.StreamRefused
@@ -207,7 +216,13 @@ func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error)
 
 // CloseSend ends the sending direction after everything queued: the other side
 // receives it all and then io.EOF. It does not block.
-func (s *Stream) CloseSend() { s.out.closeSend() }
+func (s *Stream) CloseSend() {
+	if r := s.carries.Load(); r != nil {
+		r.CloseSend()
+		return
+	}
+	s.out.closeSend()
+}
 
 // Close ends the stream: what was queued is still sent, what was not received is
 // dropped. It does not block.
@@ -218,8 +233,7 @@ func (s *Stream) Close() {
 
 // Reset ends the stream at once in both directions; the other side gets why.
 func (s *Stream) Reset(why error) {
-	code, _ := messages.ToCode(why)
-	s.raw.CancelWrite(quic.StreamErrorCode(code))
+	s.cancelWrite(why)
 	s.out.end(why)
 	s.stopReceiving(why)
 }
@@ -227,16 +241,26 @@ func (s *Stream) Reset(why error) {
 // Cut ends the stream at once in both directions, because the channel ends; the
 // other side gets why. What has arrived can still be received.
 func (s *Stream) Cut(why error) {
-	code, _ := messages.ToCode(why)
-	s.raw.CancelWrite(quic.StreamErrorCode(code))
+	s.cancelWrite(why)
 	s.out.end(messages.ErrClosed)
 	_ = s.in.finish(messages.ErrClosed)
-	s.raw.CancelRead(quic.StreamErrorCode(code))
+	s.cancelRead(why)
 }
 
 func (s *Stream) stopReceiving(why error) {
-	code, _ := messages.ToCode(why)
 	s.in.discard(why)
+	s.cancelRead(why)
+}
+
+// cancelWrite and cancelRead end a direction of the QUIC stream at once and tell
+// the other side why.
+func (s *Stream) cancelWrite(why error) {
+	code, _ := messages.ToCode(why)
+	s.raw.CancelWrite(quic.StreamErrorCode(code))
+}
+
+func (s *Stream) cancelRead(why error) {
+	code, _ := messages.ToCode(why)
 	s.raw.CancelRead(quic.StreamErrorCode(code))
 }
 
@@ -254,13 +278,24 @@ func (s *Stream) Ended() <-chan struct{} { return s.ended }
 // pump reads until the other side's end; then it waits for the end of sending.
 func (s *Stream) pump() {
 	defer close(s.ended)
-	if err := s.in.pump(); !errors.Is(err, io.EOF) {
-		code, _ := messages.ToCode(err)
-		s.raw.CancelRead(quic.StreamErrorCode(code))
+	err := s.in.read()
+	if r := s.carries.Load(); r != nil {
+		_ = s.in.finish(err)
+		r.lost(s, err)
+		s.out.end(messages.ErrClosed)
+		return
+	}
+	if err = s.in.finish(err); !errors.Is(err, io.EOF) {
+		s.cancelRead(err)
 		if isOurs(err) { // a fault of the other side: nothing more to say to it
-			s.raw.CancelWrite(quic.StreamErrorCode(code))
+			s.cancelWrite(err)
 			s.out.end(err)
 		}
+	}
+	if r := s.carries.Load(); r != nil { // since a moment ago
+		r.lost(s, err)
+		s.out.end(messages.ErrClosed)
+		return
 	}
 	select {
 	case <-s.out.done:

@@ -1,0 +1,123 @@
+package netio
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// OpenFor opens a QUIC stream that is to carry a resumable one: AwaitAnswer tells
+// whether it does. It blocks like [Conn.OpenStream]. There may be one attempt at
+// a time; the last one counts.
+func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumable) (*Stream, error) {
+	raw, err := c.raw.OpenStreamSync(ctx)
+	if err != nil {
+		return nil, overOrContext(ctx, err)
+	}
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
+	stream.carries.Store(r)
+	resume, err := r.open(stream)
+	if err == nil {
+		open = proto.CloneOf(open)
+		open.Resume = resume
+		err = stream.startOpener(open)
+	}
+	if err != nil {
+		stream.Reset(messages.ErrCanceled)
+		return nil, err
+	}
+	return stream, nil
+}
+
+// open begins an attempt to attach.
+func (r *Resumable) open(stream *Stream) (*conecv1.Resume, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended || r.at != nil {
+		return nil, fmt.Errorf("%w: resumable stream", messages.ErrClosed)
+	}
+	r.opening = stream
+	resume := &conecv1.Resume{
+		Id: r.config.ID, Incarnation: r.config.Incarnation, Peer: r.peer, Attempt: r.attempt, Received: r.intake.attach(nil),
+	}
+	r.attempt++
+	return resume, nil
+}
+
+// answered attaches the stream: the acceptor said what it has. Called by the pump
+// of the attachment.
+func (r *Resumable) answered(stream *Stream, opened *conecv1.StreamOpened) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch peer := opened.GetIncarnation(); {
+	case r.opening != stream || r.ended:
+		return errLeft
+	case len(peer) == 0:
+		return fmt.Errorf("%w: the peer's streams are not resumable", messages.ErrVersion)
+	case len(peer) != IDSize || r.peer != nil && !bytes.Equal(peer, r.peer):
+		return fmt.Errorf("%w: opened by another process", messages.ErrProtocol)
+	default:
+		r.peer = peer
+	}
+	stream.in.intake.Store(r.intake)
+	r.at, r.opening = stream, nil
+	return r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), nil)
+}
+
+// AcceptFor accepts a QUIC stream that is to carry r. It does not block. An attempt
+// that was overtaken by a later one is not accepted, nor is one of another process.
+func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
+	r.mu.Lock()
+	switch {
+	case r.ended:
+		r.mu.Unlock()
+		return messages.ErrNoSuchStream
+	case r.peer != nil && !bytes.Equal(r.peer, resume.GetIncarnation()):
+		r.mu.Unlock()
+		return messages.ErrNoSuchStream
+	case r.peer != nil && resume.GetAttempt() < r.attempt:
+		r.mu.Unlock()
+		return fmt.Errorf("%w: attached anew meanwhile", messages.ErrCanceled)
+	}
+	r.peer, r.attempt = resume.GetIncarnation(), resume.GetAttempt()+1
+	former := r.at
+	r.at = s
+	s.carries.Store(r)
+	s.in.intake.Store(r.intake)
+	received := r.intake.attach(s.in)
+	select {
+	case <-s.in.over: // its pump may have ended before it knew of r
+		r.mu.Unlock()
+		err := s.in.reason()
+		r.lost(s, err)
+		return err
+	default:
+	}
+	opened, err := appendMessageFrame(nil, fieldOpened, &conecv1.StreamOpened{
+		Incarnation: r.config.Incarnation, Received: received,
+	})
+	if err == nil {
+		err = r.journal.attach(s, resume.GetReceived(), received, opened)
+	}
+	r.mu.Unlock()
+	if former != nil {
+		former.leave(errLeft)
+	}
+	if err != nil {
+		r.lost(s, err)
+	}
+	return err
+}
+
+// Drained says that the other side has read to its end what this side sent on the
+// stream, as the channel has learned.
+func (s *Stream) Drained() {
+	if r := s.carries.Load(); r != nil {
+		r.journal.everythingRead()
+	}
+}

@@ -1,0 +1,225 @@
+package netio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// Resumable is an ordered, bidirectional sequence of whole messages that outlives
+// the connections which carry it: it is attached to one [Stream] after the other
+// ([Conn.OpenFor], [Stream.AcceptFor]), and what the other side lacks is sent
+// again. All methods may be called from any goroutine.
+type Resumable struct {
+	config  ResumableConfig
+	limits  Limits
+	journal *journal
+	intake  *intake
+	over    chan struct{} // closed when the stream needs no attachment any more
+
+	mu      sync.Mutex
+	at      *Stream // that carries the stream now; nil while none does
+	opening *Stream // that may come next; for the side that opens
+	attempt uint64  // of the last one
+	peer    []byte  // incarnation of the other side, once known
+	ended   bool    // over is closed
+}
+
+// ResumableConfig says which resumable stream it is.
+type ResumableConfig struct {
+	// ID names it among those that its opener opened to its acceptor; [IDSize]
+	// bytes.
+	ID []byte
+	// Incarnation names this process; [IDSize] bytes.
+	Incarnation []byte
+	// Keep is how many bytes may be kept and wait, not counting one message that
+	// is larger.
+	Keep int
+	// Detached is told that nothing carries the stream any more, and why. It must
+	// not block.
+	Detached func(err error)
+}
+
+// IDSize is the size in bytes of what names resumable streams and processes.
+const IDSize = 16
+
+// NewResumable returns a stream that is attached to nothing yet.
+func (t *Transport) NewResumable(config ResumableConfig) *Resumable {
+	limits := t.config.Limits
+	r := &Resumable{config: config, limits: limits, over: make(chan struct{})}
+	r.intake = newIntake(limits.ReceiveBuffer, limits.MaxMessage)
+	r.intake.queue.buffers = &t.buffers
+	r.journal = newJournal(&t.buffers, limits.SendBuffer, config.Keep, r.intake)
+	r.intake.journal = r.journal
+	r.journal.failed = r.lost
+	return r
+}
+
+// Send queues one message and keeps it until the other side has it. It blocks
+// while too much is kept, until ctx ends: then nothing of the message is sent.
+// Errors: [messages.ErrTooLarge] (the stream stays usable), [*messages.InDoubt],
+// [messages.ErrClosed].
+func (r *Resumable) Send(ctx context.Context, message []byte) error {
+	if len(message) > r.limits.MaxMessage {
+		return fmt.Errorf("%w: %d bytes, limit %d", messages.ErrTooLarge, len(message), r.limits.MaxMessage)
+	}
+	return r.journal.send(ctx, message)
+}
+
+// Receive is like [Stream.Receive].
+func (r *Resumable) Receive(ctx context.Context) ([]byte, error) { return r.intake.queue.receive(ctx) }
+
+// ReceiveInto is like [Stream.ReceiveInto].
+func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	return r.intake.queue.receiveInto(ctx, buffer)
+}
+
+// Confirm blocks until the other side has taken over everything sent so far, it
+// is not known whether it has ([*messages.InDoubt]), or ctx ends.
+func (r *Resumable) Confirm(ctx context.Context) error { return r.journal.confirm(ctx) }
+
+// Confirmed returns how many messages the other side has for sure.
+func (r *Resumable) Confirmed() uint64 { return r.journal.confirmed() }
+
+// CloseSend ends the sending direction after everything queued. It does not block.
+func (r *Resumable) CloseSend() { r.journal.closeSend() }
+
+// Close ends the sending direction after everything queued, and drops what was
+// not received: the other side's sends fail. It does not block.
+func (r *Resumable) Close() {
+	r.journal.closeSend()
+	r.intake.stop(messages.ErrClosed)
+}
+
+// Reset ends the stream at once in both directions. The other side gets why, if
+// the stream is attached; else it will find that the stream is not known.
+func (r *Resumable) Reset(why error) {
+	r.intake.queue.discard(why)
+	r.end(why, why)
+}
+
+// End ends the stream at once, because nothing will carry it any more. What has
+// arrived can still be received. The other side is not told why.
+func (r *Resumable) End(why error) { r.end(why, messages.ErrCanceled) }
+
+// end ends the stream, and tells an other side that is attached what it is to hear.
+func (r *Resumable) end(why, told error) {
+	r.journal.end(why)
+	doubt := r.journal.doubt(why)
+	if doubt.InDoubt == 0 && errors.Is(why, messages.ErrClosed) {
+		r.intake.end(why)
+	} else {
+		r.intake.end(doubt)
+	}
+	at, opening := r.finish()
+	for _, stream := range []*Stream{at, opening} {
+		if stream != nil {
+			stream.cancelWrite(told)
+			stream.cancelRead(told)
+		}
+	}
+}
+
+// finish notes that the stream needs no attachment any more. It returns those
+// that it has.
+func (r *Resumable) finish() (at, opening *Stream) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.ended = true
+		close(r.over)
+	}
+	at, opening, r.at, r.opening = r.at, r.opening, nil, nil
+	return at, opening
+}
+
+// Ended is closed when the stream needs no attachment any more: both sides know
+// that everything was said, or it failed.
+func (r *Resumable) Ended() <-chan struct{} { return r.over }
+
+// Attached reports whether a QUIC stream carries the stream now.
+func (r *Resumable) Attached() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at != nil
+}
+
+// Done reports whether both directions are over in order, so that only the other
+// side may still need the stream.
+func (r *Resumable) Done() bool { return r.journal.done() && r.intake.done() }
+
+// ID returns the name of the stream.
+func (r *Resumable) ID() []byte { return r.config.ID }
+
+// lost leaves an attachment that failed or came to its end. err is as QUIC gave
+// it.
+func (r *Resumable) lost(at *Stream, err error) {
+	r.mu.Lock()
+	if r.opening == at {
+		r.opening = nil
+	}
+	if r.at != at {
+		r.mu.Unlock()
+		at.leave(err)
+		return
+	}
+	r.at = nil
+	r.intake.attach(nil)
+	if errors.Is(err, io.EOF) && r.Done() { // the journal ends the QUIC stream, too
+		r.mu.Unlock()
+		r.finish()
+		return
+	}
+	if errors.Is(err, io.EOF) {
+		err = fmt.Errorf("%w: QUIC stream ends before the stream does", messages.ErrProtocol)
+	}
+	r.journal.detach()
+	ended := r.ended
+	r.mu.Unlock()
+	final := isFinal(err)
+	err = fromQUIC(err)
+	at.leave(err)
+	switch {
+	case ended:
+	case final && r.Done():
+		r.finish()
+	case final:
+		r.End(err)
+	default:
+		r.config.Detached(err)
+	}
+}
+
+// leave ends a QUIC stream that carries nothing any more. A violation is told to
+// the other side.
+func (s *Stream) leave(err error) {
+	why := messages.ErrCanceled
+	if isOurs(err) {
+		why = err
+	}
+	s.cancelWrite(why)
+	s.cancelRead(why)
+}
+
+// isFinal reports whether an attachment ended because the stream is over, and not
+// only the attachment.
+func isFinal(err error) bool {
+	var reset *quic.StreamError
+	if errors.As(err, &reset) {
+		err = fromQUIC(err)
+		return reset.Remote && !errors.Is(err, messages.ErrCanceled) && !errors.Is(err, messages.ErrShutdown)
+	}
+	if errors.Is(err, errLeft) {
+		return false
+	}
+	if isOurs(err) {
+		return true
+	}
+	return errors.Is(fromQUIC(err), messages.ErrClosed)
+}
