@@ -72,6 +72,7 @@ type channel struct {
 	awaits    bool                  // a pump waits for the ends of the streams that closing names
 	closing   *conecv1.CloseChannel // the peer's, until its streams were read
 	drains    bool                  // this side drains the channel
+	named     map[uint64]bool       // streams that the peer is to read for that
 	done      bool                  // the peer has read our streams
 }
 
@@ -285,7 +286,7 @@ func (c *channel) draining(ctx actor.Context) {
 }
 
 func (c *channel) openStream(ctx actor.Context, open pendingOpen) {
-	pid := c.spawnStream(ctx, streamSpec{open: open.Open, asker: open.asker})
+	pid := c.spawnStream(ctx, streamSpec{open: open.Open, resumable: open.Resumable, asker: open.asker})
 	c.requests[open.ID], c.asked[pid.GetId()] = pid, open.ID
 }
 
@@ -334,6 +335,11 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 		if !c.drains {
 			c.controlLost(ctx, fmt.Errorf("%w: drained without having been asked", messages.ErrProtocol))
 			return
+		}
+		for _, stream := range c.streams {
+			if c.named[stream.ID()] {
+				stream.Drained()
+			}
 		}
 		if c.done = true; c.closing == nil { // else when we have read what the peer sent before it closed too
 			c.lost(ctx, messages.ErrClosed, false)

@@ -22,11 +22,12 @@ func (c *channel) drain(ctx actor.Context) {
 		return
 	}
 	c.becomeDraining(ctx)
-	c.drains = true
+	c.drains, c.named = true, map[uint64]bool{}
 	closing := &conecv1.CloseChannel{Code: conecv1.Code_CODE_CLOSED}
 	for _, child := range ctx.Children() {
 		if stream := c.streams[child.GetId()]; stream != nil {
 			closing.Streams = append(closing.Streams, stream.ID())
+			c.named[stream.ID()] = true
 		}
 		if !same(child, c.control) && !same(child, c.paths) {
 			ctx.Send(child, &conecv1.EndStream{})

@@ -81,6 +81,8 @@ type (
 		ID uint64
 		// Open says what the stream is for.
 		Open *conecv1.OpenStream
+		// Resumable is what the stream is to carry; nil if it is a stream of its own.
+		Resumable *netio.Resumable
 	}
 	// CancelStream says that nobody wants the stream any more.
 	CancelStream struct {

@@ -41,12 +41,13 @@ type stream struct {
 
 // streamSpec says what to open, or what to accept.
 type streamSpec struct {
-	peer     string
-	open     *conecv1.OpenStream // set if this side opens
-	conn     *netio.Conn
-	asker    *actor.PID    // who wants the answer of an opening
-	incoming *netio.Stream // set if the other side opened
-	offer    func(Incoming) error
+	peer      string
+	open      *conecv1.OpenStream // set if this side opens
+	resumable *netio.Resumable    // what the stream is to carry, if not messages of its own
+	conn      *netio.Conn
+	asker     *actor.PID    // who wants the answer of an opening
+	incoming  *netio.Stream // set if the other side opened
+	offer     func(Incoming) error
 }
 
 // StreamResult answers OpenStream.
@@ -69,6 +70,8 @@ type Incoming struct {
 	Channel *Channel
 	// Stream is the stream itself; Accept was not called yet.
 	Stream *netio.Stream
+	// Resume says which resumable stream it is to carry; nil if none.
+	Resume *conecv1.Resume
 }
 
 // Sent by the pump.
@@ -184,14 +187,20 @@ func (s *stream) begin(ctx context.Context, started func(*netio.Stream)) (*netio
 	if s.spec.incoming != nil {
 		return s.spec.incoming, s.accept(ctx, s.spec.incoming)
 	}
-	stream, err := s.spec.conn.OpenStream(ctx, s.spec.open)
+	open := s.spec.conn.OpenStream
+	if r := s.spec.resumable; r != nil {
+		open = func(ctx context.Context, open *conecv1.OpenStream) (*netio.Stream, error) {
+			return s.spec.conn.OpenFor(ctx, open, r)
+		}
+	}
+	stream, err := open(ctx, s.spec.open)
 	if err != nil {
 		return nil, err
 	}
 	started(stream)
 	if err = stream.AwaitAnswer(ctx); err != nil {
 		why := messages.ErrRefused
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || s.spec.resumable != nil { // which is not over with this attempt
 			why = messages.ErrCanceled
 		}
 		stream.Reset(why)
@@ -213,7 +222,7 @@ func (s *stream) accept(ctx context.Context, incoming *netio.Stream) error {
 		incoming.Reset(why)
 		return err
 	}
-	if err = s.spec.offer(Incoming{Peer: s.spec.peer, Purpose: open.GetPurpose(), Stream: incoming}); err != nil {
+	if err = s.spec.offer(Incoming{Peer: s.spec.peer, Purpose: open.GetPurpose(), Stream: incoming, Resume: open.GetResume()}); err != nil {
 		incoming.Refuse(err)
 	}
 	return err

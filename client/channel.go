@@ -61,13 +61,22 @@ func (ch *Channel) Path() Path {
 }
 
 // OpenStream opens a stream on this channel. It blocks like [Client.OpenStream];
-// the Mode of the options does not count.
+// the Mode of the options does not count. A resumable stream goes on on a channel
+// that streams to the peer share, if this one has ended for good.
 func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Stream, error) {
 	if options == nil {
 		options = &StreamOptions{}
 	}
-	stream, err := ch.cl.openOn(ctx, ch.ref, options.Purpose)
+	var r *resumable
+	var err error
+	if options.Resumable {
+		if r, err = ch.cl.resumptions.open(ch.ref.Peer, options.Purpose, Mode(ch.ref.Mode)); err != nil {
+			return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
+		}
+	}
+	stream, err := ch.cl.openOn(ctx, ch.ref, options.Purpose, r)
 	if err != nil {
+		r.giveUp()
 		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
 	}
 	return stream, nil

@@ -50,19 +50,20 @@ func (m Mode) String() string {
 // Client is attached to a coordinator under a name. All methods may be called
 // from any goroutine.
 type Client struct {
-	config    Config
-	identity  *netio.Identity
-	link      netio.Link
-	transport *netio.Transport
-	sys       *actors.System
-	pid       *actor.PID
-	channels  actors.ChannelConfig
-	remote    *actors.Remote
-	incoming  *incoming
-	events    *events
-	shared    shared
-	request   atomic.Uint64
-	life      actors.Life
+	config      Config
+	identity    *netio.Identity
+	link        netio.Link
+	transport   *netio.Transport
+	sys         *actors.System
+	pid         *actor.PID
+	channels    actors.ChannelConfig
+	remote      *actors.Remote
+	incoming    *incoming
+	resumptions *resumptions
+	events      *events
+	shared      shared
+	request     atomic.Uint64
+	life        actors.Life
 
 	closeOnce sync.Once
 	closed    chan struct{}
@@ -114,6 +115,7 @@ func (cl *Client) start(label func()) error {
 		return errors.Join(err, cl.sys.Close(context.Background()))
 	}
 	cl.incoming = newIncoming(cl.config.Backlog)
+	cl.resumptions = newResumptions(cl)
 	cl.events = newEvents(cl.config.OnEvent)
 	cl.remote = actors.NewRemote(cl.sys, func(ctx context.Context, peer string) (actors.Stream, error) {
 		return cl.OpenStream(ctx, peer, &StreamOptions{Purpose: actors.RemotePurpose})
@@ -174,8 +176,11 @@ func (cl *Client) listen() error {
 // offer takes a stream that a peer opened: actor messages go to the actor system,
 // the others wait for AcceptStream.
 func (cl *Client) offer(in actors.Incoming) error {
-	if in.Purpose != actors.RemotePurpose {
-		return cl.incoming.offer(in)
+	switch {
+	case in.Resume != nil:
+		return cl.resumptions.accept(in)
+	case in.Purpose != actors.RemotePurpose:
+		return cl.incoming.offer(in, nil)
 	}
 	if err := in.Stream.Accept(); err != nil {
 		return err
@@ -322,6 +327,12 @@ type StreamOptions struct {
 	// Mode says which paths the stream's channel may take. Streams to a peer in
 	// the same mode share a channel.
 	Mode Mode
+	// Resumable makes a stream that outlives its channel: when that is lost, the
+	// stream is attached again to the same or another one to the peer, and no
+	// message is lost or comes twice while both clients live. See docs/streams.md
+	// for what it promises and Config for its limits. A peer that can not or will
+	// not have it refuses the stream.
+	Resumable bool
 }
 
 // OpenStream opens a stream to a peer, on the channel that is there or on a new
@@ -334,17 +345,25 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 	if err := checkPurpose(options.Purpose); err != nil { // before a channel is opened for it
 		return nil, cl.opError(ctx, "open stream", peer, err)
 	}
+	var r *resumable
+	if options.Resumable {
+		var err error
+		if r, err = cl.resumptions.open(peer, options.Purpose, options.Mode); err != nil {
+			return nil, cl.opError(ctx, "open stream", peer, err)
+		}
+	}
 	const tries = 3 // a channel that is found may just be ending
 	for try := 1; ; try++ {
 		ref, err := cl.find(ctx, peer, "", options.Mode, false)
 		if err == nil {
 			var stream *Stream
-			if stream, err = cl.openOn(ctx, ref, options.Purpose); err == nil {
+			if stream, err = cl.openOn(ctx, ref, options.Purpose, r); err == nil {
 				return stream, nil
 			}
 		}
 		ending := errors.Is(err, messages.ErrClosed) || errors.Is(err, actors.ErrDeadLetter)
 		if !ending || try == tries || ctx.Err() != nil || cl.isClosed() {
+			r.giveUp()
 			return nil, cl.opError(ctx, "open stream", peer, err)
 		}
 	}
@@ -357,23 +376,44 @@ func checkPurpose(purpose string) error {
 	return nil
 }
 
-// openOn opens a stream on a channel.
-func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string) (*Stream, error) {
+// openOn opens a stream on a channel: r, if that is not nil.
+func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string, r *resumable) (*Stream, error) {
 	if err := checkPurpose(purpose); err != nil {
 		return nil, err
 	}
-	id := cl.request.Add(1)
-	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, actors.OpenStream{
-		ID: id, Open: &conecv1.OpenStream{Purpose: purpose},
-	})
+	stream := &Stream{resumable: r, peer: ref.Peer, purpose: purpose, channel: &Channel{cl: cl, ref: ref}}
+	if r != nil {
+		if err := r.attach(ctx, ref, r.giveUp); err != nil { // before the peer hears of a mere detachment
+			return nil, err
+		}
+		r.settle()
+		stream.raw = r
+		return stream, nil
+	}
+	raw, err := cl.openRaw(ctx, ref, actors.OpenStream{Open: &conecv1.OpenStream{Purpose: purpose}}, func() {})
 	if err != nil {
-		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: id})
+		return nil, err
+	}
+	stream.raw = raw
+	return stream, nil
+}
+
+// openRaw has a channel open a stream. If ctx ends, it calls canceled before the
+// attempt is.
+func (cl *Client) openRaw(ctx context.Context, ref *channelRef, open actors.OpenStream, canceled func()) (*netio.Stream, error) {
+	open.ID = cl.request.Add(1)
+	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, open)
+	if err != nil {
+		if ctx.Err() != nil {
+			canceled()
+		}
+		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: open.ID})
 		return nil, err
 	}
 	if result.Err != nil {
 		return nil, asRemote(result.Err, result.Remote)
 	}
-	return &Stream{raw: result.Stream, peer: ref.Peer, purpose: purpose, channel: &Channel{cl: cl, ref: ref}}, nil
+	return result.Stream, nil
 }
 
 // AcceptStream returns the next stream that a peer opened, on any channel. It
@@ -393,7 +433,11 @@ func (cl *Client) acceptStream(ctx context.Context, of *channelRef) (*Stream, er
 		return nil, cl.opError(ctx, "accept stream", "", err)
 	}
 	ref := &channelRef{in.Channel, in.Channel.PID()}
-	return &Stream{raw: in.Stream, peer: in.Peer, purpose: in.Purpose, channel: &Channel{cl: cl, ref: ref}}, nil
+	stream := &Stream{raw: in.Stream, resumable: in.resumable, peer: in.Peer, purpose: in.Purpose, channel: &Channel{cl: cl, ref: ref}}
+	if in.resumable != nil {
+		stream.raw = in.resumable
+	}
+	return stream, nil
 }
 
 // remoteError carries that the other side decided.

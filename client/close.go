@@ -21,9 +21,10 @@ const cutTimeout = time.Second
 // error returned. Later calls return the result of the first.
 func (cl *Client) Close(ctx context.Context) error {
 	return cl.end(func() error {
+		kept := cl.resumptions.drain(ctx)
 		list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})
 		if err != nil {
-			return err
+			return errors.Join(err, kept)
 		}
 		errs := make([]error, len(list.pids))
 		var all sync.WaitGroup
@@ -42,7 +43,7 @@ func (cl *Client) Close(ctx context.Context) error {
 		if ctx.Err() != nil {
 			cl.cut()
 		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, kept)...)
 	})
 }
 
@@ -77,6 +78,7 @@ func (cl *Client) end(drain func() error) error {
 		cl.incoming.end(messages.ErrClosed)
 		err := drain()
 		cl.life.End()
+		cl.resumptions.end(messages.ErrClosed)
 		// Nothing from here on waits for the network.
 		err = errors.Join(err, cl.sys.Close(context.Background()))
 		cl.events.end()

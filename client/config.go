@@ -74,6 +74,18 @@ type Config struct {
 	// OpenTimeout limits the time to connect to a peer. If zero, 15 seconds.
 	OpenTimeout time.Duration
 
+	// MaxResumable is how many resumable streams peers may have open to this
+	// client; more are refused with [messages.ErrLimit]. If zero, 1,024; if
+	// negative, none.
+	MaxResumable int
+	// ResumeBuffer is how many bytes of messages a resumable stream keeps until
+	// the peer has them, not counting one that is larger; Send blocks beyond. If
+	// zero, 4 MiB.
+	ResumeBuffer int
+	// ResumeWait is how long a resumable stream may be without a channel until it
+	// is given up. If zero, 2 minutes.
+	ResumeWait time.Duration
+
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE), for debugging: whoever has
 	// them reads the traffic. If nil, none.
 	KeyLog io.Writer
@@ -128,6 +140,8 @@ func (c *Config) Validate() error {
 		{"Backlog", int64(c.Backlog)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
 		{"OpenTimeout", int64(c.OpenTimeout)},
+		{"ResumeBuffer", int64(c.ResumeBuffer)},
+		{"ResumeWait", int64(c.ResumeWait)},
 	} {
 		if field.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is %d: want 0 for the default, or more", field.name, field.value))
@@ -169,6 +183,15 @@ func (c *Config) withDefaults() Config {
 	}
 	if config.Backlog == 0 {
 		config.Backlog = 256
+	}
+	if config.MaxResumable == 0 {
+		config.MaxResumable = 1024
+	}
+	if config.ResumeBuffer == 0 {
+		config.ResumeBuffer = 4 << 20
+	}
+	if config.ResumeWait == 0 {
+		config.ResumeWait = 2 * time.Minute
 	}
 	if config.Bind == "" {
 		config.Bind = ":0"

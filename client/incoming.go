@@ -16,18 +16,25 @@ type incoming struct {
 	backlog int
 
 	mu       sync.Mutex
-	streams  []actors.Incoming
+	streams  []arrival
 	channels []*channelRef // accepted, not yet taken
 	changed  chan struct{} // closed and replaced when something arrives
 	err      error         // why no more comes
+}
+
+// arrival is a stream that a peer opened.
+type arrival struct {
+	actors.Incoming
+	resumable *resumable // that it carries, nil if none
 }
 
 func newIncoming(backlog int) *incoming {
 	return &incoming{backlog: backlog, changed: make(chan struct{})}
 }
 
-// offer takes a stream that a peer opened, or says why not.
-func (i *incoming) offer(stream actors.Incoming) error {
+// offer takes a stream that a peer opened, or says why not. r is the resumable
+// stream that it is to carry, nil if none.
+func (i *incoming) offer(stream actors.Incoming, r *resumable) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.err != nil {
@@ -36,10 +43,14 @@ func (i *incoming) offer(stream actors.Incoming) error {
 	if len(i.streams) >= i.backlog {
 		return fmt.Errorf("%w: %d streams wait to be accepted", messages.ErrBusy, len(i.streams))
 	}
-	if err := stream.Stream.Accept(); err != nil {
+	accept := stream.Stream.Accept
+	if r != nil {
+		accept = func() error { return stream.Stream.AcceptFor(r.Resumable, stream.Resume) }
+	}
+	if err := accept(); err != nil {
 		return err
 	}
-	i.streams = append(i.streams, stream)
+	i.streams = append(i.streams, arrival{stream, r})
 	i.wake()
 	return nil
 }
@@ -52,7 +63,7 @@ func (i *incoming) wake() {
 
 // acceptStream returns the oldest stream, or the oldest of one channel. It blocks
 // until there is one, ctx ends or the client is closed.
-func (i *incoming) acceptStream(ctx context.Context, of *actors.Channel) (actors.Incoming, error) {
+func (i *incoming) acceptStream(ctx context.Context, of *actors.Channel) (arrival, error) {
 	for {
 		i.mu.Lock()
 		for at, stream := range i.streams {
@@ -68,12 +79,12 @@ func (i *incoming) acceptStream(ctx context.Context, of *actors.Channel) (actors
 		}
 		i.mu.Unlock()
 		if err != nil {
-			return actors.Incoming{}, err
+			return arrival{}, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return actors.Incoming{}, ctx.Err()
+			return arrival{}, ctx.Err()
 		}
 	}
 }

@@ -13,10 +13,21 @@ import (
 // Stream is an ordered, bidirectional sequence of whole messages. Its directions
 // are independent. All methods may be called from any goroutine.
 type Stream struct {
-	raw     *netio.Stream
-	peer    string
-	purpose string
-	channel *Channel
+	raw       carrier
+	resumable *resumable // nil if the stream ends with its channel
+	peer      string
+	purpose   string
+	channel   *Channel
+}
+
+// carrier is what a stream is made of: a QUIC stream, or one after the other.
+type carrier interface {
+	Send(ctx context.Context, message []byte) error
+	Receive(ctx context.Context) ([]byte, error)
+	ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error)
+	CloseSend()
+	Close()
+	Reset(why error)
 }
 
 // Peer returns the name of the other side, which the channel authenticated.
@@ -25,14 +36,23 @@ func (s *Stream) Peer() string { return s.peer }
 // Purpose returns what the opener said the stream is for.
 func (s *Stream) Purpose() string { return s.purpose }
 
-// Channel returns the channel that carries the stream.
-func (s *Stream) Channel() *Channel { return s.channel }
+// Channel returns the channel that carries the stream, or the last one that did if
+// none does now.
+func (s *Stream) Channel() *Channel {
+	if s.resumable != nil {
+		return &Channel{cl: s.channel.cl, ref: s.resumable.channel.Load()}
+	}
+	return s.channel
+}
 
 // Send queues a message of at most Config.MaxMessage bytes; the slice is free
 // again when Send returns. Messages are sent in order, as soon as the channel
 // takes them. While 256 KiB wait, Send blocks, until ctx ends: then nothing of
 // the message is sent. That Send returned nil does not mean that the message has
-// arrived; [Channel.Close] and [Client.Close] wait for that.
+// arrived; [Channel.Close] and [Client.Close] wait for that. A resumable stream
+// ([StreamOptions]) keeps what it sends until the peer's client has it; Send
+// blocks, too, while Config.ResumeBuffer bytes are kept, and fails with
+// [*messages.InDoubt] when the stream can not be resumed.
 func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if err := s.raw.Send(ctx, message); err != nil {
 		return s.opError("send", err)
@@ -62,6 +82,31 @@ func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error)
 	return message, err
 }
 
+// Confirm blocks until the peer's client has everything sent so far on a resumable
+// stream, or ctx ends. Its receive buffer has it then, and its program will get it
+// even if the stream fails. If it will never be known what arrived, Confirm returns
+// [*messages.InDoubt], in a [*messages.OpError]. For other streams it returns
+// [messages.ErrNotResumable].
+func (s *Stream) Confirm(ctx context.Context) error {
+	err := messages.ErrNotResumable
+	if s.resumable != nil {
+		err = s.resumable.Confirm(ctx)
+	}
+	if err != nil {
+		return s.opError("confirm", err)
+	}
+	return nil
+}
+
+// Confirmed returns how many messages of a resumable stream the peer's client has
+// for sure: the first so many. It is 0 for other streams.
+func (s *Stream) Confirmed() uint64 {
+	if s.resumable == nil {
+		return 0
+	}
+	return s.resumable.Confirmed()
+}
+
 // Messages iterates over the messages until the peer's last. An error, of the
 // stream or of ctx, comes as the last pair.
 func (s *Stream) Messages(ctx context.Context) iter.Seq2[[]byte, error] {
@@ -87,11 +132,17 @@ func (s *Stream) CloseSend() { s.raw.CloseSend() }
 func (s *Stream) Close() { s.raw.Close() }
 
 // Reset ends the stream at once in both directions. The peer's calls fail with
-// [messages.ErrReset].
+// [messages.ErrReset]; those of a resumable stream that is detached, with
+// [messages.ErrNoSuchStream] or when the wait is over.
 func (s *Stream) Reset() { s.raw.Reset(messages.ErrReset) }
 
 func (s *Stream) opError(op string, err error) error {
 	remote := netio.IsRemote(err)
+	if doubt, ok := errors.AsType[*messages.InDoubt](err); ok {
+		marked := *doubt
+		marked.Err = plain(doubt.Err)
+		return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: &marked}
+	}
 	return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: plain(err)}
 }
 

@@ -53,6 +53,8 @@ var (
 	ErrReset error = &sentinel{"reset by peer", net.ErrClosed}
 	// ErrNoSuchActor: no actor of that name is exported.
 	ErrNoSuchActor error = &sentinel{"no such actor", nil}
+	// ErrNotResumable: the stream was not opened as a resumable one. It is not on the wire.
+	ErrNotResumable error = &sentinel{"stream is not resumable", nil}
 	// ErrNoSuchStream: the other process does not know the resumable stream.
 	ErrNoSuchStream error = &sentinel{"no such stream", nil}
 )

@@ -44,6 +44,9 @@ type ResumableConfig struct {
 	// Detached is told that nothing carries the stream any more, and why. It must
 	// not block.
 	Detached func(err error)
+	// Ended is told once that the stream needs no attachment any more. It must not
+	// block.
+	Ended func()
 }
 
 // IDSize is the size in bytes of what names resumable streams and processes.
@@ -130,12 +133,14 @@ func (r *Resumable) end(why, told error) {
 // that it has.
 func (r *Resumable) finish() (at, opening *Stream) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.ended {
-		r.ended = true
-		close(r.over)
-	}
+	first := !r.ended
+	r.ended = true
 	at, opening, r.at, r.opening = r.at, r.opening, nil, nil
+	r.mu.Unlock()
+	if first {
+		close(r.over)
+		r.config.Ended()
+	}
 	return at, opening
 }
 

@@ -1,0 +1,323 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// Pauses between attempts to attach a stream again. They double.
+const (
+	resumeFirst  = 50 * time.Millisecond
+	resumeSlower = 2 * time.Second
+)
+
+// resumptions are the resumable streams of a client: those that it opened, which
+// it attaches again when their channel is lost, and those that peers opened,
+// which wait to be found. Safe for concurrent use; nothing blocks with mu held.
+type resumptions struct {
+	cl          *Client
+	incarnation []byte // names this client among those that had its name before
+
+	mu       sync.Mutex
+	opened   map[resumeKey]*resumable
+	accepted map[resumeKey]*resumable
+	err      error // why there are no more
+}
+
+// resumeKey is what a stream is found by. A client may open streams to itself, so
+// those it opened and those it accepted are apart.
+type resumeKey struct{ peer, id string }
+
+// resumable is one resumable stream.
+type resumable struct {
+	*netio.Resumable
+	all     *resumptions
+	key     resumeKey
+	purpose string
+	mode    Mode
+	opens   bool   // this side opened it
+	process []byte // the opener's incarnation, if the other side opened it
+	channel atomic.Pointer[channelRef]
+
+	attaching bool        // somebody tries to attach it; under the mutex of all
+	timer     *time.Timer // of a stream that waits to be found; under the mutex of all
+}
+
+func newResumptions(cl *Client) *resumptions {
+	return &resumptions{
+		cl: cl, incarnation: newID(), opened: map[resumeKey]*resumable{}, accepted: map[resumeKey]*resumable{},
+	}
+}
+
+// newID returns a random name.
+func newID() []byte {
+	id := make([]byte, netio.IDSize)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	return id
+}
+
+// add makes a stream. Called with mu held.
+func (all *resumptions) add(to map[resumeKey]*resumable, r *resumable) *resumable {
+	r.all = all
+	pumps := &all.cl.sys.Pumps
+	r.Resumable = all.cl.transport.NewResumable(netio.ResumableConfig{
+		ID: []byte(r.key.id), Incarnation: all.incarnation, Keep: all.cl.config.ResumeBuffer,
+		Detached: func(error) { pumps.Go(r.detached) },
+		Ended:    func() { pumps.Go(r.forget) },
+	})
+	to[r.key] = r
+	return r
+}
+
+// open makes a stream that this side opens. Who opens it calls settle once it is
+// attached.
+func (all *resumptions) open(peer, purpose string, mode Mode) (*resumable, error) {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if all.err != nil {
+		return nil, all.err
+	}
+	return all.add(all.opened, &resumable{
+		key: resumeKey{peer, string(newID())}, purpose: purpose, mode: mode, opens: true, attaching: true,
+	}), nil
+}
+
+// accept attaches a stream that a peer opens again, or takes a new one. It does
+// not block.
+func (all *resumptions) accept(in actors.Incoming) error {
+	resume := in.Resume
+	if err := all.check(in); err != nil {
+		return err
+	}
+	key := resumeKey{in.Peer, string(resume.GetId())}
+	all.mu.Lock()
+	r := all.accepted[key]
+	if r == nil {
+		defer all.mu.Unlock()
+		return all.acceptNew(in, key)
+	}
+	all.mu.Unlock()
+	if err := in.Stream.AcceptFor(r.Resumable, resume); err != nil {
+		return err
+	}
+	r.found(in.Channel)
+	return nil
+}
+
+// check says why what a peer wants can not be.
+func (all *resumptions) check(in actors.Incoming) error {
+	resume := in.Resume
+	expected := resume.GetPeer()
+	switch {
+	case len(resume.GetId()) != netio.IDSize, len(resume.GetIncarnation()) != netio.IDSize,
+		len(expected) != 0 && len(expected) != netio.IDSize:
+		return fmt.Errorf("%w: name of a resumable stream", messages.ErrProtocol)
+	case len(expected) != 0 && !bytes.Equal(expected, all.incarnation):
+		return fmt.Errorf("%w: this is another process", messages.ErrNoSuchStream)
+	case in.Purpose == actors.RemotePurpose:
+		return fmt.Errorf("%w: actor messages do not travel on resumable streams", messages.ErrRefused)
+	}
+	return nil
+}
+
+// acceptNew takes a stream that was not known before. Called with mu held.
+func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
+	for _, other := range all.accepted { // the peer's former process is gone, and its streams with it
+		if other.key.peer == key.peer && !bytes.Equal(other.process, in.Resume.GetIncarnation()) {
+			all.cl.sys.Pumps.Go(func() { other.End(fmt.Errorf("%w: the peer was restarted", messages.ErrNoSuchStream)) })
+		}
+	}
+	switch {
+	case len(in.Resume.GetPeer()) != 0:
+		return fmt.Errorf("%w: it waited too long, or has ended", messages.ErrNoSuchStream)
+	case all.err != nil:
+		return all.err
+	case len(all.accepted) >= all.cl.config.MaxResumable:
+		return fmt.Errorf("%w: %d resumable streams", messages.ErrLimit, len(all.accepted))
+	}
+	r := all.add(all.accepted, &resumable{key: key, purpose: in.Purpose, process: in.Resume.GetIncarnation()})
+	r.channel.Store(&channelRef{in.Channel, in.Channel.PID()})
+	err := all.cl.incoming.offer(in, r)
+	if err != nil {
+		delete(all.accepted, key)
+	}
+	return err
+}
+
+// attach opens the stream on a channel. If ctx ends, it calls canceled first.
+func (r *resumable) attach(ctx context.Context, ref *channelRef, canceled func()) error {
+	_, err := r.all.cl.openRaw(ctx, ref, actors.OpenStream{
+		Open: &conecv1.OpenStream{Purpose: r.purpose}, Resumable: r.Resumable,
+	}, canceled)
+	if err == nil {
+		r.channel.Store(ref)
+	}
+	return err
+}
+
+// giveUp ends a stream that could not be opened. r may be nil.
+func (r *resumable) giveUp() {
+	if r != nil {
+		r.Reset(messages.ErrReset)
+	}
+}
+
+// settle ends the attempts of an opener, unless the stream was lost meanwhile:
+// then it is attached again.
+func (r *resumable) settle() {
+	r.all.mu.Lock()
+	r.attaching = false
+	r.all.mu.Unlock()
+	if !r.Attached() {
+		r.detached()
+	}
+}
+
+// found notes that a stream that waited is attached.
+func (r *resumable) found(channel *actors.Channel) {
+	r.channel.Store(&channelRef{channel, channel.PID()})
+	r.all.mu.Lock()
+	defer r.all.mu.Unlock()
+	if r.timer != nil && r.Attached() {
+		r.timer.Stop()
+		r.timer = nil
+	}
+}
+
+// detached has a stream attached again, or waits to be found.
+func (r *resumable) detached() {
+	all := r.all
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	switch {
+	case all.err != nil, r.attaching, r.timer != nil, r.Attached():
+	case r.opens:
+		r.attaching = true
+		all.cl.sys.Pumps.Go(r.attachAgain)
+	default:
+		var timer *time.Timer
+		timer = time.AfterFunc(actors.Apart(all.cl.config.ResumeWait), func() { r.waitedFor(timer) })
+		r.timer = timer
+	}
+}
+
+// waitedFor gives up a stream that nobody has found.
+func (r *resumable) waitedFor(timer *time.Timer) {
+	r.all.mu.Lock()
+	late := r.timer != timer || r.Attached()
+	r.all.mu.Unlock()
+	if !late {
+		r.End(r.waitOver())
+	}
+}
+
+func (r *resumable) waitOver() error {
+	return fmt.Errorf("%w: not attached again within %v", messages.ErrUnreachable, r.all.cl.config.ResumeWait)
+}
+
+// attachAgain is a pump: it opens the stream again, on its channel or another
+// one, until that works or will not work any more.
+func (r *resumable) attachAgain() {
+	life := r.all.cl.life.Context()
+	ctx, cancel := context.WithTimeout(life, actors.Apart(r.all.cl.config.ResumeWait))
+	defer cancel()
+	for pause := resumeFirst; ; pause = min(2*pause, resumeSlower) {
+		err := r.attachAnywhere(ctx)
+		switch {
+		case err == nil:
+			r.settle()
+			return
+		case errors.Is(err, messages.ErrNoSuchStream), errors.Is(err, messages.ErrProtocol), errors.Is(err, messages.ErrVersion):
+			r.End(err)
+			return
+		case life.Err() != nil:
+			r.End(messages.ErrClosed)
+			return
+		}
+		timer := time.NewTimer(actors.Apart(pause))
+		select {
+		case <-timer.C:
+			continue
+		case <-r.Ended():
+		case <-ctx.Done():
+			r.End(r.waitOver())
+		}
+		timer.Stop()
+		return
+	}
+}
+
+// attachAnywhere opens the stream on its channel or, if that has ended, on one
+// that streams to the peer share.
+func (r *resumable) attachAnywhere(ctx context.Context) error {
+	ref := r.channel.Load()
+	if ref == nil || ref.Draining() {
+		var err error
+		if ref, err = r.all.cl.find(ctx, r.key.peer, "", r.mode, false); err != nil {
+			return err
+		}
+	}
+	return r.attach(ctx, ref, func() {})
+}
+
+// forget takes a stream that has ended out of the table.
+func (r *resumable) forget() {
+	all := r.all
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	for _, table := range []map[resumeKey]*resumable{all.opened, all.accepted} {
+		if table[r.key] == r {
+			delete(table, r.key)
+		}
+	}
+}
+
+// list returns all streams.
+func (all *resumptions) list() []*resumable {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	var list []*resumable
+	for _, table := range []map[resumeKey]*resumable{all.opened, all.accepted} {
+		for _, r := range table {
+			list = append(list, r)
+		}
+	}
+	return list
+}
+
+// drain ends the sending side of streams that no channel carries now, and waits
+// until what they keep has arrived, or will not.
+func (all *resumptions) drain(ctx context.Context) error {
+	var errs []error
+	for _, r := range all.list() {
+		if !r.Attached() {
+			r.CloseSend()
+			errs = append(errs, r.Confirm(ctx))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// end ends all streams.
+func (all *resumptions) end(err error) {
+	all.mu.Lock()
+	all.err = err
+	all.mu.Unlock()
+	for _, r := range all.list() {
+		r.End(err)
+	}
+}
