@@ -101,6 +101,9 @@ var codes = map[conecv1.Code]error{
 // matches the code's sentinel. An unknown code keeps its number and text.
 func FromCode(code conecv1.Code, reason string) error {
 	sentinel := codes[code]
+	if reset := fromReset(code); reset != nil {
+		return reset
+	}
 	if sentinel == nil {
 		return &CodeError{Code: code, Reason: reason}
 	}
@@ -119,6 +122,9 @@ func ToCode(err error) (conecv1.Code, string) {
 	}
 	if coded, ok := errors.AsType[*CodeError](err); ok {
 		return coded.Code, Clip(coded.Reason, MaxReason)
+	}
+	if reset, ok := errors.AsType[*ResetError](err); ok {
+		return resetCodes + conecv1.Code(reset.Code), ""
 	}
 	if found, ok := errors.AsType[*sentinel](err); ok {
 		for code, candidate := range codes {

@@ -19,7 +19,7 @@ func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumab
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
 	stream.carries.Store(r)
 	resume, err := r.open(stream)
 	if err == nil {
@@ -110,6 +110,8 @@ func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
 	}
 	if err != nil {
 		r.lost(s, err)
+	} else if s.opened.GetOneWay() {
+		r.CloseSend()
 	}
 	return err
 }

@@ -22,10 +22,11 @@ type Conn struct {
 	transport *Transport
 	port      *Port
 	remote    netip.AddrPort
+	carriers  *carriers
 }
 
 func (t *Transport) newConn(raw *quic.Conn, port *Port) *Conn {
-	return &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr())}
+	return &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr()), carriers: newCarriers(raw)}
 }
 
 // Port returns the channel's place at the switch, nil for a home channel.
@@ -59,6 +60,7 @@ func (c *Conn) OpenControl(ctx context.Context) (*Control, error) {
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
+	raw.SetPriority(urgencyControl, true)
 	return newControl(raw, &c.transport.buffers), nil
 }
 
@@ -69,6 +71,7 @@ func (c *Conn) AcceptControl(ctx context.Context) (*Control, error) {
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
+	raw.SetPriority(urgencyControl, true)
 	return newControl(raw, &c.transport.buffers), nil
 }
 
@@ -79,7 +82,7 @@ func (c *Conn) OpenStream(ctx context.Context, open *conecv1.OpenStream) (*Strea
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
 	if err := stream.startOpener(open); err != nil {
 		stream.Reset(err)
 		return nil, err
@@ -94,7 +97,7 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits)
+	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
 	stream.startAcceptor()
 	return stream, nil
 }

@@ -33,6 +33,10 @@ type Stream struct {
 	opened   *conecv1.OpenStream
 
 	carries atomic.Pointer[Resumable] // set if the stream is an attachment of a resumable one
+
+	carriers *carriers
+	terms    terms
+	loose    atomic.Pointer[loose] // nil if the stream is ordered
 }
 
 // Limits bound what one stream holds, in bytes. A zero field means its default.
@@ -60,9 +64,9 @@ func (l Limits) withDefaults() Limits {
 }
 
 // newStream wraps a QUIC stream of a connection that lost tells the end of.
-func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limits Limits) *Stream {
+func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limits Limits, carriers *carriers) *Stream {
 	return &Stream{
-		raw: raw, lost: lost, limits: limits,
+		raw: raw, lost: lost, limits: limits, carriers: carriers,
 		out:      newOutbox(raw, buffers, limits.SendBuffer),
 		ended:    make(chan struct{}),
 		answered: make(chan struct{}),
@@ -72,8 +76,12 @@ func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limi
 // startOpener opens the stream: it says what the stream is for and expects an answer.
 func (s *Stream) startOpener(open *conecv1.OpenStream) error {
 	s.in = s.newInbox(s.takeAnswer)
+	s.opened = open
 	body, err := proto.Marshal(open)
 	if err != nil {
+		return err
+	}
+	if err := s.agree(open); err != nil {
 		return err
 	}
 	go s.pump()
@@ -105,6 +113,9 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 				return err
 			}
 		}
+		if !proto.Equal(opened.GetDelivery(), s.opened.GetDelivery()) {
+			s.answer = fmt.Errorf("%w: the other side does not know this delivery", messages.ErrVersion)
+		}
 	case fieldRefused:
 		var refused conecv1.StreamRefused
 		if err := proto.Unmarshal(body, &refused); err != nil {
@@ -131,7 +142,30 @@ func (s *Stream) takeOpen(field int, body []byte) error {
 		return fmt.Errorf("%w: purpose of %d bytes", messages.ErrProtocol, len(open.GetPurpose()))
 	}
 	s.opened = open
+	if err := s.agree(open); err != nil {
+		return err
+	}
 	close(s.answered)
+	return nil
+}
+
+// agree takes over what the stream is to be, at both sides.
+func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
+	if s.terms, err = newTerms(open); err != nil {
+		return err
+	}
+	if !s.terms.ordered() && open.GetResume() != nil {
+		return fmt.Errorf("%w: a resumable stream that is not ordered", messages.ErrProtocol)
+	}
+	if s.terms.datagrams() {
+		if err = s.carriers.takesDatagrams(); err != nil {
+			return err
+		}
+	}
+	s.raw.SetPriority(s.terms.quicUrgency(), true)
+	if !s.terms.ordered() {
+		s.loose.Store(newLoose(s, s.carriers, s.terms))
+	}
 	return nil
 }
 
@@ -169,9 +203,21 @@ func (s *Stream) awaitFirst(ctx context.Context) error {
 	}
 }
 
-// Accept tells the opener that the stream is open. It does not block.
+// Accept tells the opener that the stream is open. It does not block. If only the
+// opener sends, the direction to it is over then.
 func (s *Stream) Accept() error {
-	return s.out.send(context.Background(), fieldOpened, nil)
+	var body []byte
+	if s.loose.Load() != nil { // it must know the delivery, and says so
+		var err error
+		if body, err = proto.Marshal(&conecv1.StreamOpened{Delivery: s.opened.GetDelivery()}); err != nil {
+			return err
+		}
+	}
+	err := s.out.send(context.Background(), fieldOpened, body)
+	if err == nil && s.opened.GetOneWay() {
+		s.CloseSend()
+	}
+	return err
 }
 
 // Refuse tells the opener why the stream is not open, and ends it. It does not
@@ -182,7 +228,11 @@ func (s *Stream) Refuse(why error) {
 	if err == nil {
 		_ = s.out.send(context.Background(), fieldRefused, body) // the stream may be gone already
 	}
-	s.Close()
+	if loose := s.loose.Load(); loose != nil {
+		loose.fail(messages.ErrRefused, true)
+	}
+	s.out.closeSend()
+	s.stopReceiving(messages.ErrClosed)
 }
 
 // ID returns the QUIC stream number.
@@ -191,11 +241,14 @@ func (s *Stream) ID() uint64 { return uint64(s.raw.StreamID()) }
 // Send queues one message; a pump writes it as soon as the connection takes it.
 // It returns when the message is queued, not when it has arrived. It blocks while
 // SendBuffer bytes wait, until ctx ends: then nothing of the message is sent.
-// Errors: [messages.ErrTooLarge] (the stream stays usable), what the other side
+// Errors: [messages.SizeError] (the stream stays usable), what the other side
 // gave as reason, anything matching net.ErrClosed.
 func (s *Stream) Send(ctx context.Context, message []byte) error {
+	if loose := s.loose.Load(); loose != nil {
+		return loose.send(ctx, message)
+	}
 	if len(message) > s.limits.MaxMessage {
-		return fmt.Errorf("%w: %d bytes, limit %d", messages.ErrTooLarge, len(message), s.limits.MaxMessage)
+		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
 	}
 	return s.out.send(ctx, fieldMessages, message)
 }
@@ -205,12 +258,22 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 // change; messages of a few KiB share an allocation of at most 32 KiB, so who
 // keeps a few of many for long should copy them.
 func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
+	if loose := s.loose.Load(); loose != nil {
+		return loose.receive(ctx)
+	}
 	return s.in.receive(ctx)
 }
 
 // ReceiveInto is Receive into the caller's memory: it returns buffer[:0] with the
 // message appended. Who receives many large messages spares the collector.
 func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
+	if loose := s.loose.Load(); loose != nil {
+		message, err := loose.receive(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return append(buffer[:0], message...), nil
+	}
 	return s.in.receiveInto(ctx, buffer)
 }
 
@@ -221,18 +284,30 @@ func (s *Stream) CloseSend() {
 		r.CloseSend()
 		return
 	}
+	if loose := s.loose.Load(); loose != nil {
+		loose.closeSend()
+		return
+	}
 	s.out.closeSend()
 }
 
 // Close ends the stream: what was queued is still sent, what was not received is
 // dropped. It does not block.
 func (s *Stream) Close() {
+	if loose := s.loose.Load(); loose != nil {
+		loose.closeSend()
+		loose.stopReceiving(messages.ErrClosed)
+		return
+	}
 	s.out.closeSend()
 	s.stopReceiving(messages.ErrClosed)
 }
 
 // Reset ends the stream at once in both directions; the other side gets why.
 func (s *Stream) Reset(why error) {
+	if loose := s.loose.Load(); loose != nil {
+		loose.fail(why, true)
+	}
 	s.cancelWrite(why)
 	s.out.end(why)
 	s.stopReceiving(why)
@@ -241,6 +316,9 @@ func (s *Stream) Reset(why error) {
 // Cut ends the stream at once in both directions, because the channel ends; the
 // other side gets why. What has arrived can still be received.
 func (s *Stream) Cut(why error) {
+	if loose := s.loose.Load(); loose != nil {
+		loose.fail(messages.ErrClosed, false)
+	}
 	s.cancelWrite(why)
 	s.out.end(messages.ErrClosed)
 	_ = s.in.finish(messages.ErrClosed)
@@ -266,7 +344,12 @@ func (s *Stream) cancelRead(why error) {
 
 // ReceiveEnded is closed when the last message of the other side has been read
 // off the network, or receiving failed.
-func (s *Stream) ReceiveEnded() <-chan struct{} { return s.in.over }
+func (s *Stream) ReceiveEnded() <-chan struct{} {
+	if loose := s.loose.Load(); loose != nil {
+		return loose.in.done
+	}
+	return s.in.over
+}
 
 // SendEnded is closed when sending is over and everything was handed to QUIC, or
 // sending failed.

@@ -26,7 +26,8 @@ type Config struct {
 	// at the same time. If zero, 1,024. Together with Limits it bounds what a
 	// peer that sends it all can make this side hold: per stream, ReceiveBuffer,
 	// one message of MaxMessage, and what QUIC holds, which is 256 KiB, or 6 MiB
-	// where the stream was read fast before.
+	// where the stream was read fast before; an unordered stream holds 1 MiB and two
+	// messages instead, and as many QUIC streams again carry those messages.
 	MaxStreams int
 	// KeepAlive is how often an idle connection sends a packet. If zero, 5
 	// seconds on home channels, 10 on others; if negative, never.
@@ -237,7 +238,7 @@ func (t *Transport) homeConfig(incoming int64) *quic.Config {
 // channelConfig gives the connection a window that all its streams together can
 // not use up: then no set of unread streams stops another one.
 func (t *Transport) channelConfig() *quic.Config {
-	streams := uint64(t.config.MaxStreams) + 1
+	streams := 2*uint64(t.config.MaxStreams) + 1 // as many again carry unordered messages
 	return &quic.Config{
 		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
 		MaxIdleTimeout:                 orDefault(t.config.IdleTimeout, 30*time.Second),
@@ -247,7 +248,8 @@ func (t *Transport) channelConfig() *quic.Config {
 		InitialConnectionReceiveWindow: streams * maxStreamWindow,
 		MaxConnectionReceiveWindow:     streams * maxStreamWindow,
 		MaxIncomingStreams:             int64(t.config.MaxStreams) + 1,
-		MaxIncomingUniStreams:          -1,
+		MaxIncomingUniStreams:          int64(t.config.MaxStreams),
+		EnableDatagrams:                true,
 		InitialPacketSize:              firstPacket,
 	}
 }

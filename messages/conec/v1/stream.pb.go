@@ -21,6 +21,112 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// DeliveryMode is what is promised of messages.
+type DeliveryMode int32
+
+const (
+	// Every message, in order.
+	DeliveryMode_DELIVERY_MODE_UNSPECIFIED DeliveryMode = 0
+	// Every message, as each arrives.
+	DeliveryMode_DELIVERY_MODE_UNORDERED DeliveryMode = 1
+	// Never an older message after a newer one; messages may be lost.
+	DeliveryMode_DELIVERY_MODE_SEQUENCED DeliveryMode = 2
+	// As they arrive; messages may be lost, and none comes twice.
+	DeliveryMode_DELIVERY_MODE_LOSSY DeliveryMode = 3
+)
+
+// Enum value maps for DeliveryMode.
+var (
+	DeliveryMode_name = map[int32]string{
+		0: "DELIVERY_MODE_UNSPECIFIED",
+		1: "DELIVERY_MODE_UNORDERED",
+		2: "DELIVERY_MODE_SEQUENCED",
+		3: "DELIVERY_MODE_LOSSY",
+	}
+	DeliveryMode_value = map[string]int32{
+		"DELIVERY_MODE_UNSPECIFIED": 0,
+		"DELIVERY_MODE_UNORDERED":   1,
+		"DELIVERY_MODE_SEQUENCED":   2,
+		"DELIVERY_MODE_LOSSY":       3,
+	}
+)
+
+func (x DeliveryMode) Enum() *DeliveryMode {
+	p := new(DeliveryMode)
+	*p = x
+	return p
+}
+
+func (x DeliveryMode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (DeliveryMode) Descriptor() protoreflect.EnumDescriptor {
+	return file_conec_v1_stream_proto_enumTypes[0].Descriptor()
+}
+
+func (DeliveryMode) Type() protoreflect.EnumType {
+	return &file_conec_v1_stream_proto_enumTypes[0]
+}
+
+func (x DeliveryMode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use DeliveryMode.Descriptor instead.
+func (DeliveryMode) EnumDescriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{0}
+}
+
+// Urgency is what goes first on a channel.
+type Urgency int32
+
+const (
+	// Small messages that somebody waits for.
+	Urgency_URGENCY_UNSPECIFIED Urgency = 0
+	// What may wait for all others.
+	Urgency_URGENCY_BULK Urgency = 1
+)
+
+// Enum value maps for Urgency.
+var (
+	Urgency_name = map[int32]string{
+		0: "URGENCY_UNSPECIFIED",
+		1: "URGENCY_BULK",
+	}
+	Urgency_value = map[string]int32{
+		"URGENCY_UNSPECIFIED": 0,
+		"URGENCY_BULK":        1,
+	}
+)
+
+func (x Urgency) Enum() *Urgency {
+	p := new(Urgency)
+	*p = x
+	return p
+}
+
+func (x Urgency) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Urgency) Descriptor() protoreflect.EnumDescriptor {
+	return file_conec_v1_stream_proto_enumTypes[1].Descriptor()
+}
+
+func (Urgency) Type() protoreflect.EnumType {
+	return &file_conec_v1_stream_proto_enumTypes[1]
+}
+
+func (x Urgency) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Urgency.Descriptor instead.
+func (Urgency) EnumDescriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{1}
+}
+
 // ControlFrames is the content of one direction of a control stream: the wire
 // encoding of this message, written piece by piece.
 type ControlFrames struct {
@@ -167,6 +273,12 @@ type OpenStream struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Routes the stream at the accepting side; empty for the program's own use.
 	Purpose string `protobuf:"bytes,1,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	// How messages are delivered, in both directions. Unset: ordered.
+	Delivery *Delivery `protobuf:"bytes,2,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	// Only the opener sends messages.
+	OneWay bool `protobuf:"varint,3,opt,name=one_way,json=oneWay,proto3" json:"one_way,omitempty"`
+	// What goes first when the channel has not enough for all, in both directions.
+	Urgency Urgency `protobuf:"varint,4,opt,name=urgency,proto3,enum=conec.v1.Urgency" json:"urgency,omitempty"`
 	// Makes the stream resumable, or attaches it again.
 	Resume        *Resume `protobuf:"bytes,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -208,6 +320,27 @@ func (x *OpenStream) GetPurpose() string {
 		return x.Purpose
 	}
 	return ""
+}
+
+func (x *OpenStream) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
+}
+
+func (x *OpenStream) GetOneWay() bool {
+	if x != nil {
+		return x.OneWay
+	}
+	return false
+}
+
+func (x *OpenStream) GetUrgency() Urgency {
+	if x != nil {
+		return x.Urgency
+	}
+	return Urgency_URGENCY_UNSPECIFIED
 }
 
 func (x *OpenStream) GetResume() *Resume {
@@ -418,7 +551,9 @@ type StreamOpened struct {
 	Incarnation []byte `protobuf:"bytes,1,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	// Of a resumable stream: how many messages of the opener the acceptor has,
 	// counting the end of the direction as one more.
-	Received      uint64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
+	Received uint64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
+	// The delivery that was asked for: a side that does not know it says nothing.
+	Delivery      *Delivery `protobuf:"bytes,4,opt,name=delivery,proto3" json:"delivery,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -465,6 +600,13 @@ func (x *StreamOpened) GetReceived() uint64 {
 		return x.Received
 	}
 	return 0
+}
+
+func (x *StreamOpened) GetDelivery() *Delivery {
+	if x != nil {
+		return x.Delivery
+	}
+	return nil
 }
 
 // StreamRefused does not.
@@ -522,6 +664,258 @@ func (x *StreamRefused) GetReason() string {
 	return ""
 }
 
+// Delivery says how the messages of a stream that is not ordered are delivered.
+type Delivery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is promised.
+	Mode DeliveryMode `protobuf:"varint,1,opt,name=mode,proto3,enum=conec.v1.DeliveryMode" json:"mode,omitempty"`
+	// Messages that are older, in microseconds, are given up. 0: never.
+	Deadline uint64 `protobuf:"varint,2,opt,name=deadline,proto3" json:"deadline,omitempty"`
+	// Of sequenced and lossy streams: how long after a message its copy is sent, in
+	// microseconds. 0: there are no copies.
+	CopyAfter     uint64 `protobuf:"varint,3,opt,name=copy_after,json=copyAfter,proto3" json:"copy_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_conec_v1_stream_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Delivery) GetMode() DeliveryMode {
+	if x != nil {
+		return x.Mode
+	}
+	return DeliveryMode_DELIVERY_MODE_UNSPECIFIED
+}
+
+func (x *Delivery) GetDeadline() uint64 {
+	if x != nil {
+		return x.Deadline
+	}
+	return 0
+}
+
+func (x *Delivery) GetCopyAfter() uint64 {
+	if x != nil {
+		return x.CopyAfter
+	}
+	return 0
+}
+
+// DeliveryNews is what the two sides of a stream that is not ordered tell each
+// other about its messages: each StreamFrames.messages frame of its
+// bidirectional QUIC stream carries one.
+type DeliveryNews struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unordered: how much of the other direction was used up so far: the sum over
+	// its messages of their size and 64.
+	Used uint64 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
+	// Unordered: all messages of the other direction below this number have
+	// arrived or were given up.
+	Complete uint64 `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
+	// Unordered, with a deadline: messages of this direction that will not come.
+	GivenUp []*GivenUp `protobuf:"bytes,3,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	// The direction is over.
+	End *DeliveryEnd `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
+	// No more is wanted of the other direction, for this reason.
+	Stop          Code `protobuf:"varint,5,opt,name=stop,proto3,enum=conec.v1.Code" json:"stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryNews) Reset() {
+	*x = DeliveryNews{}
+	mi := &file_conec_v1_stream_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryNews) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryNews) ProtoMessage() {}
+
+func (x *DeliveryNews) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryNews.ProtoReflect.Descriptor instead.
+func (*DeliveryNews) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *DeliveryNews) GetUsed() uint64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *DeliveryNews) GetComplete() uint64 {
+	if x != nil {
+		return x.Complete
+	}
+	return 0
+}
+
+func (x *DeliveryNews) GetGivenUp() []*GivenUp {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+func (x *DeliveryNews) GetEnd() *DeliveryEnd {
+	if x != nil {
+		return x.End
+	}
+	return nil
+}
+
+func (x *DeliveryNews) GetStop() Code {
+	if x != nil {
+		return x.Stop
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+// GivenUp is a message that its sender does not send, or no longer.
+type GivenUp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its number.
+	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	// Its size in bytes.
+	Size          uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GivenUp) Reset() {
+	*x = GivenUp{}
+	mi := &file_conec_v1_stream_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GivenUp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GivenUp) ProtoMessage() {}
+
+func (x *GivenUp) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GivenUp.ProtoReflect.Descriptor instead.
+func (*GivenUp) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GivenUp) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *GivenUp) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+// DeliveryEnd is the end of one direction of a stream that is not ordered.
+type DeliveryEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many messages it had, sent or given up.
+	Messages      uint64 `protobuf:"varint,1,opt,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeliveryEnd) Reset() {
+	*x = DeliveryEnd{}
+	mi := &file_conec_v1_stream_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeliveryEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeliveryEnd) ProtoMessage() {}
+
+func (x *DeliveryEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_stream_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeliveryEnd.ProtoReflect.Descriptor instead.
+func (*DeliveryEnd) Descriptor() ([]byte, []int) {
+	return file_conec_v1_stream_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *DeliveryEnd) GetMessages() uint64 {
+	if x != nil {
+		return x.Messages
+	}
+	return 0
+}
+
 var File_conec_v1_stream_proto protoreflect.FileDescriptor
 
 const file_conec_v1_stream_proto_rawDesc = "" +
@@ -535,10 +929,13 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\arefused\x18\x03 \x01(\v2\x17.conec.v1.StreamRefusedR\arefused\x12\x1a\n" +
 	"\bmessages\x18\x04 \x03(\fR\bmessages\x12%\n" +
 	"\x03ack\x18\x05 \x03(\v2\x13.conec.v1.StreamAckR\x03ack\x12%\n" +
-	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"P\n" +
+	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"\xc6\x01\n" +
 	"\n" +
 	"OpenStream\x12\x18\n" +
-	"\apurpose\x18\x01 \x01(\tR\apurpose\x12(\n" +
+	"\apurpose\x18\x01 \x01(\tR\apurpose\x12.\n" +
+	"\bdelivery\x18\x02 \x01(\v2\x12.conec.v1.DeliveryR\bdelivery\x12\x17\n" +
+	"\aone_way\x18\x03 \x01(\bR\x06oneWay\x12+\n" +
+	"\aurgency\x18\x04 \x01(\x0e2\x11.conec.v1.UrgencyR\aurgency\x12(\n" +
 	"\x06resume\x18\x05 \x01(\v2\x10.conec.v1.ResumeR\x06resume\"\x84\x01\n" +
 	"\x06Resume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
@@ -551,13 +948,38 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\x04asks\x18\x02 \x01(\bR\x04asks\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\"'\n" +
 	"\tStreamEnd\x12\x1a\n" +
-	"\bmessages\x18\x01 \x01(\x04R\bmessages\"L\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\"|\n" +
 	"\fStreamOpened\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x1a\n" +
-	"\breceived\x18\x02 \x01(\x04R\breceived\"K\n" +
+	"\breceived\x18\x02 \x01(\x04R\breceived\x12.\n" +
+	"\bdelivery\x18\x04 \x01(\v2\x12.conec.v1.DeliveryR\bdelivery\"K\n" +
 	"\rStreamRefused\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reasonB\x91\x01\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
+	"\bDelivery\x12*\n" +
+	"\x04mode\x18\x01 \x01(\x0e2\x16.conec.v1.DeliveryModeR\x04mode\x12\x1a\n" +
+	"\bdeadline\x18\x02 \x01(\x04R\bdeadline\x12\x1d\n" +
+	"\n" +
+	"copy_after\x18\x03 \x01(\x04R\tcopyAfter\"\xb9\x01\n" +
+	"\fDeliveryNews\x12\x12\n" +
+	"\x04used\x18\x01 \x01(\x04R\x04used\x12\x1a\n" +
+	"\bcomplete\x18\x02 \x01(\x04R\bcomplete\x12,\n" +
+	"\bgiven_up\x18\x03 \x03(\v2\x11.conec.v1.GivenUpR\agivenUp\x12'\n" +
+	"\x03end\x18\x04 \x01(\v2\x15.conec.v1.DeliveryEndR\x03end\x12\"\n" +
+	"\x04stop\x18\x05 \x01(\x0e2\x0e.conec.v1.CodeR\x04stop\"5\n" +
+	"\aGivenUp\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
+	"\x04size\x18\x02 \x01(\x04R\x04size\")\n" +
+	"\vDeliveryEnd\x12\x1a\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages*\x80\x01\n" +
+	"\fDeliveryMode\x12\x1d\n" +
+	"\x19DELIVERY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17DELIVERY_MODE_UNORDERED\x10\x01\x12\x1b\n" +
+	"\x17DELIVERY_MODE_SEQUENCED\x10\x02\x12\x17\n" +
+	"\x13DELIVERY_MODE_LOSSY\x10\x03*4\n" +
+	"\aUrgency\x12\x17\n" +
+	"\x13URGENCY_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fURGENCY_BULK\x10\x01B\x91\x01\n" +
 	"\fcom.conec.v1B\vStreamProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
@@ -572,33 +994,47 @@ func file_conec_v1_stream_proto_rawDescGZIP() []byte {
 	return file_conec_v1_stream_proto_rawDescData
 }
 
-var file_conec_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_conec_v1_stream_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_conec_v1_stream_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_conec_v1_stream_proto_goTypes = []any{
-	(*ControlFrames)(nil), // 0: conec.v1.ControlFrames
-	(*StreamFrames)(nil),  // 1: conec.v1.StreamFrames
-	(*OpenStream)(nil),    // 2: conec.v1.OpenStream
-	(*Resume)(nil),        // 3: conec.v1.Resume
-	(*StreamAck)(nil),     // 4: conec.v1.StreamAck
-	(*StreamEnd)(nil),     // 5: conec.v1.StreamEnd
-	(*StreamOpened)(nil),  // 6: conec.v1.StreamOpened
-	(*StreamRefused)(nil), // 7: conec.v1.StreamRefused
-	(*Control)(nil),       // 8: conec.v1.Control
-	(Code)(0),             // 9: conec.v1.Code
+	(DeliveryMode)(0),     // 0: conec.v1.DeliveryMode
+	(Urgency)(0),          // 1: conec.v1.Urgency
+	(*ControlFrames)(nil), // 2: conec.v1.ControlFrames
+	(*StreamFrames)(nil),  // 3: conec.v1.StreamFrames
+	(*OpenStream)(nil),    // 4: conec.v1.OpenStream
+	(*Resume)(nil),        // 5: conec.v1.Resume
+	(*StreamAck)(nil),     // 6: conec.v1.StreamAck
+	(*StreamEnd)(nil),     // 7: conec.v1.StreamEnd
+	(*StreamOpened)(nil),  // 8: conec.v1.StreamOpened
+	(*StreamRefused)(nil), // 9: conec.v1.StreamRefused
+	(*Delivery)(nil),      // 10: conec.v1.Delivery
+	(*DeliveryNews)(nil),  // 11: conec.v1.DeliveryNews
+	(*GivenUp)(nil),       // 12: conec.v1.GivenUp
+	(*DeliveryEnd)(nil),   // 13: conec.v1.DeliveryEnd
+	(*Control)(nil),       // 14: conec.v1.Control
+	(Code)(0),             // 15: conec.v1.Code
 }
 var file_conec_v1_stream_proto_depIdxs = []int32{
-	8, // 0: conec.v1.ControlFrames.control:type_name -> conec.v1.Control
-	2, // 1: conec.v1.StreamFrames.open:type_name -> conec.v1.OpenStream
-	6, // 2: conec.v1.StreamFrames.opened:type_name -> conec.v1.StreamOpened
-	7, // 3: conec.v1.StreamFrames.refused:type_name -> conec.v1.StreamRefused
-	4, // 4: conec.v1.StreamFrames.ack:type_name -> conec.v1.StreamAck
-	5, // 5: conec.v1.StreamFrames.end:type_name -> conec.v1.StreamEnd
-	3, // 6: conec.v1.OpenStream.resume:type_name -> conec.v1.Resume
-	9, // 7: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
-	8, // [8:8] is the sub-list for method output_type
-	8, // [8:8] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	14, // 0: conec.v1.ControlFrames.control:type_name -> conec.v1.Control
+	4,  // 1: conec.v1.StreamFrames.open:type_name -> conec.v1.OpenStream
+	8,  // 2: conec.v1.StreamFrames.opened:type_name -> conec.v1.StreamOpened
+	9,  // 3: conec.v1.StreamFrames.refused:type_name -> conec.v1.StreamRefused
+	6,  // 4: conec.v1.StreamFrames.ack:type_name -> conec.v1.StreamAck
+	7,  // 5: conec.v1.StreamFrames.end:type_name -> conec.v1.StreamEnd
+	10, // 6: conec.v1.OpenStream.delivery:type_name -> conec.v1.Delivery
+	1,  // 7: conec.v1.OpenStream.urgency:type_name -> conec.v1.Urgency
+	5,  // 8: conec.v1.OpenStream.resume:type_name -> conec.v1.Resume
+	10, // 9: conec.v1.StreamOpened.delivery:type_name -> conec.v1.Delivery
+	15, // 10: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
+	0,  // 11: conec.v1.Delivery.mode:type_name -> conec.v1.DeliveryMode
+	12, // 12: conec.v1.DeliveryNews.given_up:type_name -> conec.v1.GivenUp
+	13, // 13: conec.v1.DeliveryNews.end:type_name -> conec.v1.DeliveryEnd
+	15, // 14: conec.v1.DeliveryNews.stop:type_name -> conec.v1.Code
+	15, // [15:15] is the sub-list for method output_type
+	15, // [15:15] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_stream_proto_init() }
@@ -613,13 +1049,14 @@ func file_conec_v1_stream_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_stream_proto_rawDesc), len(file_conec_v1_stream_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   8,
+			NumEnums:      2,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_conec_v1_stream_proto_goTypes,
 		DependencyIndexes: file_conec_v1_stream_proto_depIdxs,
+		EnumInfos:         file_conec_v1_stream_proto_enumTypes,
 		MessageInfos:      file_conec_v1_stream_proto_msgTypes,
 	}.Build()
 	File_conec_v1_stream_proto = out.File

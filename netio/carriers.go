@@ -1,0 +1,268 @@
+package netio
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// carriers are what carries the messages of a connection's loose streams: its
+// datagrams and its unidirectional streams. Each begins with the number of the
+// head of the stream that it belongs to, and so finds it here.
+//
+// Used by the loose streams and by pumps of its own, under mu, which may be taken
+// with that of a loose stream held, and not the other way around.
+type carriers struct {
+	raw   *quic.Conn
+	epoch time.Time // when this connection's clock began
+
+	mu       sync.Mutex
+	loose    map[uint64]*loose // by the number of the head; those that receive
+	reading  bool              // the pumps that read run
+	sendable [2][]*loose       // those with datagrams to send, by urgency
+	sending  bool              // the pump that sends datagrams runs
+	probe    []byte            // larger than any datagram
+	turn     *turn             // nil until the first datagrams are sent
+}
+
+func newCarriers(raw *quic.Conn) *carriers {
+	return &carriers{raw: raw, epoch: time.Now()}
+}
+
+// gateNumber begins the unidirectional stream that carries no messages; it is that
+// of the control stream, which is the head of no stream.
+const gateNumber = 0
+
+// register has a loose stream receive. It must be called before the other side
+// may send messages.
+func (c *carriers) register(l *loose) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loose == nil {
+		c.loose = map[uint64]*loose{}
+	}
+	c.loose[l.head.ID()] = l
+	if !c.reading {
+		c.reading = true
+		go c.readDatagrams()
+		go c.readStreams()
+	}
+}
+
+// forget ends that.
+func (c *carriers) forget(l *loose) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.loose, l.head.ID())
+}
+
+func (c *carriers) find(head uint64) *loose {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.loose[head]
+}
+
+// takesDatagrams says why not, if the other side takes none.
+func (c *carriers) takesDatagrams() error {
+	if !c.raw.ConnectionState().SupportsDatagrams.Remote {
+		return fmt.Errorf("%w: the other side takes no datagrams", messages.ErrVersion)
+	}
+	return nil
+}
+
+// maxDatagram returns the largest datagram that QUIC takes at present.
+func (c *carriers) maxDatagram() int {
+	c.mu.Lock()
+	if c.probe == nil {
+		c.probe = make([]byte, 64<<10)
+	}
+	probe := c.probe
+	c.mu.Unlock()
+	if large, ok := errors.AsType[*quic.DatagramTooLargeError](c.raw.SendDatagram(probe)); ok {
+		return int(large.MaxDatagramPayloadSize)
+	}
+	return packetSize + maxItemHead // the connection is over
+}
+
+// readDatagrams is a pump: it gives the datagrams to their streams until the
+// connection ends. It never waits for a reader.
+func (c *carriers) readDatagrams() {
+	for {
+		datagram, err := c.raw.ReceiveDatagram(context.Background())
+		if err != nil {
+			return
+		}
+		head, rest, ok := cutVarint(datagram)
+		if !ok {
+			continue // nobody's
+		}
+		l := c.find(head)
+		if l == nil || !l.terms.datagrams() {
+			continue // it came after the end, or is nobody's
+		}
+		if err := l.arriveDatagram(rest); err != nil {
+			l.head.Reset(err)
+		}
+	}
+}
+
+func (l *loose) arriveDatagram(b []byte) error {
+	number, b, ok := cutVarint(b)
+	var sent uint64
+	if l.terms.deadline > 0 && ok {
+		sent, b, ok = cutVarint(b)
+	}
+	if !ok || sent > maxSent {
+		return fmt.Errorf("%w: datagram ends inside its head", messages.ErrProtocol)
+	}
+	return l.arrive(number, time.Duration(sent)*time.Microsecond, b)
+}
+
+// maxSent is the largest time stamp, in microseconds: 36 years.
+const maxSent = 1 << 50
+
+// cutVarint takes an unsigned varint off the front of b.
+func cutVarint(b []byte) (value uint64, rest []byte, ok bool) {
+	value, n := binary.Uvarint(b)
+	if n <= 0 {
+		return 0, nil, false
+	}
+	return value, b[n:], true
+}
+
+// readStreams is a pump: it takes the unidirectional streams until the connection
+// ends. How many there are at a time, QUIC limits.
+func (c *carriers) readStreams() {
+	for {
+		raw, err := c.raw.AcceptUniStream(context.Background())
+		if err != nil {
+			return
+		}
+		go c.readStream(raw)
+	}
+}
+
+// firstRead is more than a batch of small messages takes.
+const firstRead = 1536
+
+// readStream reads one unidirectional stream and gives its messages to the stream
+// that they belong to, once it is whole.
+func (c *carriers) readStream(raw *quic.ReceiveStream) {
+	b := make([]byte, 0, firstRead)
+	var l *loose
+	counted := 0
+	defer func() { l.comes(-counted) }()
+	for {
+		if len(b) == cap(b) {
+			grown := make([]byte, len(b), 2*cap(b))
+			copy(grown, b)
+			b = grown
+		}
+		n, err := raw.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if l == nil {
+			head, _, ok := cutVarint(b)
+			if ok && head == gateNumber {
+				_, _ = io.Copy(io.Discard, raw)
+				return
+			}
+			if ok {
+				l = c.find(head)
+			}
+			if ok && (l == nil || l.terms.datagrams()) {
+				raw.CancelRead(resetCode) // its stream is over
+				return
+			}
+		}
+		if l != nil && len(b) > firstRead {
+			if !l.comes(len(b) - counted) {
+				raw.CancelRead(resetCode)
+				l.head.Reset(fmt.Errorf("%w: more unordered messages than allowed", messages.ErrTooLarge))
+				return
+			}
+			counted = len(b)
+		}
+		if errors.Is(err, io.EOF) && l != nil {
+			l.comes(-counted)
+			counted = 0
+			if err := l.arriveBatch(b); err != nil {
+				l.head.Reset(err)
+			}
+			return
+		}
+		if err != nil {
+			return // reset, or the connection is over
+		}
+	}
+}
+
+// comes counts bytes of messages that are not whole yet. It returns false if they
+// are more than a sender may have on the way. A nil stream counts nothing.
+func (l *loose) comes(n int) bool {
+	if l == nil || n == 0 {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.in.partial += n
+	return n < 0 || l.in.partial+l.in.size <= looseWindow+l.head.limits.MaxMessage+firstRead*2
+}
+
+// arriveBatch takes the messages of a whole unidirectional stream.
+func (l *loose) arriveBatch(b []byte) error {
+	_, b, _ = cutVarint(b)
+	number, b, ok := cutVarint(b)
+	for ok && len(b) > 0 {
+		var sent, size uint64
+		if l.terms.deadline > 0 {
+			sent, b, ok = cutVarint(b)
+		}
+		if ok {
+			size, b, ok = cutVarint(b)
+		}
+		if !ok || size > uint64(len(b)) || sent > maxSent {
+			ok = false
+			break
+		}
+		if size > uint64(l.head.limits.MaxMessage) {
+			return fmt.Errorf("%w: message of %d bytes, limit %d", messages.ErrTooLarge, size, l.head.limits.MaxMessage)
+		}
+		if err := l.arrive(number, time.Duration(sent)*time.Microsecond, b[:size:size]); err != nil {
+			return err
+		}
+		b = b[size:]
+		number++
+	}
+	if !ok {
+		return fmt.Errorf("%w: stream of unordered messages ends inside one", messages.ErrProtocol)
+	}
+	return nil
+}
+
+// enlist has the datagrams of a loose stream sent. Called with its mu held; it
+// stays on the list until the pump has found nothing more to send.
+func (c *carriers) enlist(l *loose) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := 0
+	if l.terms.urgency == conecv1.Urgency_URGENCY_BULK {
+		at = 1
+	}
+	c.sendable[at] = append(c.sendable[at], l)
+	if !c.sending {
+		c.sending = true
+		if c.turn == nil {
+			c.turn = &turn{conn: c.raw}
+		}
+		go c.sendDatagrams()
+	}
+}

@@ -1,0 +1,529 @@
+package netio
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// Sizes in bytes.
+const (
+	packetSize  = 1100      // what surely fits into one packet, beside what is around it
+	writeInLine = 128 << 10 // larger messages are written by goroutines of their own
+	maxItemHead = 3 * binary.MaxVarintLen64
+)
+
+// looseOut is the sending half of a loose stream, under its mu.
+type looseOut struct {
+	waiting []item
+	size    int // cost of what waits
+	space   []chan struct{}
+	number  uint64 // of the next message
+	copies  []item // that are sent when they are due
+	held    int    // cost of copies
+	timer   *time.Timer
+	timerAt time.Duration // when it fires, 0 if it does not
+
+	pumping bool // a pump is at work, or the connection's pump has the stream on its list
+	sent    uint64
+	used    uint64 // of sent, what the receiver has used up
+	flights []*flight
+	writing int                // messages that are being written by goroutines of their own
+	cancel  context.CancelFunc // ends the pump's wait for a QUIC stream
+
+	ending  bool // no more will be sent
+	endSaid bool
+	err     error // why sending is over
+}
+
+// item is a message that waits to be sent, as it is put on a carrier: the time
+// stamp if there is a deadline, for unordered messages the size, the message.
+type item struct {
+	number uint64
+	at     time.Duration // when Send took it; of a copy, when it is due
+	bytes  []byte
+	size   int  // of the message
+	copied bool // this is the copy
+}
+
+func (i item) cost() int { return i.size + messageCost }
+
+// flight is a QUIC stream of unordered messages that is to be reset after their
+// deadline, or when everything is.
+type flight struct {
+	raw     *quic.SendStream
+	items   []item // without their bytes
+	expires time.Duration
+}
+
+// send queues a message. It blocks while too much waits, until ctx ends.
+func (l *loose) send(ctx context.Context, message []byte) error {
+	if err := l.checkSize(len(message)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := &l.out
+	if len(o.space) > 0 || !l.fits(message) {
+		if err := l.awaitSpace(ctx, message); err != nil {
+			return err
+		}
+	}
+	if err := o.over(); err != nil {
+		return err
+	}
+	l.queue(message)
+	return nil
+}
+
+// trySend queues a message if there is space for it.
+func (l *loose) trySend(message []byte) error {
+	if err := l.checkSize(len(message)); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.out.over(); err != nil {
+		return err
+	}
+	if len(l.out.space) > 0 || !l.fits(message) {
+		return messages.ErrWouldBlock
+	}
+	l.queue(message)
+	return nil
+}
+
+func (l *loose) checkSize(size int) error {
+	limit := l.head.limits.MaxMessage
+	if l.terms.datagrams() && size > packetSize {
+		limit = min(limit, l.carriers.maxDatagram()-maxItemHead)
+	}
+	if size > limit {
+		return &messages.SizeError{Size: size, Limit: limit}
+	}
+	return nil
+}
+
+func (l *loose) fits(message []byte) bool {
+	return l.out.size == 0 || l.out.size+cost(message) <= l.head.limits.SendBuffer
+}
+
+func (o *looseOut) over() error {
+	if o.err == nil && o.ending {
+		return fmt.Errorf("%w: sending side", messages.ErrClosed)
+	}
+	return o.err
+}
+
+// awaitSpace blocks until all that came before are served and the message fits,
+// or sending is over. Called with mu held, and holds it when it returns.
+func (l *loose) awaitSpace(ctx context.Context, message []byte) (err error) {
+	o := &l.out
+	turn := make(chan struct{}, 1)
+	o.space = append(o.space, turn)
+	for err == nil && o.over() == nil && (o.space[0] != turn || !l.fits(message)) {
+		l.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		l.mu.Lock()
+	}
+	at := slices.Index(o.space, turn)
+	o.space = slices.Delete(o.space, at, at+1)
+	o.wake()
+	return err
+}
+
+// wake lets the first waiting sender look again, which wakes the next.
+func (o *looseOut) wake() {
+	if len(o.space) > 0 {
+		signal(o.space[0])
+	}
+}
+
+// queue numbers a message and puts it on the list of its pump. Called with mu held.
+func (l *loose) queue(message []byte) {
+	o := &l.out
+	now := l.carriers.now()
+	it := item{number: o.number, at: now, size: len(message)}
+	o.number++
+	head := make([]byte, 0, maxItemHead+len(message))
+	if l.terms.datagrams() {
+		head = binary.AppendUvarint(head, l.head.ID())
+		head = binary.AppendUvarint(head, it.number)
+	}
+	if l.terms.deadline > 0 {
+		head = binary.AppendUvarint(head, uint64(now/time.Microsecond))
+	}
+	if !l.terms.datagrams() {
+		head = binary.AppendUvarint(head, uint64(len(message)))
+	}
+	it.bytes = append(head, message...)
+	o.waiting = append(o.waiting, it)
+	o.size += it.cost()
+	if l.terms.copyAfter > 0 {
+		l.keepCopy(it)
+	}
+	l.startPump()
+}
+
+// keepCopy keeps a message to send it again. If too many wait, the oldest is due.
+func (l *loose) keepCopy(it item) {
+	o := &l.out
+	it.at += l.terms.copyAfter
+	it.copied = true
+	o.copies = append(o.copies, it)
+	for o.held += it.cost(); o.held > l.head.limits.SendBuffer; {
+		l.takeCopy()
+	}
+	l.setTimer()
+}
+
+// takeCopy moves the oldest copy to what waits.
+func (l *loose) takeCopy() {
+	o := &l.out
+	it := o.copies[0]
+	o.copies[0] = item{}
+	o.copies = o.copies[1:]
+	o.held -= it.cost()
+	it.at -= l.terms.copyAfter
+	o.waiting = append(o.waiting, it)
+	o.size += it.cost()
+}
+
+// setTimer has the oldest copy sent when it is due, and the oldest flight reset.
+func (l *loose) setTimer() {
+	o := &l.out
+	var at time.Duration
+	switch {
+	case len(o.copies) > 0:
+		at = o.copies[0].at
+	case len(o.flights) > 0 && o.flights[0].expires > 0:
+		at = o.flights[0].expires
+	default:
+		return
+	}
+	if o.timerAt != 0 && o.timerAt <= at {
+		return
+	}
+	o.timerAt = at
+	wait := at - l.carriers.now()
+	if o.timer == nil {
+		o.timer = time.AfterFunc(wait, l.timeout)
+	} else {
+		o.timer.Reset(wait)
+	}
+}
+
+// timeout sends what is due and resets what is too late.
+func (l *loose) timeout() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := &l.out
+	if o.err != nil {
+		return
+	}
+	o.timerAt = 0
+	now := l.carriers.now()
+	for len(o.copies) > 0 && o.copies[0].at <= now {
+		l.takeCopy()
+	}
+	l.resetLate(now)
+	l.setTimer()
+	l.startPump()
+}
+
+// resetLate resets the flights whose deadline has passed.
+func (l *loose) resetLate(now time.Duration) {
+	o := &l.out
+	var gone []item
+	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].expires <= now {
+		o.flights[0].raw.CancelWrite(resetCode)
+		gone = append(gone, o.flights[0].items...)
+		o.flights = o.flights[1:]
+	}
+	l.giveUp(gone)
+}
+
+// giveUp tells the receiver not to wait for messages.
+func (l *loose) giveUp(gone []item) {
+	const most = 1000 // in one frame
+	for chunk := range slices.Chunk(gone, most) {
+		l.stats.GivenUp += uint64(len(chunk))
+		if l.terms.datagrams() {
+			continue // its end tells what is lost
+		}
+		news := &conecv1.DeliveryNews{}
+		for _, it := range chunk {
+			news.GivenUp = append(news.GivenUp, &conecv1.GivenUp{Number: it.number, Size: uint64(it.size)})
+		}
+		l.say(news)
+	}
+}
+
+// startPump has what waits sent. Called with mu held.
+func (l *loose) startPump() {
+	o := &l.out
+	switch {
+	case o.pumping || o.err != nil && o.endSaid:
+	case len(o.waiting) == 0:
+		l.sayEnd()
+	case l.terms.datagrams():
+		o.pumping = true
+		l.carriers.enlist(l)
+	case o.sent-o.used < looseWindow:
+		o.pumping = true
+		ctx, cancel := context.WithCancel(context.Background())
+		o.cancel = cancel
+		go l.pump(ctx)
+	}
+}
+
+// heardUsed takes what the receiver has used up, and what has come.
+func (l *loose) heardUsed(used, complete uint64) error {
+	o := &l.out
+	if used > o.sent || complete > o.number {
+		return fmt.Errorf("%w: used more than was sent", messages.ErrProtocol)
+	}
+	o.used = max(o.used, used)
+	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].items[len(o.flights[0].items)-1].number < complete {
+		o.flights = o.flights[1:]
+	}
+	l.startPump()
+	return nil
+}
+
+// nextBatch takes what shares the next QUIC stream. It gives up what is too late.
+// Called with mu held.
+func (l *loose) nextBatch() (batch []item) {
+	o := &l.out
+	now := l.carriers.now()
+	var gone []item
+	size := 0
+	for len(o.waiting) > 0 && o.err == nil {
+		it := o.waiting[0]
+		if l.terms.deadline > 0 && now >= it.at+l.terms.deadline {
+			gone = append(gone, it)
+			o.sent += uint64(it.cost()) // the receiver counts it as used
+		} else {
+			if o.sent-o.used >= looseWindow || len(batch) > 0 && size+len(it.bytes) > packetSize {
+				break
+			}
+			if len(batch) > 0 && it.number != batch[0].number+uint64(len(batch)) {
+				break
+			}
+			batch = append(batch, it)
+			size += len(it.bytes)
+			o.sent += uint64(it.cost())
+		}
+		o.waiting[0] = item{}
+		o.waiting = o.waiting[1:]
+		o.size -= it.cost()
+	}
+	if len(o.waiting) == 0 {
+		o.waiting = nil
+	}
+	l.giveUp(gone)
+	o.wake()
+	return batch
+}
+
+// pump sends unordered messages until none may be sent.
+func (l *loose) pump(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		batch := l.nextBatch()
+		if len(batch) == 0 {
+			l.out.pumping = false
+			l.out.cancel()
+			if len(l.out.waiting) == 0 {
+				l.sayEnd()
+			}
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		raw, err := l.carriers.raw.OpenUniStreamSync(ctx)
+		if err != nil {
+			l.mu.Lock()
+			l.out.pumping = false
+			l.out.cancel()
+			l.mu.Unlock()
+			if !errors.Is(err, context.Canceled) {
+				l.fail(overOrContext(ctx, err), false)
+			}
+			return
+		}
+		l.launch(raw, batch)
+	}
+}
+
+// launch writes a batch to a QUIC stream of its own.
+func (l *loose) launch(raw *quic.SendStream, batch []item) {
+	raw.SetPriority(l.terms.quicUrgency(), false) // all unordered messages together take turns with each stream
+	head := make([]byte, 0, 2*binary.MaxVarintLen64+packetSize)
+	head = binary.AppendUvarint(head, l.head.ID())
+	head = binary.AppendUvarint(head, batch[0].number)
+	large := len(batch[0].bytes) > packetSize
+	f := &flight{raw: raw}
+	if l.terms.deadline > 0 {
+		f.expires = batch[len(batch)-1].at + l.terms.deadline
+	}
+	l.mu.Lock()
+	if l.out.err != nil {
+		l.mu.Unlock()
+		raw.CancelWrite(resetCode)
+		return
+	}
+	track := large || f.expires > 0
+	if track {
+		f.items = slices.Clone(batch)
+		for i := range f.items {
+			f.items[i].bytes = nil
+		}
+		l.out.flights = append(l.out.flights, f)
+		l.setTimer()
+	}
+	if large {
+		l.out.writing++
+	}
+	l.mu.Unlock()
+	if !large {
+		for i := range batch {
+			head = append(head, batch[i].bytes...)
+			batch[i].bytes = nil
+		}
+		_, _ = raw.Write(head) // the head tells why it failed, if it did
+		_ = raw.Close()
+		return
+	}
+	body := batch[0].bytes
+	batch[0].bytes = nil
+	if len(body) > writeInLine {
+		go l.write(f, head, body)
+	} else {
+		l.write(f, head, body)
+	}
+}
+
+// write writes a large message.
+func (l *loose) write(f *flight, head, body []byte) {
+	_, err := f.raw.Write(head)
+	if err == nil {
+		_, err = f.raw.Write(body)
+	}
+	if err == nil {
+		_ = f.raw.Close()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.writing--
+	if f.expires == 0 {
+		if at := slices.Index(l.out.flights, f); at >= 0 {
+			l.out.flights = slices.Delete(l.out.flights, at, at+1)
+		}
+	}
+	l.startPump()
+}
+
+// takeDatagrams takes a few messages for the connection's pump. Called by it.
+func (l *loose) takeDatagrams(batch []item) []item {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	o := &l.out
+	now := l.carriers.now()
+	var gone []item
+	for len(o.waiting) > 0 && len(batch) < cap(batch) && o.err == nil {
+		it := o.waiting[0]
+		o.waiting[0] = item{}
+		o.waiting = o.waiting[1:]
+		o.size -= it.cost()
+		if l.terms.deadline == 0 || now < it.at+l.terms.deadline {
+			batch = append(batch, it)
+		} else if !it.copied {
+			gone = append(gone, it)
+		}
+	}
+	if len(o.waiting) == 0 {
+		o.waiting = nil
+	}
+	l.giveUp(gone)
+	o.wake()
+	return batch
+}
+
+// sentDatagrams reports whether more wait, after those that were taken were sent.
+func (l *loose) sentDatagrams() (more bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.out.waiting) > 0 && l.out.err == nil {
+		return true
+	}
+	l.out.pumping = false
+	l.sayEnd()
+	return false
+}
+
+// closeSend ends sending after what waits.
+func (l *loose) closeSend() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.out.ending {
+		l.out.ending = true
+		l.out.wake()
+		l.startPump()
+	}
+}
+
+// sayEnd says that sending is over, once everything was sent. Called with mu held.
+func (l *loose) sayEnd() {
+	o := &l.out
+	if !o.ending || o.endSaid || l.over != nil || len(o.waiting)+len(o.copies)+o.writing > 0 || o.pumping {
+		return
+	}
+	o.endSaid = true
+	l.say(&conecv1.DeliveryNews{End: &conecv1.DeliveryEnd{Messages: o.number}})
+	if o.err == nil {
+		o.err = fmt.Errorf("%w: sending side", messages.ErrClosed)
+	}
+	l.endHead()
+}
+
+// stopSending ends sending because the other side wants no more. Called with mu held.
+func (l *loose) stopSending(why error) {
+	if l.out.endSaid {
+		return
+	}
+	l.abandonSending(why)
+	l.out.ending = true
+	l.sayEnd()
+}
+
+// abandonSending drops what waits and resets what is on its way. Called with mu held.
+func (l *loose) abandonSending(why error) {
+	o := &l.out
+	if o.err == nil {
+		o.err = why
+	}
+	for _, f := range o.flights {
+		f.raw.CancelWrite(resetCode)
+	}
+	o.waiting, o.copies, o.flights, o.size, o.held = nil, nil, nil, 0, 0
+	if o.timer != nil {
+		o.timer.Stop()
+	}
+	if o.cancel != nil {
+		o.cancel()
+	}
+	o.wake()
+}

@@ -1,0 +1,72 @@
+package netio
+
+import (
+	"context"
+	"errors"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// TrySend is Send if there is space for the message at once; else it returns an
+// error that matches [messages.ErrWouldBlock], and nothing is sent.
+func (s *Stream) TrySend(message []byte) error {
+	if loose := s.loose.Load(); loose != nil {
+		return loose.trySend(message)
+	}
+	if len(message) > s.limits.MaxMessage {
+		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
+	}
+	return s.out.trySend(message)
+}
+
+// trySend queues a message if no sender waits and it fits.
+func (o *outbox) trySend(message []byte) error {
+	size := frameSize(len(message))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.over(); err != nil {
+		return err
+	}
+	if len(o.space) > 0 || !o.fits(size) {
+		return messages.ErrWouldBlock
+	}
+	o.queue(fieldMessages, message, size)
+	return nil
+}
+
+// overContext is a context that has ended: what is there is received, nothing is waited for.
+var overContext = func() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}()
+
+// TryReceive is Receive if there is a message or an end at once; else it returns
+// an error that matches [messages.ErrWouldBlock].
+func (s *Stream) TryReceive() ([]byte, error) {
+	message, err := s.Receive(overContext)
+	if errors.Is(err, context.Canceled) && !errors.Is(err, messages.ErrCanceled) {
+		return nil, messages.ErrWouldBlock
+	}
+	return message, err
+}
+
+// Terms returns what was agreed when the stream opened: its purpose, delivery,
+// direction and urgency. For the side that accepts, after AwaitOpen.
+func (s *Stream) Terms() *conecv1.OpenStream { return s.opened }
+
+// Stats returns how many messages the stream has carried so far. They stay after
+// its end.
+func (s *Stream) Stats() DeliveryStats {
+	if loose := s.loose.Load(); loose != nil {
+		return loose.deliveryStats()
+	}
+	s.out.mu.Lock()
+	sent := s.out.total
+	s.out.mu.Unlock()
+	s.in.mu.Lock()
+	delivered := s.in.total
+	s.in.mu.Unlock()
+	return DeliveryStats{Sent: sent - min(sent, 1), Delivered: delivered} // the first frame is no message
+}
