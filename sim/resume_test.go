@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -80,6 +81,7 @@ type resumeWorld struct {
 	alice, bob  *sim.Client
 	ctx         context.Context
 	ends        []*resumeEnd
+	down        atomic.Bool // the coordinator is
 }
 
 // newResumeWorld makes clients that notice a cut soon.
@@ -190,7 +192,7 @@ func TestResumeRandomFaults(t *testing.T) {
 			r.After(at, func() { r.strike(fault, random.Int64N) })
 			at += time.Duration(random.Int64N(int64(10 * time.Second)))
 		}
-		r.run(1500, 25*time.Millisecond, r.ends...)
+		r.run(1500, 150*time.Millisecond, r.ends...)
 		lost += losses(r.alice) + losses(r.bob)
 	})
 	if lost == 0 {
@@ -209,8 +211,14 @@ func (r *resumeWorld) strike(fault int, random func(int64) int64) {
 		r.ends[int(random(int64(len(r.ends))))].Channel().Abort()
 	case 3:
 		r.Note("faults", "", "coordinator")
+		if !r.down.CompareAndSwap(false, true) {
+			return
+		}
 		r.coordinator.Crash()
-		r.After(time.Duration(random(int64(5*time.Second))), r.coordinator.Start)
+		r.After(time.Duration(random(int64(5*time.Second))), func() {
+			r.coordinator.Start()
+			r.down.Store(false)
+		})
 	}
 }
 
