@@ -67,14 +67,17 @@ func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Str
 	if options == nil {
 		options = &StreamOptions{}
 	}
+	terms, err := options.terms()
+	if err != nil {
+		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
+	}
 	var r *resumable
-	var err error
 	if options.Resumable {
-		if r, err = ch.cl.resumptions.open(ch.ref.Peer, options.Purpose, Mode(ch.ref.Mode)); err != nil {
+		if r, err = ch.cl.resumptions.open(ch.ref.Peer, terms, Mode(ch.ref.Mode)); err != nil {
 			return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
 		}
 	}
-	stream, err := ch.cl.openOn(ctx, ch.ref, options.Purpose, r)
+	stream, err := ch.cl.openOn(ctx, ch.ref, terms, r)
 	if err != nil {
 		r.giveUp()
 		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -176,6 +177,9 @@ func (cl *Client) listen() error {
 // offer takes a stream that a peer opened: actor messages go to the actor system,
 // the others wait for AcceptStream.
 func (cl *Client) offer(in actors.Incoming) error {
+	if err := cl.admit(in); err != nil {
+		return err
+	}
 	switch {
 	case in.Resume != nil:
 		return cl.resumptions.accept(in)
@@ -333,6 +337,26 @@ type StreamOptions struct {
 	// for what it promises and Config for its limits. A peer that can not or will
 	// not have it refuses the stream.
 	Resumable bool
+
+	// Delivery is what is promised of the stream's messages, in both directions. A
+	// peer that can not or will not have it refuses the stream. What is not ordered
+	// can not be resumable. See docs/delivery.md.
+	Delivery Delivery
+	// Deadline is how old a message may get, from Send until Receive; older ones are
+	// given up. Not for ordered streams; at most 24 hours. If zero, any age. The age
+	// is measured across two clocks: docs/delivery.md says how well.
+	Deadline time.Duration
+	// Copies sends every message of a sequenced or lossy stream twice; the peer
+	// drops the second.
+	Copies bool
+	// CopyAfter is how long after a message its copy is sent, if there are copies;
+	// at most 10 seconds. If zero, 20 milliseconds.
+	CopyAfter time.Duration
+	// OneWay makes a stream on which only the opener sends: its Receive and the
+	// peer's Send find that direction ended.
+	OneWay bool
+	// Urgency says what goes first on the channel, in both directions.
+	Urgency Urgency
 }
 
 // OpenStream opens a stream to a peer, on the channel that is there or on a new
@@ -342,13 +366,13 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 	if options == nil {
 		options = &StreamOptions{}
 	}
-	if err := checkPurpose(options.Purpose); err != nil { // before a channel is opened for it
+	terms, err := options.terms()
+	if err != nil { // before a channel is opened for it
 		return nil, cl.opError(ctx, "open stream", peer, err)
 	}
 	var r *resumable
 	if options.Resumable {
-		var err error
-		if r, err = cl.resumptions.open(peer, options.Purpose, options.Mode); err != nil {
+		if r, err = cl.resumptions.open(peer, terms, options.Mode); err != nil {
 			return nil, cl.opError(ctx, "open stream", peer, err)
 		}
 	}
@@ -357,7 +381,7 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 		ref, err := cl.find(ctx, peer, "", options.Mode, false)
 		if err == nil {
 			var stream *Stream
-			if stream, err = cl.openOn(ctx, ref, options.Purpose, r); err == nil {
+			if stream, err = cl.openOn(ctx, ref, terms, r); err == nil {
 				return stream, nil
 			}
 		}
@@ -377,11 +401,8 @@ func checkPurpose(purpose string) error {
 }
 
 // openOn opens a stream on a channel: r, if that is not nil.
-func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string, r *resumable) (*Stream, error) {
-	if err := checkPurpose(purpose); err != nil {
-		return nil, err
-	}
-	stream := &Stream{resumable: r, peer: ref.Peer, purpose: purpose, channel: &Channel{cl: cl, ref: ref}}
+func (cl *Client) openOn(ctx context.Context, ref *channelRef, terms *conecv1.OpenStream, r *resumable) (*Stream, error) {
+	stream := &Stream{resumable: r, peer: ref.Peer, terms: terms, channel: &Channel{cl: cl, ref: ref}}
 	if r != nil {
 		if err := r.attach(ctx, ref, r.giveUp); err != nil { // before the peer hears of a mere detachment
 			return nil, err
@@ -390,7 +411,7 @@ func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string, r
 		stream.raw = r
 		return stream, nil
 	}
-	raw, err := cl.openRaw(ctx, ref, actors.OpenStream{Open: &conecv1.OpenStream{Purpose: purpose}}, func() {})
+	raw, err := cl.openRaw(ctx, ref, actors.OpenStream{Open: terms}, func() {})
 	if err != nil {
 		return nil, err
 	}
@@ -433,7 +454,7 @@ func (cl *Client) acceptStream(ctx context.Context, of *channelRef) (*Stream, er
 		return nil, cl.opError(ctx, "accept stream", "", err)
 	}
 	ref := &channelRef{in.Channel, in.Channel.PID()}
-	stream := &Stream{raw: in.Stream, resumable: in.resumable, peer: in.Peer, purpose: in.Purpose, channel: &Channel{cl: cl, ref: ref}}
+	stream := &Stream{raw: in.Stream, resumable: in.resumable, peer: in.Peer, terms: in.Stream.Terms(), channel: &Channel{cl: cl, ref: ref}}
 	if in.resumable != nil {
 		stream.raw = in.resumable
 	}

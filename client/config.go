@@ -86,6 +86,11 @@ type Config struct {
 	// is given up. If zero, 2 minutes.
 	ResumeWait time.Duration
 
+	// Admit decides about the streams that peers open: an error refuses one, with
+	// its text as the reason. It is called by several goroutines; while it blocks,
+	// the opener waits. If nil, all are admitted.
+	Admit func(Offer) error
+
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE), for debugging: whoever has
 	// them reads the traffic. If nil, none.
 	KeyLog io.Writer

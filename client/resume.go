@@ -45,6 +45,7 @@ type resumable struct {
 	all     *resumptions
 	key     resumeKey
 	purpose string
+	terms   *conecv1.OpenStream // what the opener asks for
 	mode    Mode
 	opens   bool   // this side opened it
 	process []byte // the opener's incarnation, if the other side opened it
@@ -82,14 +83,14 @@ func (all *resumptions) add(to map[resumeKey]*resumable, r *resumable) *resumabl
 
 // open makes a stream that this side opens. Who opens it calls settle once it is
 // attached.
-func (all *resumptions) open(peer, purpose string, mode Mode) (*resumable, error) {
+func (all *resumptions) open(peer string, terms *conecv1.OpenStream, mode Mode) (*resumable, error) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if all.err != nil {
 		return nil, all.err
 	}
 	return all.add(all.opened, &resumable{
-		key: resumeKey{peer, string(newID())}, purpose: purpose, mode: mode, opens: true, attaching: true,
+		key: resumeKey{peer, string(newID())}, purpose: terms.GetPurpose(), terms: terms, mode: mode, opens: true, attaching: true,
 	}), nil
 }
 
@@ -146,7 +147,7 @@ func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
 	case len(all.accepted) >= all.cl.config.MaxResumable:
 		return fmt.Errorf("%w: %d resumable streams", messages.ErrLimit, len(all.accepted))
 	}
-	r := all.add(all.accepted, &resumable{key: key, purpose: in.Purpose, process: in.Resume.GetIncarnation()})
+	r := all.add(all.accepted, &resumable{key: key, purpose: in.Purpose, terms: in.Stream.Terms(), process: in.Resume.GetIncarnation()})
 	r.channel.Store(&channelRef{in.Channel, in.Channel.PID()})
 	err := all.cl.incoming.offer(in, r)
 	if err != nil {
@@ -158,7 +159,7 @@ func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
 // attach opens the stream on a channel. If ctx ends, it calls canceled first.
 func (r *resumable) attach(ctx context.Context, ref *channelRef, canceled func()) error {
 	_, err := r.all.cl.openRaw(ctx, ref, actors.OpenStream{
-		Open: &conecv1.OpenStream{Purpose: r.purpose}, Resumable: r.Resumable,
+		Open: r.terms, Resumable: r.Resumable,
 	}, canceled)
 	if err == nil {
 		r.channel.Store(ref)

@@ -7,16 +7,18 @@ import (
 	"iter"
 
 	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
 )
 
-// Stream is an ordered, bidirectional sequence of whole messages. Its directions
-// are independent. All methods may be called from any goroutine.
+// Stream is a bidirectional sequence of whole messages, in order unless
+// [StreamOptions] say otherwise. Its directions are independent. All methods may
+// be called from any goroutine.
 type Stream struct {
 	raw       carrier
 	resumable *resumable // nil if the stream ends with its channel
 	peer      string
-	purpose   string
+	terms     *conecv1.OpenStream
 	channel   *Channel
 }
 
@@ -28,13 +30,16 @@ type carrier interface {
 	CloseSend()
 	Close()
 	Reset(why error)
+	TrySend(message []byte) error
+	TryReceive() ([]byte, error)
+	Stats() netio.DeliveryStats
 }
 
 // Peer returns the name of the other side, which the channel authenticated.
 func (s *Stream) Peer() string { return s.peer }
 
 // Purpose returns what the opener said the stream is for.
-func (s *Stream) Purpose() string { return s.purpose }
+func (s *Stream) Purpose() string { return s.terms.GetPurpose() }
 
 // Channel returns the channel that carries the stream, or the last one that did if
 // none does now.
@@ -66,20 +71,14 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 // few of many for long should copy them.
 func (s *Stream) Receive(ctx context.Context) ([]byte, error) {
 	message, err := s.raw.Receive(ctx)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, s.opError("receive", err)
-	}
-	return message, err
+	return message, s.receiveError(err)
 }
 
 // ReceiveInto is Receive into the caller's memory: it returns buffer[:0] with the
 // message appended. Who receives many large messages spares the collector.
 func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
 	message, err := s.raw.ReceiveInto(ctx, buffer)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, s.opError("receive", err)
-	}
-	return message, err
+	return message, s.receiveError(err)
 }
 
 // Confirm blocks until the peer's client has everything sent so far on a resumable
@@ -135,6 +134,14 @@ func (s *Stream) Close() { s.raw.Close() }
 // [messages.ErrReset]; those of a resumable stream that is detached, with
 // [messages.ErrNoSuchStream] or when the wait is over.
 func (s *Stream) Reset() { s.raw.Reset(messages.ErrReset) }
+
+// receiveError says what was being done, unless there is no error or it is io.EOF.
+func (s *Stream) receiveError(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return s.opError("receive", err)
+}
 
 func (s *Stream) opError(op string, err error) error {
 	remote := netio.IsRemote(err)

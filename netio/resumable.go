@@ -66,11 +66,11 @@ func (t *Transport) NewResumable(config ResumableConfig) *Resumable {
 
 // Send queues one message and keeps it until the other side has it. It blocks
 // while too much is kept, until ctx ends: then nothing of the message is sent.
-// Errors: [messages.ErrTooLarge] (the stream stays usable), [*messages.InDoubt],
+// Errors: [*messages.SizeError] (the stream stays usable), [*messages.InDoubt],
 // [messages.ErrClosed].
 func (r *Resumable) Send(ctx context.Context, message []byte) error {
 	if len(message) > r.limits.MaxMessage {
-		return fmt.Errorf("%w: %d bytes, limit %d", messages.ErrTooLarge, len(message), r.limits.MaxMessage)
+		return &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
 	}
 	return r.journal.send(ctx, message)
 }

@@ -46,10 +46,7 @@ var overContext = func() context.Context {
 // an error that matches [messages.ErrWouldBlock].
 func (s *Stream) TryReceive() ([]byte, error) {
 	message, err := s.Receive(overContext)
-	if errors.Is(err, context.Canceled) && !errors.Is(err, messages.ErrCanceled) {
-		return nil, messages.ErrWouldBlock
-	}
-	return message, err
+	return message, wouldBlock(err)
 }
 
 // Terms returns what was agreed when the stream opened: its purpose, delivery,
@@ -69,4 +66,56 @@ func (s *Stream) Stats() DeliveryStats {
 	delivered := s.in.total
 	s.in.mu.Unlock()
 	return DeliveryStats{Sent: sent - min(sent, 1), Delivered: delivered} // the first frame is no message
+}
+
+// TrySend is like [Stream.TrySend]; space also ends where too much is kept.
+func (r *Resumable) TrySend(message []byte) error {
+	if len(message) > r.limits.MaxMessage {
+		return &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
+	}
+	return r.journal.trySend(message)
+}
+
+// trySend queues a message if no sender waits and it fits.
+func (j *journal) trySend(message []byte) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.over(); err != nil {
+		return err
+	}
+	if len(j.space) > 0 || !j.fits(frameSize(len(message))) {
+		j.ask()
+		return messages.ErrWouldBlock
+	}
+	j.ledger.add(fieldMessages, message)
+	j.startPump()
+	return nil
+}
+
+// TryReceive is like [Stream.TryReceive].
+func (r *Resumable) TryReceive() ([]byte, error) {
+	message, err := r.Receive(overContext)
+	return message, wouldBlock(err)
+}
+
+// Stats is like [Stream.Stats].
+func (r *Resumable) Stats() DeliveryStats {
+	r.journal.mu.Lock()
+	sent := r.journal.ledger.next
+	if r.journal.ends {
+		sent-- // the end is no message
+	}
+	r.journal.mu.Unlock()
+	q := r.intake.queue
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return DeliveryStats{Sent: sent, Delivered: q.total}
+}
+
+// wouldBlock says that nothing was there, instead of that the context has ended.
+func wouldBlock(err error) error {
+	if errors.Is(err, context.Canceled) && !errors.Is(err, messages.ErrCanceled) {
+		return messages.ErrWouldBlock
+	}
+	return err
 }
