@@ -53,6 +53,7 @@ type resumable struct {
 
 	attaching bool        // somebody tries to attach it; under the mutex of all
 	timer     *time.Timer // of a stream that waits to be found; under the mutex of all
+	waits     int         // how often it did
 }
 
 func newResumptions(cl *Client) *resumptions {
@@ -207,16 +208,16 @@ func (r *resumable) detached() {
 		r.attaching = true
 		all.cl.sys.Pumps.Go(r.attachAgain)
 	default:
-		var timer *time.Timer
-		timer = time.AfterFunc(actors.Apart(all.cl.config.ResumeWait), func() { r.waitedFor(timer) })
-		r.timer = timer
+		r.waits++
+		wait := r.waits
+		r.timer = time.AfterFunc(actors.Apart(all.cl.config.ResumeWait), func() { r.waited(wait) })
 	}
 }
 
-// waitedFor gives up a stream that nobody has found.
-func (r *resumable) waitedFor(timer *time.Timer) {
+// waited gives up a stream that nobody has found.
+func (r *resumable) waited(wait int) {
 	r.all.mu.Lock()
-	late := r.timer != timer || r.Attached()
+	late := r.timer == nil || r.waits != wait || r.Attached()
 	r.all.mu.Unlock()
 	if !late {
 		r.End(r.waitOver())
@@ -236,7 +237,7 @@ func (r *resumable) attachAgain() {
 	for pause := resumeFirst; ; pause = min(2*pause, resumeSlower) {
 		err := r.attachAnywhere(ctx)
 		switch {
-		case err == nil:
+		case err == nil, r.Attached():
 			r.settle()
 			return
 		case errors.Is(err, messages.ErrNoSuchStream), errors.Is(err, messages.ErrProtocol), errors.Is(err, messages.ErrVersion):

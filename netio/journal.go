@@ -342,10 +342,9 @@ func (j *journal) nextFrames(scratch []byte) []byte {
 		return frames
 	}
 	received, stopped := j.intake.state()
-	untold := received != j.told || stopped && !j.toldStop
 	if j.due && j.ledger.waiting == 0 && j.asks {
 		j.due = false // one frame for both
-	} else if j.due || untold && (stopped || j.ledger.waiting > 0) {
+	} else if j.due || stopped && !j.toldStop {
 		j.due, j.told, j.toldStop = false, received, stopped
 		return appendAck(scratch, received, false, stopped)
 	}

@@ -104,11 +104,17 @@ func newResumeWorld(w *sim.World, line sim.Line, change func(*client.Config)) *r
 // open opens a resumable stream from alice to bob.
 func (r *resumeWorld) open() (a, b *resumeEnd) {
 	r.T.Helper()
-	out, err := r.alice.OpenStream(r.ctx, "bob", &client.StreamOptions{Purpose: resumePurpose, Resumable: true})
+	return r.openFrom(r.alice, r.bob)
+}
+
+// openFrom opens a resumable stream from one client to another.
+func (r *resumeWorld) openFrom(from, to *sim.Client) (a, b *resumeEnd) {
+	r.T.Helper()
+	out, err := from.OpenStream(r.ctx, to.Name(), &client.StreamOptions{Purpose: resumePurpose, Resumable: true})
 	if err != nil {
 		r.T.Fatal(err)
 	}
-	in, err := r.bob.AcceptStream(r.ctx)
+	in, err := to.AcceptStream(r.ctx)
 	if err != nil {
 		r.T.Fatal(err)
 	}
@@ -184,7 +190,11 @@ func TestResumeRandomFaults(t *testing.T) {
 		line := sim.Line{Latency: 5 * time.Millisecond, Loss: []float64{0, 0, 0.02, 0.1}[random.IntN(4)]}
 		r := newResumeWorld(w, line, nil)
 		for range 1 + random.IntN(3) {
-			r.open()
+			if random.IntN(2) == 0 {
+				r.openFrom(r.alice, r.bob)
+			} else {
+				r.openFrom(r.bob, r.alice)
+			}
 		}
 		at := time.Second
 		for range 6 {

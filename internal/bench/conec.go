@@ -16,6 +16,7 @@ const loopback = "127.0.0.1:0"
 type conec struct {
 	coordinator *coord.Coordinator
 	client      *client.Client
+	resumable   bool // its streams are
 }
 
 func (c *conec) host(ctx context.Context) (place Place, err error) {
@@ -42,7 +43,7 @@ func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
 }
 
 func (c *conec) open(ctx context.Context, mode client.Mode, _ bool) (pipe, error) {
-	stream, err := c.client.OpenStream(ctx, receiverName, &client.StreamOptions{Mode: mode})
+	stream, err := c.client.OpenStream(ctx, receiverName, &client.StreamOptions{Mode: mode, Resumable: c.resumable})
 	if err != nil {
 		return nil, err
 	}

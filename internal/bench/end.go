@@ -17,12 +17,13 @@ import (
 	"github.com/conec-go/conec/client"
 )
 
-// The two systems, and the names of their ends.
+// The systems, and the names of their ends.
 const (
-	conecSystem  = "conec"
-	bareSystem   = "bare"
-	senderName   = "sender"
-	receiverName = "receiver"
+	conecSystem     = "conec"
+	resumableSystem = "resumable" // conec with resumable streams
+	bareSystem      = "bare"
+	senderName      = "sender"
+	receiverName    = "receiver"
 )
 
 // system is what an end is an end of: conec or bare quic-go.
@@ -145,10 +146,12 @@ func runChild(role string) error {
 	switch role {
 	case conecSystem:
 		e.sys = &conec{}
+	case resumableSystem:
+		e.sys = &conec{resumable: true}
 	case bareSystem:
 		e.sys = &bare{}
 	default:
-		return fmt.Errorf("%s is %q: want %s or %s", roleVar, role, conecSystem, bareSystem)
+		return fmt.Errorf("%s is %q: want %s, %s or %s", roleVar, role, conecSystem, resumableSystem, bareSystem)
 	}
 	if e.profile != "" {
 		file, err := os.Create(e.profile + ".cpu")

@@ -10,9 +10,25 @@ import (
 // experiment is a measurement that both systems undergo, and the rows it fills.
 type experiment struct {
 	name    string
-	streams bool // needs an end that receives
+	streams bool   // needs an end that receives
+	system  string // what is compared with plain conec; if empty, conec is, with bare quic-go
 	measure func(*world) (figures, error)
 	rows    []row
+}
+
+// ours is the system that promises something, other what it is compared with.
+func (e experiment) ours() string {
+	if e.system != "" {
+		return e.system
+	}
+	return conecSystem
+}
+
+func (e experiment) other() string {
+	if e.system != "" {
+		return conecSystem
+	}
+	return bareSystem
 }
 
 // Sizes of messages, in bytes.
@@ -32,25 +48,35 @@ func experiments() []experiment {
 	const mega, kibi = 1e6, 1 << 10
 	const micro = float64(time.Microsecond)
 	return []experiment{
-		{"direct", true, pouring(client.DirectOnly, largeMessage), []row{
+		{"direct", true, "", pouring(client.DirectOnly, largeMessage), []row{
 			{what: "direct stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 1.15},
 		}},
-		{"relayed", true, pouring(client.RelayOnly, largeMessage), []row{
+		{"relayed", true, "", pouring(client.RelayOnly, largeMessage), []row{
 			{what: "relayed stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.9},
 			{what: "  CPU of the relay", figure: "relay", scale: 1, unit: "ns/byte", target: 1.5, atMost: true, alone: true},
 		}},
-		{"small", true, pouring(client.DirectOnly, smallMessage), []row{
+		{"small", true, "", pouring(client.DirectOnly, smallMessage), []row{
 			{what: "direct stream, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.8},
 		}},
-		{"request", true, asking, []row{
+		{"request", true, "", asking, []row{
 			{what: "request and response, 64 B, p50", figure: "p50", scale: micro, unit: "us", target: 1.25, atMost: true},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 		}},
-		{idleName, false, idling, []row{
+		{"resumable", true, resumableSystem, pouring(client.DirectOnly, largeMessage), []row{
+			{what: "resumable / plain, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.85},
+		}},
+		{"resumable-small", true, resumableSystem, pouring(client.DirectOnly, smallMessage), []row{
+			{what: "resumable / plain, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.85},
+		}},
+		{"resumable-request", true, resumableSystem, asking, []row{
+			{what: "resumable / plain, request, 64 B, p50", figure: "p50", scale: micro, unit: "us"},
+			{what: "  p99, resumable", figure: "p99", scale: micro, unit: "us"},
+		}},
+		{idleName, false, "", idling, []row{
 			{what: "attached idle client, coordinator side", figure: "host", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 			{what: "  client side", figure: "client", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 		}},
-		{"attach", false, attaching, []row{
+		{"attach", false, "", attaching, []row{
 			{what: "attach and close, 8 at a time", figure: "attaches", scale: 1, unit: "/s", target: 0.7},
 		}},
 	}

@@ -55,7 +55,7 @@ func newWorld(ctx context.Context, opts *options, e experiment, system string) (
 		return w, err
 	}
 	w.receiver = w.host
-	if e.streams && system == conecSystem {
+	if e.streams && system != bareSystem {
 		if w.receiver, err = start("receiver"); err != nil {
 			return w, err
 		}
