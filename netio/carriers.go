@@ -38,9 +38,9 @@ func newCarriers(raw *quic.Conn) *carriers {
 	return &carriers{raw: raw, epoch: time.Now()}
 }
 
-// gateNumber begins the unidirectional stream that carries no messages; it is that
-// of the control stream, which is the head of no stream.
-const gateNumber = 0
+// gateNumber begins the unidirectional stream that carries no messages. Heads are
+// bidirectional streams, and have other numbers (RFC 9000 section 2.1).
+const gateNumber = 2
 
 // register has a loose stream receive. It must be called before the other side
 // may send messages.
@@ -163,7 +163,7 @@ func (c *carriers) readStream(raw *quic.ReceiveStream) {
 	defer func() { l.comes(-counted) }()
 	for {
 		if len(b) == cap(b) {
-			grown := make([]byte, len(b), 2*cap(b))
+			grown := make([]byte, len(b), l.room(b))
 			copy(grown, b)
 			b = grown
 		}
@@ -203,6 +203,29 @@ func (c *carriers) readStream(raw *quic.ReceiveStream) {
 			return // reset, or the connection is over
 		}
 	}
+}
+
+// room returns how many bytes a message that is being read, and fills b, gets: all
+// that it needs if larger ones came whole before it, else twice what it has.
+func (l *loose) room(b []byte) int {
+	room := 2 * cap(b)
+	if l == nil {
+		return room
+	}
+	_, rest, _ := cutVarint(b)
+	_, rest, _ = cutVarint(rest)
+	if l.terms.deadline > 0 {
+		_, rest, _ = cutVarint(rest)
+	}
+	size, rest, ok := cutVarint(rest)
+	need := len(b) - len(rest) + int(min(size, uint64(l.head.limits.MaxMessage))) + 1 // for the read that finds the end
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if ok && need > len(b) && (need <= l.in.largest || need < room) {
+		return need
+	}
+	l.in.largest = max(l.in.largest, room)
+	return room
 }
 
 // comes counts bytes of messages that are not whole yet. It returns false if they

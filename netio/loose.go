@@ -160,15 +160,15 @@ func (l *loose) listen() {
 	}
 }
 
-// headEnded acts on the end of the other side's direction of the head, which is
-// in order after the ends of both directions, and after a refusal.
+// headEnded acts on the end of the other side's direction of the head, which is in
+// order once it has ended its messages and wants no more of ours, and after a refusal.
 func (l *loose) headEnded() {
 	if l.head.answer != nil {
 		l.fail(l.head.answer, true)
 		return
 	}
 	l.mu.Lock()
-	early := l.over == nil && !(l.in.over && l.out.endSaid)
+	early := l.over == nil && (!l.in.ended || !l.out.endSaid && l.out.err == nil)
 	l.mu.Unlock()
 	if early {
 		l.head.Reset(fmt.Errorf("%w: the head ends before its messages", messages.ErrProtocol))
@@ -216,9 +216,9 @@ func (l *loose) say(news *conecv1.DeliveryNews) {
 }
 
 // endHead ends this side's direction of the head once both directions of messages
-// are over. Called with mu held.
+// are over, and none of ours may still have to be given up. Called with mu held.
 func (l *loose) endHead() {
-	if l.out.endSaid && l.in.over {
+	if l.out.endSaid && l.in.over && len(l.out.flights) == 0 {
 		l.head.out.closeSend()
 	}
 }

@@ -27,6 +27,7 @@ type looseIn struct {
 	ring    []arrived
 	first   int // in ring: those before were taken
 	size    int // cost of what waits
+	largest int // bytes that a message got
 	partial int // bytes of messages that are coming
 	readers int // that wait
 	ready   chan struct{}
@@ -42,12 +43,13 @@ type looseIn struct {
 	toldAt     time.Duration
 	toldUpTo   uint64 // numbers below which the sender knows that all have come
 
-	ended   bool   // the sender has said so
-	total   uint64 // how many it sent, then
-	over    bool   // nothing comes any more
-	err     error  // what receiving ends with, once nothing waits
-	done    chan struct{}
-	stopped bool // nobody wants more
+	ended    bool        // the sender has said so
+	total    uint64      // how many it sent, then
+	straggle *time.Timer // until no more is waited for
+	over     bool        // nothing comes any more
+	err      error       // what receiving ends with, once nothing waits
+	done     chan struct{}
+	stopped  bool // nobody wants more
 }
 
 // arrived is a message that waits to be received.
@@ -75,7 +77,10 @@ func (l *loose) arrive(number uint64, sent time.Duration, message []byte) error 
 	if number >= maxNumber || !l.terms.datagrams() && number >= i.numbers.floor+spanUnordered {
 		return fmt.Errorf("%w: message number %d", messages.ErrProtocol, number)
 	}
-	now := l.carriers.now()
+	var now time.Duration
+	if l.terms.deadline > 0 {
+		now = l.carriers.now()
+	}
 	if !i.numbers.add(number) {
 		l.again(number)
 		return nil
@@ -276,11 +281,31 @@ func (l *loose) checkEnd() error {
 	if i.numbers.next > i.total {
 		return fmt.Errorf("%w: more messages than the end says", messages.ErrProtocol)
 	}
-	if l.terms.datagrams() || i.numbers.count == i.total {
+	switch {
+	case i.numbers.count == i.total:
+		if l.terms.deadline > 0 && !l.terms.datagrams() {
+			l.say(&conecv1.DeliveryNews{Used: i.used, Complete: i.total}) // nothing is left to reset
+		}
 		l.endReceiving(io.EOF)
 		l.endHead()
+	case l.terms.datagrams() && i.straggle == nil:
+		i.straggle = time.AfterFunc(straggling, l.noMore)
 	}
 	return nil
+}
+
+// straggling is how long after the end datagrams may come that others overtook.
+const straggling = 50 * time.Millisecond
+
+// noMore ends receiving although not all have come.
+func (l *loose) noMore() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.in.over {
+		return
+	}
+	l.endReceiving(io.EOF)
+	l.endHead()
 }
 
 // endReceiving makes err what receiving ends with. Called with mu held.
@@ -291,6 +316,9 @@ func (l *loose) endReceiving(err error) {
 	}
 	if !i.over {
 		i.over = true
+		if i.straggle != nil {
+			i.straggle.Stop()
+		}
 		close(i.done)
 		l.carriers.forget(l)
 	}

@@ -154,7 +154,10 @@ func (o *looseOut) wake() {
 // queue numbers a message and puts it on the list of its pump. Called with mu held.
 func (l *loose) queue(message []byte) {
 	o := &l.out
-	now := l.carriers.now()
+	var now time.Duration
+	if l.terms.deadline > 0 || l.terms.copyAfter > 0 {
+		now = l.carriers.now()
+	}
 	it := item{number: o.number, at: now, size: len(message)}
 	o.number++
 	head := make([]byte, 0, maxItemHead+len(message))
@@ -253,6 +256,7 @@ func (l *loose) resetLate(now time.Duration) {
 		o.flights = o.flights[1:]
 	}
 	l.giveUp(gone)
+	l.endHead()
 }
 
 // giveUp tells the receiver not to wait for messages.
@@ -299,6 +303,7 @@ func (l *loose) heardUsed(used, complete uint64) error {
 	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].items[len(o.flights[0].items)-1].number < complete {
 		o.flights = o.flights[1:]
 	}
+	l.endHead()
 	l.startPump()
 	return nil
 }
@@ -307,7 +312,10 @@ func (l *loose) heardUsed(used, complete uint64) error {
 // Called with mu held.
 func (l *loose) nextBatch() (batch []item) {
 	o := &l.out
-	now := l.carriers.now()
+	var now time.Duration
+	if l.terms.deadline > 0 {
+		now = l.carriers.now()
+	}
 	var gone []item
 	size := 0
 	for len(o.waiting) > 0 && o.err == nil {
@@ -441,7 +449,10 @@ func (l *loose) takeDatagrams(batch []item) []item {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	o := &l.out
-	now := l.carriers.now()
+	var now time.Duration
+	if l.terms.deadline > 0 {
+		now = l.carriers.now()
+	}
 	var gone []item
 	for len(o.waiting) > 0 && len(batch) < cap(batch) && o.err == nil {
 		it := o.waiting[0]

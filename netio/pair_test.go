@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -20,7 +21,7 @@ import (
 )
 
 // within limits a test: in a bubble the time is virtual, so that it costs nothing.
-func within(t *testing.T) context.Context {
+func within(t testing.TB) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
@@ -35,7 +36,7 @@ type end struct {
 	port *netio.Port
 }
 
-func newIdentity(t *testing.T, name string) *netio.Identity {
+func newIdentity(t testing.TB, name string) *netio.Identity {
 	t.Helper()
 	id, err := netio.NewIdentity(name, time.Now())
 	if err != nil {
@@ -45,7 +46,7 @@ func newIdentity(t *testing.T, name string) *netio.Identity {
 }
 
 // newEnd makes a client that is closed when the test ends.
-func newEnd(t *testing.T, link netio.Link, id *netio.Identity, config *netio.Config) *end {
+func newEnd(t testing.TB, link netio.Link, id *netio.Identity, config *netio.Config) *end {
 	t.Helper()
 	sw := newSwitch(t, netio.SwitchConfig{}, link)
 	transport, err := netio.NewTransport(sw, id, false, config)
@@ -72,7 +73,7 @@ func (e *end) expect(from *end) func(context.Context) (*netio.Conn, error) {
 }
 
 // connect makes a channel that a dialed.
-func connect(t *testing.T, a, b *end) (ca, cb *netio.Conn) {
+func connect(t testing.TB, a, b *end) (ca, cb *netio.Conn) {
 	t.Helper()
 	await := b.expect(a)
 	ca, err := a.DialChannel(within(t), a.port, "bob", b.id.Chain()[0])
@@ -93,18 +94,24 @@ func connectEnds(t *testing.T, configA, configB *netio.Config) (ca, cb *netio.Co
 }
 
 // openStream opens a stream from one end of a channel and accepts it at the other.
-func openStream(t *testing.T, from, to *netio.Conn) (out, in *netio.Stream) {
+func openStream(t testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
+	t.Helper()
+	return openStreamAs(t, from, to, &conecv1.OpenStream{Purpose: "test"})
+}
+
+// openStreamAs is openStream with more to say about the stream.
+func openStreamAs(t testing.TB, from, to *netio.Conn, open *conecv1.OpenStream) (out, in *netio.Stream) {
 	t.Helper()
 	ctx := within(t)
-	out, err := from.OpenStream(ctx, &conecv1.OpenStream{Purpose: "test"})
+	out, err := from.OpenStream(ctx, open)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if in, err = to.AcceptStream(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if open, err := in.AwaitOpen(ctx); err != nil || open.GetPurpose() != "test" {
-		t.Fatal(open, err)
+	if got, err := in.AwaitOpen(ctx); err != nil || !proto.Equal(got, open) {
+		t.Fatal(got, err)
 	}
 	if err = in.Accept(); err != nil {
 		t.Fatal(err)
@@ -116,7 +123,7 @@ func openStream(t *testing.T, from, to *netio.Conn) (out, in *netio.Stream) {
 }
 
 // bareTLS makes the TLS configuration of a peer that is no conec program, but has the identity of one.
-func bareTLS(t *testing.T, id *netio.Identity, alpn string) *tls.Config {
+func bareTLS(t testing.TB, id *netio.Identity, alpn string) *tls.Config {
 	t.Helper()
 	certificate, key, err := id.PEM()
 	if err != nil {

@@ -7,13 +7,17 @@ import (
 	"github.com/quic-go/quic-go"
 )
 
-// burst is how many datagrams are sent until streams have a turn.
-const burst = 16
+// burst is how many bytes of datagrams are sent until streams have a turn: 16
+// packets.
+const burst = 16 * packetSize
+
+// takenAtOnce is how many messages of a stream are sent until another has a turn.
+const takenAtOnce = 32
 
 // sendDatagrams is a pump: it sends the datagrams of all streams, those of the same
 // urgency in turn, until there are none.
 func (c *carriers) sendDatagrams() {
-	batch := make([]item, 0, burst/2)
+	batch := make([]item, 0, takenAtOnce)
 	for {
 		l := c.nextSendable()
 		if l == nil {
@@ -21,7 +25,7 @@ func (c *carriers) sendDatagrams() {
 		}
 		batch = l.takeDatagrams(batch[:0])
 		for i, it := range batch {
-			c.turn.await()
+			c.turn.await(len(it.bytes))
 			err := c.raw.SendDatagram(it.bytes)
 			batch[i] = item{}
 			if _, large := errors.AsType[*quic.DatagramTooLargeError](err); large && !it.copied {
@@ -69,13 +73,14 @@ func (l *loose) tooLarge(it item) {
 type turn struct {
 	conn   *quic.Conn
 	gate   *quic.SendStream
-	sent   int           // datagrams since the last byte
+	sent   int           // bytes of datagrams since the last turn
 	passed chan struct{} // closed when the last byte was sent; nil at first
 }
 
-// await blocks until the next datagram may be sent.
-func (t *turn) await() {
-	if t.sent++; t.sent < burst {
+// await blocks until a datagram of that size may be sent.
+func (t *turn) await(size int) {
+	const frame = 3 // bytes of a datagram frame beside its content
+	if t.sent += size + frame; t.sent < burst {
 		return
 	}
 	t.sent = 0
