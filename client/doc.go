@@ -35,7 +35,9 @@
 // 2 seconds. Direct channels do not notice; relayed ones stall and go on if the
 // coordinator is back before they time out. A channel that this client opened and
 // that fails is connected again by its supervisor; its streams have failed and say
-// why. [Client.Close] waits until the peers have read what was sent;
+// why, except for resumable ones ([StreamOptions]): those are attached again, to that
+// channel or another one to the same peer, and lose nothing while both clients live
+// (docs/streams.md). [Client.Close] waits until the peers have read what was sent;
 // [Client.Abort] does not.
 //
 // # Limits
@@ -43,7 +45,8 @@
 // [Config] lists them with their defaults: message size, channels, streams per
 // channel, streams that wait to be accepted. A stream holds up to 256 KiB that wait
 // to be sent, and as much that waits to be received, beside one message and QUIC's
-// window (256 KiB; up to 6 MiB for a stream that was read fast).
+// window (256 KiB; up to 6 MiB for a stream that was read fast). A resumable stream
+// also keeps what the peer has not acknowledged, up to Config.ResumeBuffer.
 //
 // # Testing
 //
