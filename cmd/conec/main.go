@@ -110,6 +110,10 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 	switch command {
 	case "coord":
 		return runCoord(ctx, args, std)
+	case "bench":
+		return runBench(ctx, args, std)
+	case "cp":
+		return runCopy(ctx, args, std)
 	case "pipe":
 		return runPipe(ctx, args, std)
 	case "version", "-version", "--version":

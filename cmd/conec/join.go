@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/conec-go/conec/client"
+)
+
+// Times of a command. A peer that vanished is noticed sooner than by default, for a person is waiting.
+const (
+	connectTimeout = 30 * time.Second
+	peerTimeout    = 15 * time.Second // nothing heard
+	abortTimeout   = 2 * time.Second  // to tell the other side
+	keepAlive      = 5 * time.Second
+)
+
+// reservedPurposes is how the purposes of conec's own streams begin.
+const reservedPurposes = "conec."
+
+// joinFlags are the flags of all commands that attach a client.
+type joinFlags struct {
+	coordinator, fingerprint, ca string
+	name, certificate, key       string
+	mode                         string
+	accept, verbose              bool
+}
+
+var modes = map[string]client.Mode{"auto": client.Automatic, "direct": client.DirectOnly, "relay": client.RelayOnly}
+
+// register adds the flags, without -accept, which each command words in its own way, and -mode, which not all have.
+func (f *joinFlags) register(flags *flag.FlagSet) {
+	f.mode = "auto"
+	flags.StringVar(&f.coordinator, "coordinator", os.Getenv("CONEC_COORDINATOR"), "`address` of the coordinator, host or host:port")
+	flags.StringVar(&f.fingerprint, "fingerprint", "", "`fingerprint` that the coordinator printed: sha256: and 64 hex digits")
+	flags.StringVar(&f.ca, "ca", "", "PEM `file` of the authorities to trust for the coordinator, instead of a fingerprint (default: the system's)")
+	flags.StringVar(&f.name, "name", os.Getenv("CONEC_NAME"), "this client's `name`; may be left out without -accept, then it is a random one")
+	flags.StringVar(&f.certificate, "cert", "", "PEM `file` of this client's certificate, with -key (default: made for this run)")
+	flags.StringVar(&f.key, "key", "", "PEM `file` of the certificate's key")
+	flags.BoolVar(&f.verbose, "v", false, "print to stderr what happens")
+}
+
+func (f *joinFlags) registerMode(flags *flag.FlagSet) {
+	flags.StringVar(&f.mode, "mode", f.mode, "`paths` to use: auto, direct or relay")
+}
+
+// complete fills in what was left out. A random name begins with the command's.
+func (f *joinFlags) complete(command string) {
+	if f.fingerprint == "" && f.ca == "" {
+		f.fingerprint = os.Getenv("CONEC_FINGERPRINT")
+	}
+	if f.name == "" && !f.accept {
+		var raw [3]byte
+		_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
+		f.name = command + "-" + hex.EncodeToString(raw[:])
+	}
+}
+
+// validate says what is wrong with the flags by themselves.
+func (f *joinFlags) validate() error {
+	_, known := modes[f.mode]
+	switch {
+	case f.coordinator == "":
+		return errors.New("no -coordinator, and CONEC_COORDINATOR is not set")
+	case f.name == "":
+		return errors.New("-accept needs a -name by which peers find it")
+	case f.fingerprint != "" && f.ca != "":
+		return errors.New("-fingerprint and -ca: give one of them")
+	case (f.certificate == "") != (f.key == ""):
+		return errors.New("-cert and -key: give both")
+	case !known:
+		return fmt.Errorf("-mode %q: want auto, direct or relay", f.mode)
+	}
+	return nil
+}
+
+// config is what the flags say about the client.
+func (f *joinFlags) config() (*client.Config, error) {
+	config := &client.Config{
+		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint,
+		NotAccepting: !f.accept, RelayOnly: f.accept && modes[f.mode] == client.RelayOnly,
+		IdleTimeout: peerTimeout, KeepAlive: keepAlive,
+	}
+	if f.ca != "" {
+		roots, err := readRoots(f.ca)
+		if err != nil {
+			return nil, fmt.Errorf("-ca: %w", err)
+		}
+		config.Roots = roots
+	}
+	if f.certificate != "" {
+		certificate, err := os.ReadFile(f.certificate)
+		if err != nil {
+			return nil, fmt.Errorf("-cert: %w", err)
+		}
+		key, err := os.ReadFile(f.key)
+		if err != nil {
+			return nil, fmt.Errorf("-key: %w", err)
+		}
+		if config.Identity, err = client.LoadIdentity(certificate, key); err != nil {
+			return nil, fmt.Errorf("-cert, -key: %w", err)
+		}
+	}
+	return config, nil
+}
+
+// connect attaches a client; amend may change its configuration. Who has closed the client calls done.
+func (f *joinFlags) connect(ctx context.Context, command string, std streams, amend func(*client.Config)) (cl *client.Client, done func(), err error) {
+	config, err := f.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	keyLog, err := openKeyLog()
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() {}
+	if keyLog != nil {
+		done = func() { keyLog.Close() }
+		config.KeyLog = keyLog
+	}
+	amend(config)
+	hear := config.OnEvent
+	config.OnEvent = func(event client.Event) {
+		if hear != nil {
+			hear(event)
+		}
+		if f.verbose {
+			fmt.Fprintln(std.err, describe(event))
+		}
+	}
+	if err = config.Validate(); err != nil {
+		done()
+		return nil, nil, fmt.Errorf("%w: %s: %w", errUsage, command, err)
+	}
+	connecting, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if cl, err = client.Connect(connecting, config); err != nil {
+		done()
+		return nil, nil, because(ctx, err)
+	}
+	return cl, done, nil
+}
+
+// because returns why ctx ended rather than what that led to.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// closeSoon ends a client in order, but without much patience if there is an error already. It returns the first error.
+func closeSoon(ctx context.Context, cl *client.Client, err error) error {
+	limit := peerTimeout
+	if err != nil {
+		limit = abortTimeout
+	}
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	if closed := cl.Close(closing); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// describe says an event in words.
+func describe(event client.Event) string {
+	switch event := event.(type) {
+	case client.Attached:
+		return "attached, seen as " + event.Observed
+	case client.Detached:
+		return fmt.Sprintf("coordinator lost: %v", event.Err)
+	case client.ChannelOpened:
+		return "channel with " + event.Peer
+	case client.ChannelClosed:
+		return fmt.Sprintf("channel with %s ended: %v", event.Peer, event.Err)
+	case client.PathChanged:
+		kind := "direct"
+		if event.Relayed {
+			kind = "relayed"
+		}
+		if event.Remote == "" {
+			kind = "none"
+		}
+		return fmt.Sprintf("path to %s: %s %s", event.Peer, kind, event.Remote)
+	}
+	return fmt.Sprintf("%T", event)
+}
