@@ -81,6 +81,7 @@ type resumeWorld struct {
 	alice, bob  *sim.Client
 	ctx         context.Context
 	ends        []*resumeEnd
+	places      []sim.Place // where alice may be
 	down        atomic.Bool // the coordinator is
 }
 
@@ -90,6 +91,11 @@ func newResumeWorld(w *sim.World, line sim.Line, change func(*client.Config)) *r
 	w.T.Cleanup(cancel)
 	r := &resumeWorld{World: w, ctx: ctx}
 	r.coordinator = w.Coordinator(w.Host("coordinator", w.Internet(), sim.Line{Latency: 5 * time.Millisecond}), nil)
+	r.places = []sim.Place{
+		w.Internet(),
+		w.Gateway("home", w.Internet(), sim.PortRestricted(), line),
+		w.Gateway("lte", w.Internet(), sim.Symmetric(), line),
+	}
 	fast := func(c *client.Config) {
 		c.IdleTimeout, c.KeepAlive = 3*time.Second, time.Second
 		if change != nil {
@@ -198,7 +204,7 @@ func TestResumeRandomFaults(t *testing.T) {
 		}
 		at := time.Second
 		for range 6 {
-			fault := random.IntN(4)
+			fault := random.IntN(5)
 			r.After(at, func() { r.strike(fault, random.Int64N) })
 			at += time.Duration(random.Int64N(int64(10 * time.Second)))
 		}
@@ -210,7 +216,7 @@ func TestResumeRandomFaults(t *testing.T) {
 	}
 }
 
-// strike lets one of four faults happen.
+// strike lets one of five faults happen.
 func (r *resumeWorld) strike(fault int, random func(int64) int64) {
 	switch fault {
 	case 0:
@@ -229,7 +235,58 @@ func (r *resumeWorld) strike(fault int, random func(int64) int64) {
 			r.coordinator.Start()
 			r.down.Store(false)
 		})
+	case 4:
+		r.Note("faults", "alice", "moves")
+		if err := r.alice.Host().Move(r.places[int(random(int64(len(r.places))))], sim.Line{Latency: 20 * time.Millisecond}); err != nil {
+			r.T.Error(err)
+		}
 	}
+}
+
+// TestResumeCrash: when a client crashes, what the other side is told to be in
+// doubt is in doubt, and what it is told to be confirmed has arrived.
+func TestResumeCrash(t *testing.T) {
+	seeds := 20
+	if testing.Short() {
+		seeds = 3
+	}
+	sim.Seeds(t, seeds, nil, func(w *sim.World) {
+		random := w.Rand()
+		r := newResumeWorld(w, sim.Line{Latency: 5 * time.Millisecond, Rate: 200_000}, nil)
+		a, b := r.open()
+		crashed := r.bob.Client
+		w.After(500*time.Millisecond+time.Duration(random.Int64N(int64(5*time.Second))), func() {
+			r.bob.Crash()
+			w.After(2*time.Second, func() {
+				if err := r.bob.Start(); err != nil {
+					w.T.Error(err)
+				}
+			})
+		})
+		var all sync.WaitGroup
+		for i, e := range []*resumeEnd{a, b} {
+			source := rand.New(rand.NewPCG(random.Uint64(), uint64(i)))
+			all.Go(func() { e.send(r.ctx, source, 100_000, 5*time.Millisecond) })
+			all.Go(func() { e.receive(r.ctx) })
+		}
+		all.Wait()
+		_ = crashed.Close(r.ctx) // it has crashed: this only waits
+		for i, ends := range [][2]*resumeEnd{{a, b}, {b, a}} {
+			from, to := ends[0], ends[1]
+			var doubt *messages.InDoubt
+			if err := from.Confirm(r.ctx); !errors.As(err, &doubt) {
+				w.T.Errorf("end %d: %v", i, err)
+				continue
+			}
+			if doubt.Confirmed != from.Confirmed() || doubt.Confirmed+doubt.InDoubt != from.sent ||
+				to.got < doubt.Confirmed || to.got > from.sent {
+				w.T.Errorf("end %d sent %d, the other received %d: %v", i, from.sent, to.got, doubt)
+			}
+			if doubt.Confirmed == 0 || from.err == nil {
+				w.T.Errorf("end %d: nothing was confirmed, or receiving did not fail: %v", i, from.err)
+			}
+		}
+	})
 }
 
 // TestResumePeerRestarted: who restarts has forgotten everything, and the other side learns what is in doubt.
