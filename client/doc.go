@@ -20,6 +20,11 @@
 // [NetConn] makes a net.Conn of a stream. [Client.Actors] is the client's actor
 // system, whose actors can send to those that peers export.
 //
+// [StreamOptions] choose how messages are delivered ([Delivery]: ordered, unordered,
+// sequenced, lossy), with what deadline and urgency, and in which directions; the
+// peer sees it in [Stream.Options] and may refuse it (Config.Admit). [Latest] reads
+// only the newest messages of a stream. docs/delivery.md says what each promises.
+//
 // Errors are those of package messages: compare with errors.Is, and take who and
 // whose decision from [messages.OpError]. A program on the coordinator's host that
 // wants to take part attaches an ordinary client.

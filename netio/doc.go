@@ -7,7 +7,7 @@
 // fixed address for QUIC whose packets take the current [Path], directly or over
 // a coordinator's [Relay]. On a switch, a [Transport] dials and accepts
 // connections ([Conn]), each with one [Control] stream and any number of data
-// streams ([Stream]). An [Identity] is the key and the certificate by which the
+// streams ([Stream]): ordered, or with another delivery (docs/delivery.md). An [Identity] is the key and the certificate by which the
 // ends know each other.
 //
 // # Use

@@ -49,7 +49,7 @@ func switchTLS(tb testing.TB) (accepting, dialing *tls.Config) {
 	return accepting, &tls.Config{RootCAs: roots, ServerName: "peer", NextProtos: []string{"test"}}
 }
 
-var switchQUIC = &quic.Config{InitialPacketSize: 1200, MaxIdleTimeout: 10 * time.Second}
+var switchQUIC = &quic.Config{InitialPacketSize: 1200, MaxIdleTimeout: 10 * time.Second, EnableDatagrams: true}
 
 // quicStream connects two packet conns with QUIC and opens one stream from the first to the second.
 func quicStream(tb testing.TB, from, to net.PacketConn, addr net.Addr) (*quic.SendStream, *quic.ReceiveStream) {
