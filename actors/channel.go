@@ -275,7 +275,8 @@ func (c *channel) draining(ctx actor.Context) {
 		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
 	case DrainChannel:
 		c.drainers = append(c.drainers, ctx.Sender())
-		if !c.drains { // the peer closes too
+		told := c.awaits && c.closing == nil // the peer knows that we are drained: it ends the channel, or has
+		if !c.drains && !told {              // the peer closes too
 			c.stopTimer()
 			c.drain(ctx)
 		}

@@ -15,7 +15,8 @@ import (
 type ground interface {
 	// host adds a machine, on the internet if at is nil.
 	host(name string, at place) machine
-	gateway(name string, nat sim.NAT) place
+	// gateway adds a gateway, to the internet if at is nil.
+	gateway(name string, at place, nat sim.NAT) place
 	// cut lets nothing pass from one machine to another, until it is healed.
 	cut(from, to machine) (heal func())
 }
@@ -119,22 +120,25 @@ type simulated struct {
 // near is the line of everybody: 0.4 ms from one to another.
 var near = sim.Line{Latency: 200 * time.Microsecond}
 
+func (s simulated) place(at place) sim.Place {
+	if at == nil {
+		return s.network.Internet()
+	}
+	return at.(simPlace).Gateway
+}
+
 func (s simulated) host(name string, at place) machine {
 	s.t.Helper()
-	where := sim.Place(s.network.Internet())
-	if at != nil {
-		where = at.(simPlace).Gateway
-	}
-	h, err := s.network.Host(name, where, near)
+	h, err := s.network.Host(name, s.place(at), near)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	return simHost{s.t, h}
 }
 
-func (s simulated) gateway(name string, nat sim.NAT) place {
+func (s simulated) gateway(name string, at place, nat sim.NAT) place {
 	s.t.Helper()
-	g, err := s.network.Gateway(name, s.network.Internet(), nat, near)
+	g, err := s.network.Gateway(name, s.place(at), nat, near)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -174,16 +178,19 @@ func (h simHost) move(at place) {
 // kernel is the ground of package netlab.
 type kernel struct{ lab *netlab.Lab }
 
-func (k kernel) host(name string, at place) machine {
-	where := k.lab.Internet()
-	if at != nil {
-		where = at.(netlabPlace).Gateway
+func (k kernel) place(at place) netlab.Place {
+	if at == nil {
+		return k.lab.Internet()
 	}
-	return netlabHost{k.lab.Host(name, where)}
+	return at.(netlabPlace).Gateway
 }
 
-func (k kernel) gateway(name string, nat sim.NAT) place {
-	return netlabPlace{k.lab.Gateway(name, k.lab.Internet(), nat)}
+func (k kernel) host(name string, at place) machine {
+	return netlabHost{k.lab.Host(name, k.place(at))}
+}
+
+func (k kernel) gateway(name string, at place, nat sim.NAT) place {
+	return netlabPlace{k.lab.Gateway(name, k.place(at), nat)}
 }
 
 func (k kernel) cut(from, to machine) func() {
@@ -210,7 +217,7 @@ func (l local) host(string, place) machine {
 	return localHost{l}
 }
 
-func (l local) gateway(string, sim.NAT) place {
+func (l local) gateway(string, place, sim.NAT) place {
 	l.t.Fatal("no gateways on loopback")
 	return nil
 }

@@ -3,6 +3,7 @@ package suite_test
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,46 +18,60 @@ import (
 type traffic struct {
 	w        *world
 	received chan int // the number of each message
+	count    atomic.Int64
 	end      chan struct{}
 	done     chan struct{}
 }
 
 func (w *world) traffic(from, to *client.Stream) *traffic {
 	f := &traffic{w: w, received: make(chan int), end: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		again := time.NewTicker(time.Millisecond)
-		defer again.Stop()
-		for i := 0; ; i++ {
-			if err := from.Send(w.ctx, numbered(i, 100)); err != nil {
-				w.Errorf("message %d: %v", i, err)
-				break
-			}
-			select {
-			case <-again.C:
-				continue
-			case <-f.end:
-			}
-			from.CloseSend()
-			break
-		}
-	}()
-	go func() {
-		defer close(f.done)
-		defer close(f.received)
-		i := 0
-		for message, err := range to.Messages(w.ctx) {
-			if err != nil || string(message) != string(numbered(i, 100)) {
-				w.Errorf("message %d: %d bytes, %v", i, len(message), err)
-				return
-			}
-			select {
-			case f.received <- i:
-			default:
-			}
-			i++
-		}
-	}()
+	w.background.Go(func() { f.send(from) })
+	w.background.Go(func() { f.receive(to) })
 	return f
+}
+
+func (f *traffic) send(from *client.Stream) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for i := 0; ; i++ {
+		if err := from.Send(f.w.ctx, numbered(i, 100)); err != nil {
+			f.fail("message %d: %v", i, err)
+			return
+		}
+		select {
+		case <-again.C:
+			continue
+		case <-f.end:
+			from.CloseSend()
+		case <-f.w.ctx.Done():
+		}
+		return
+	}
+}
+
+func (f *traffic) receive(to *client.Stream) {
+	defer close(f.done)
+	defer close(f.received)
+	i := 0
+	for message, err := range to.Messages(f.w.ctx) {
+		if err != nil || string(message) != string(numbered(i, 100)) {
+			f.fail("message %d: %d bytes, %v", i, len(message), err)
+			return
+		}
+		f.count.Add(1)
+		select {
+		case f.received <- i:
+		default:
+		}
+		i++
+	}
+}
+
+// fail reports what is wrong, unless the scenario is over.
+func (f *traffic) fail(format string, args ...any) {
+	if f.w.ctx.Err() == nil {
+		f.w.Errorf(format, args...)
+	}
 }
 
 // flows waits until n more messages have arrived.
