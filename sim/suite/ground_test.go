@@ -3,7 +3,6 @@ package suite_test
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/conec-go/conec/internal/netlab"
@@ -85,10 +84,8 @@ func everywhere(t *testing.T, scenario func(w *world), exceptions ...exception) 
 // playVirtual needs no look at the goroutines: the bubble ends with the last one.
 func playVirtual(t *testing.T, scenario func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		n := sim.NewNetwork(1)
-		defer n.Close()
-		w := newWorld(t, simulated{t, n})
+	sim.Test(t, nil, func(s *sim.World) {
+		w := newWorld(s.T, simulated{s})
 		defer w.end()
 		scenario(w)
 	})
@@ -112,41 +109,28 @@ func playNetns(t *testing.T, scenario func(w *world)) {
 }
 
 // simulated is the ground of package sim.
-type simulated struct {
-	t       *testing.T
-	network *sim.Network
-}
+type simulated struct{ *sim.World }
 
 // near is the line of everybody: 0.4 ms from one to another.
 var near = sim.Line{Latency: 200 * time.Microsecond}
 
 func (s simulated) place(at place) sim.Place {
 	if at == nil {
-		return s.network.Internet()
+		return s.Internet()
 	}
 	return at.(simPlace).Gateway
 }
 
 func (s simulated) host(name string, at place) machine {
-	s.t.Helper()
-	h, err := s.network.Host(name, s.place(at), near)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return simHost{s.t, h}
+	return simHost{s.T, s.Host(name, s.place(at), near)}
 }
 
 func (s simulated) gateway(name string, at place, nat sim.NAT) place {
-	s.t.Helper()
-	g, err := s.network.Gateway(name, s.place(at), nat, near)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return simPlace{g}
+	return simPlace{s.Gateway(name, s.place(at), nat, near)}
 }
 
 func (s simulated) cut(from, to machine) func() {
-	return s.network.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
+	return s.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
 }
 
 type simPlace struct{ *sim.Gateway }

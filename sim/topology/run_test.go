@@ -80,6 +80,9 @@ func TestExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if raceEnabled && testing.Short() && strings.Contains(file, "hundreds") {
+				t.Skip("takes a minute with the race detector")
+			}
 			p := mustPlay(t, 1, string(text))
 			if len(p.Expect) == 0 {
 				t.Error("it expects nothing")
