@@ -52,6 +52,7 @@ type clientActor struct {
 	home     *actor.PID
 	homeInfo *actors.Channel
 	timer    *time.Timer
+	apart    actors.Apart
 
 	key      [32]byte // of bind frames
 	id       uint64   // of this attachment, 0 while there is none

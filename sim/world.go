@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -64,6 +65,10 @@ func newWorld(t *testing.T, o Options, watch *watchdog, collect func(), d *diges
 	w.as("network", func(context.Context) {
 		w.Network = newNetwork(o.Seed, func() {
 			watch.progress.Add(1)
+			if d != nil {
+				d.look(w.Elapsed(), true)
+				defer func() { d.look(w.Elapsed(), false) }()
+			}
 			collect()
 			w.checkIfArrived()
 		})
@@ -268,6 +273,7 @@ func (w *World) exceeded() {
 	report := w.watch.report(func(goroutine) bool { return true })
 	w.T.Errorf("the scenario is not over after %v\n%s", w.options.Limit, report)
 	w.limit = time.AfterFunc(grace, func() {
+		_, _ = fmt.Fprintf(os.Stderr, "sim: the scenario was not over after %v\n%s", w.options.Limit, report) // the log is not shown
 		w.watch.die("the scenario does not end, although it is over its limit of " + w.options.Limit.String() +
 			" and all programs have ended")
 	})

@@ -144,7 +144,7 @@ func simRun(ctx context.Context, args []string, std streams) error {
 // simCheck says what is wrong with files.
 func simCheck(args []string, std streams) error {
 	if len(args) == 0 || strings.HasPrefix(args[0], "-") && args[0] != "-" {
-		return fmt.Errorf("%w: conec sim check FILE...", errUsage)
+		return fmt.Errorf("%w: sim check: no file", errUsage)
 	}
 	var errs []error
 	for _, file := range args {

@@ -19,7 +19,6 @@ func contains(err error, text string) bool { return err != nil && strings.Contai
 // if one does not.
 func TestCancelWaits(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.AnswerTimeout = time.Hour })
 		alice, bob := w.client("alice", func(c *client.Config) { c.OpenTimeout = time.Hour }), w.client("bob")
 		silent := w.rawClient("carol")
@@ -112,7 +111,6 @@ func fill(w *world, s *client.Stream) {
 // A call whose context has ended before it began does nothing.
 func TestCanceledBefore(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice")
 		w.client("bob")
@@ -138,7 +136,6 @@ func TestCanceledBefore(t *testing.T) {
 // Opens that are canceled at any moment leave nothing, at either side or between.
 func TestCancelOpensAnytime(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		w.echo(bob)
@@ -188,7 +185,6 @@ func TestCancelOpensAnytime(t *testing.T) {
 // The same, where the cancel comes while the call has hardly begun.
 func TestCancelOpensAtOnce(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		for i := range 500 {
@@ -224,7 +220,6 @@ const idleActors = 3
 // Connect that is canceled leaves no attachment.
 func TestCancelConnect(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		for i := range 20 {
 			ctx, cancel := context.WithTimeout(w.ctx, time.Duration(i)*200*time.Microsecond)

@@ -24,6 +24,7 @@ type ground interface {
 type place interface {
 	addr() netip.Addr // of its outside
 	reboot()          // forgets all mappings
+	become(sim.NAT)   // another kind of gateway
 }
 
 // machine is what clients and coordinators run on.
@@ -126,17 +127,27 @@ func (s simulated) host(name string, at place) machine {
 }
 
 func (s simulated) gateway(name string, at place, nat sim.NAT) place {
-	return simPlace{s.Gateway(name, s.place(at), nat, near)}
+	return simPlace{s.T, s.Gateway(name, s.place(at), nat, near)}
 }
 
 func (s simulated) cut(from, to machine) func() {
 	return s.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
 }
 
-type simPlace struct{ *sim.Gateway }
+type simPlace struct {
+	t *testing.T
+	*sim.Gateway
+}
 
 func (p simPlace) addr() netip.Addr { return p.Addr() }
 func (p simPlace) reboot()          { p.Reboot() }
+
+func (p simPlace) become(nat sim.NAT) {
+	p.t.Helper()
+	if err := p.SetNAT(nat); err != nil {
+		p.t.Fatal(err)
+	}
+}
 
 type simHost struct {
 	t *testing.T
@@ -183,8 +194,9 @@ func (k kernel) cut(from, to machine) func() {
 
 type netlabPlace struct{ *netlab.Gateway }
 
-func (p netlabPlace) addr() netip.Addr { return p.Addr() }
-func (p netlabPlace) reboot()          { p.Reboot() }
+func (p netlabPlace) addr() netip.Addr   { return p.Addr() }
+func (p netlabPlace) reboot()            { p.Reboot() }
+func (p netlabPlace) become(nat sim.NAT) { p.SetNAT(nat) }
 
 type netlabHost struct{ *netlab.Host }
 

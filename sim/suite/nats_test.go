@@ -1,6 +1,7 @@
 package suite_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
@@ -260,6 +262,39 @@ func TestCarrier(t *testing.T) {
 			}, except(loopback, noGateways))
 		})
 	}
+}
+
+// A gateway that passes no UDP keeps a client from attaching. Once it passes some,
+// the client comes in; while it passes none again, the client is detached, and
+// comes back.
+func TestNoUDP(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.begin(func(c *coord.Config) { c.IdleTimeout = time.Second })
+		blocked := sim.PortRestricted()
+		blocked.NoUDP = true
+		home := w.ground.gateway("home", nil, blocked)
+		w.behind(home, "alice")
+		config := w.clientConfig("alice")
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		if _, err := client.Connect(ctx, &config); !errors.Is(err, context.DeadlineExceeded) {
+			w.Fatalf("connect through a gateway without UDP: %v, want deadline exceeded", err)
+		}
+		home.become(sim.PortRestricted())
+		events := newRecorder()
+		alice, bob := w.client("alice", events.config, func(c *client.Config) {
+			c.IdleTimeout, c.KeepAlive = time.Second, 200*time.Millisecond
+		}), w.client("bob")
+		w.both(w.stream(alice, bob, nil))
+		await[client.Attached](w, events)
+		home.become(blocked)
+		await[client.Detached](w, events)
+		w.attached(1)
+		home.become(sim.PortRestricted())
+		await[client.Attached](w, events)
+		w.both(w.stream(alice, bob, nil))
+		w.both(w.stream(bob, alice, nil))
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
 // The coordinator restarts while it relays between clients that cannot do without:

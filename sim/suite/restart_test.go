@@ -103,7 +103,6 @@ func (f *traffic) stop() {
 // Direct channels do not need the coordinator.
 func TestDirectWithoutCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -184,7 +183,6 @@ func TestCoordinatorRestart(t *testing.T) {
 // What is asked for while there is no coordinator waits for it.
 func TestOpenWhileDetached(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -222,7 +220,6 @@ func TestOpenWhileDetached(t *testing.T) {
 // the one that they pinned.
 func TestImpostorCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -253,7 +250,6 @@ func TestImpostorCoordinator(t *testing.T) {
 // name.
 func TestFormerAttachment(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.AnswerTimeout = time.Hour })
 		silent := w.rawClient("bob")
 		former := w.rawClient("alice")
@@ -284,7 +280,6 @@ func TestFormerAttachment(t *testing.T) {
 // Closing is an end, whatever is being waited for.
 func TestCloseEndsCalls(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice")
 		w.client("bob")

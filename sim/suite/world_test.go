@@ -97,10 +97,9 @@ func (w *world) machine(name string) machine {
 }
 
 // behind adds a machine behind a gateway.
-func (w *world) behind(at place, name string) machine {
+func (w *world) behind(at place, name string) {
 	w.Helper()
 	w.machines[name] = w.ground.host(name, at)
-	return w.machines[name]
 }
 
 // listen opens a socket on a machine.

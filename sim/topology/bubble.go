@@ -19,15 +19,13 @@ func inBubble(o *sim.Options, scenario func(w *sim.World)) {
 	_ = flag.CommandLine.Parse(nil) // the flags of package testing, all at their defaults
 	os.Stdout = os.Stderr           // where package testing prints; the program has the real one already
 	ended := make(chan struct{})
-	test := func(t *testing.T) {
+	tests := []testing.InternalTest{{Name: "simulation", F: func(t *testing.T) {
 		sim.Test(t, o, scenario)
-		if t.Failed() {
-			return
+		if !t.Failed() {
+			close(ended)
+			select {}
 		}
-		close(ended)
-		select {}
-	}
-	go testing.Main(func(string, string) (bool, error) { return true, nil },
-		[]testing.InternalTest{{Name: "simulation", F: test}}, nil, nil)
+	}}}
+	go testing.Main(func(string, string) (bool, error) { return true, nil }, tests, nil, nil)
 	<-ended
 }

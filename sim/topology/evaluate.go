@@ -182,7 +182,8 @@ func checkCounts(e *Expectation, flows []*flow) (bool, string) {
 			guilty = append(guilty, fmt.Sprintf("%s: %d", f, bad))
 		}
 	}
-	held, found := false, ""
+	var held bool
+	var found string
 	switch e.Check {
 	case Repeated:
 		held, found = sum.Repeated <= e.Count, fmt.Sprintf("%d", sum.Repeated)

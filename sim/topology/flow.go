@@ -193,7 +193,7 @@ func (f *flow) use(ctx context.Context, stream *client.Stream) error {
 		return <-answers // ends when the receiver has read everything
 	}
 	stream.Reset()
-	<-answers
+	_ = <-answers // the same end of the stream
 	return err
 }
 

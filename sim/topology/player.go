@@ -3,7 +3,6 @@ package topology
 import (
 	"context"
 	"errors"
-
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
