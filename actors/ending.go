@@ -162,6 +162,8 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 		c.answerDrainers(ctx, err, remote)
 		Fail(err)
 	}
+	result := c.overResult()
+	c.shared.over.Store(&result)
 	c.behavior.Become(ctx, "over", c.over)
 	root, self := ctx.ActorSystem().Root, ctx.Self()
 	c.endLife(err, func() { root.Send(self, lifeEnded{err, remote}) })

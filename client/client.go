@@ -294,6 +294,9 @@ func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fre
 // awaitUp blocks until a fresh channel is connected. If ctx ends, nobody wants it.
 func (cl *Client) awaitUp(ctx context.Context, ref *channelRef) error {
 	result, err := actors.Ask[*actors.ChannelResult](ctx, cl.sys, ref.pid, actors.AwaitUp{})
+	if over := ref.Over(); over != nil && errors.Is(err, actors.ErrDeadLetter) {
+		return asRemote(over.Err, over.Remote) // it was faster than we
+	}
 	if err != nil {
 		cl.sys.Root.Send(cl.pid, dropChannel{ref.pid})
 		return err
@@ -366,6 +369,9 @@ func (cl *Client) openOn(ctx context.Context, ref *channelRef, purpose string) (
 	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, actors.OpenStream{
 		ID: id, Open: &conecv1.OpenStream{Purpose: purpose},
 	})
+	if over := ref.Over(); over != nil && errors.Is(err, actors.ErrDeadLetter) {
+		return nil, asRemote(over.Err, over.Remote)
+	}
 	if err != nil {
 		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: id})
 		return nil, err

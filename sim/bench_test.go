@@ -17,6 +17,7 @@ func inBenchmark(b *testing.B, scenario func(w *sim.World)) {
 	ok := testing.RunTests(func(string, string) (bool, error) { return true, nil }, []testing.InternalTest{{
 		Name: b.Name(),
 		F: func(t *testing.T) {
+			t.Helper()
 			sim.Test(t, &sim.Options{Limit: -1, Stall: -1, TraceOff: true}, scenario)
 		},
 	}})
@@ -103,8 +104,10 @@ func everySecond(w *sim.World, from, to *sim.Client, until time.Time) {
 			}
 		})
 		w.Go(func() {
-			for range stream.Messages(context.Background()) {
-				continue
+			for _, err := range stream.Messages(context.Background()) {
+				if err != nil {
+					return
+				}
 			}
 		})
 	}
@@ -140,6 +143,9 @@ func BenchmarkTransfer(b *testing.B) {
 					}
 				})
 				far, err := all[1].AcceptStream(context.Background())
+				if err != nil {
+					w.T.Fatal(err)
+				}
 				for received := 0; received < size; {
 					var got []byte
 					if got, err = far.Receive(context.Background()); err != nil {

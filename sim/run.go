@@ -200,6 +200,7 @@ func play(t *testing.T, o Options, scenario func(w *World), d *digest) {
 
 // repeatWith returns the command that repeats a test with a seed.
 func repeatWith(t *testing.T, seed uint64) string {
+	t.Helper()
 	parts := strings.Split(t.Name(), "/")
 	for i, part := range parts {
 		parts[i] = "^" + part + "$"
@@ -254,7 +255,7 @@ func (c *collector) heap() uint64 {
 
 func (c *collector) rest() {
 	live := c.heap()
-	c.limit = live + max(live/2, roomToCollect)
+	c.limit = live + max(live, roomToCollect)
 }
 
 // look collects if there is much. It is called by the network's goroutine.

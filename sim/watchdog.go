@@ -172,7 +172,7 @@ var (
 
 // parseGoroutines reads what runtime.Stack writes.
 func parseGoroutines(text string) (list []goroutine) {
-	for _, part := range strings.Split(text, "\n\n") {
+	for part := range strings.SplitSeq(text, "\n\n") {
 		lines := strings.Split(strings.TrimSpace(part), "\n")
 		header := headerPattern.FindStringSubmatch(lines[0])
 		if header == nil {

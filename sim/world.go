@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -37,7 +38,6 @@ type World struct {
 	coordinators []*Coordinator
 	clients      []*Client
 	last         time.Duration // the last instant that ownInstant gave away
-	ended        bool
 
 	checking sync.Mutex
 	always   []always
@@ -127,7 +127,8 @@ func (w *World) Rand() *rand.Rand { return w.random }
 func (w *World) Go(f func()) { w.joined.Go(f) }
 
 // After does something that long from now, unless the scenario returns before: at
-// an instant at which nothing happens in the network, and no other fault.
+// an instant at which nothing happens in the network, and no other fault. Later
+// faults, and what Eventually asks later, see what it did.
 func (w *World) After(d time.Duration, do func()) {
 	timer := time.NewTimer(d)
 	w.joined.Go(func() {
@@ -136,6 +137,7 @@ func (w *World) After(d time.Duration, do func()) {
 		case <-timer.C:
 			w.ownInstant()
 			do()
+			w.inTurn()
 		case <-w.over:
 		}
 	})
@@ -154,9 +156,17 @@ func (w *World) ownInstant() {
 		w.mu.Unlock()
 		<-time.After(wait)
 		if w.isFree() {
+			w.inTurn()
 			return
 		}
 	}
+}
+
+// inTurn lets the race detector know that instants come one after the other: what
+// was done at an earlier one is seen at a later one.
+func (w *World) inTurn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 }
 
 // isFree reports whether the network does nothing at this instant.
@@ -178,6 +188,7 @@ func (w *World) Eventually(within time.Duration, what string, ok func() bool) {
 		if w.Elapsed()-began > within {
 			w.T.Fatalf("not within %v: %s", within, what)
 		}
+		w.inTurn()
 		<-time.After(pollEvery)
 	}
 }
@@ -229,7 +240,7 @@ func (w *World) end() {
 	close(w.over)
 	w.shut()
 	w.joined.Wait()
-	w.Network.Close()
+	w.Close()
 	if w.limit != nil {
 		w.limit.Stop()
 	}
@@ -243,10 +254,9 @@ func (w *World) end() {
 func (w *World) shut() {
 	w.mu.Lock()
 	coordinators, clients := w.coordinators, w.clients
-	w.ended = true
 	w.mu.Unlock()
 	w.unwatch()
-	for _, host := range w.Network.all() {
+	for _, host := range w.all() {
 		host.Crash()
 	}
 	for _, c := range clients {
@@ -261,7 +271,7 @@ func (w *World) shut() {
 func (n *Network) all() []*Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.hosts[:len(n.hosts):len(n.hosts)]
+	return slices.Clone(n.hosts)
 }
 
 // grace is how long a scenario may take to notice that it is over.

@@ -177,7 +177,11 @@ func readTopology(file string, std streams) (*topology.Topology, error) {
 	t, err := topology.Parse(name, data)
 	if err != nil {
 		fmt.Fprintln(std.err, err)
-		return nil, fmt.Errorf("%w: %s: %d errors", errBadFile, name, strings.Count(err.Error(), "\n")+1)
+		errs := "1 error"
+		if more := strings.Count(err.Error(), "\n"); more > 0 {
+			errs = fmt.Sprintf("%d errors", more+1)
+		}
+		return nil, fmt.Errorf("%w: %s: %s", errBadFile, name, errs)
 	}
 	return t, nil
 }

@@ -19,7 +19,7 @@ func inBubble(o *sim.Options, scenario func(w *sim.World)) {
 	_ = flag.CommandLine.Parse(nil) // the flags of package testing, all at their defaults
 	os.Stdout = os.Stderr           // where package testing prints; the program has the real one already
 	ended := make(chan struct{})
-	tests := []testing.InternalTest{{Name: "simulation", F: func(t *testing.T) {
+	tests := []testing.InternalTest{{Name: "simulation", F: func(t *testing.T) { //nolint:thelper // it is the test
 		sim.Test(t, o, scenario)
 		if !t.Failed() {
 			close(ended)

@@ -190,10 +190,12 @@ func (f *flow) use(ctx context.Context, stream *client.Stream) error {
 	err := f.pulse(ctx, stream)
 	if err == nil {
 		stream.CloseSend()
-		return <-answers // ends when the receiver has read everything
+	} else {
+		stream.Reset()
 	}
-	stream.Reset()
-	_ = <-answers // the same end of the stream
+	if end := <-answers; err == nil { // it ends when the receiver has read everything
+		err = end
+	}
 	return err
 }
 
