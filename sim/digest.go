@@ -22,10 +22,11 @@ type digest struct {
 	lasted    time.Duration // how long nobody waited then
 }
 
-// patience is how long Go lets a goroutine run, less some inaccuracy, before it lets
-// others run in between (forcePreemptNS in runtime/proc.go). A simulated instant takes much
-// less, unless something else has the processor: then the order of what happens in
-// it may change.
+// patience is how long Go lets goroutines run in one time slice, less some
+// inaccuracy, before it lets others run in between (forcePreemptNS in
+// runtime/proc.go). The network begins a slice with each of its events. What
+// happens until the next takes much less, unless something else has the processor:
+// then the order of what happens at one instant may change.
 const patience = 8 * time.Millisecond
 
 // look is called at each instant at which all programs wait, once at its beginning

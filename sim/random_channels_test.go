@@ -22,7 +22,7 @@ func (p *play) use(s step) {
 	p.mu.Unlock()
 	switch {
 	case stream == nil:
-	case s.do == doSend || s.do == doCloseSend || s.do == doClose:
+	case s.do == doSend || s.do == doTry || s.do == doCloseSend || s.do == doClose:
 		stream.orders[side].add(s, false)
 	case end == nil:
 	case s.do == doReset:

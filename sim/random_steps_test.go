@@ -22,7 +22,7 @@ func (p *play) do(s step) {
 	case doOpen:
 		p.open(s)
 		return
-	case doSend, doCloseSend, doClose, doReset, doStall, doDrain, doAbort:
+	case doSend, doTry, doCloseSend, doClose, doReset, doStall, doDrain, doAbort:
 		p.use(s)
 		return
 	case doReboot, doRenumber, doBlockUDP, doChangeNAT:
@@ -259,7 +259,7 @@ func (p *play) mayBreak(s *playedStream, since time.Duration) bool {
 
 // mayRefuse reports whether a stream may fail to open that was asked for then.
 func (p *play) mayRefuse(s *playedStream, asked time.Duration) bool {
-	if s.mode == openDirect || p.backlog > 0 || p.schedule.streams > 0 {
+	if s.mode == openDirect || s.patience < openWithin || p.backlog > 0 || p.schedule.streams > 0 {
 		return true
 	}
 	p.mu.Lock()

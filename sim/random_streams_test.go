@@ -24,6 +24,7 @@ type playedStream struct {
 	from, to int
 	mode     int
 	asked    time.Duration // when it was to be opened
+	patience time.Duration // of the opener
 
 	flows  [2]*sequence // what the opener sends, and what the other side sends
 	orders [2]*orders   // what the opener is to do, and the other side
@@ -116,7 +117,10 @@ func (p *play) open(s step) {
 	if from == nil || to == nil || from.client == nil || to.client == nil {
 		return
 	}
-	stream := &playedStream{number: s.stream, from: s.who, to: s.whom, mode: s.how, asked: p.w.Elapsed()}
+	stream := &playedStream{number: s.stream, from: s.who, to: s.whom, mode: s.how, asked: p.w.Elapsed(), patience: openWithin}
+	if s.last > 0 {
+		stream.patience = s.last
+	}
 	for side := range stream.flows {
 		stream.flows[side] = &sequence{stream: s.stream, side: side, trying: -1}
 		stream.orders[side] = newOrders()
@@ -146,7 +150,7 @@ func (p *play) open(s step) {
 }
 
 func openStream(cl *client.Client, s *playedStream, to string) (*client.Stream, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), openWithin)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	purpose := strconv.Itoa(s.number)
 	if s.mode == openOwn {
@@ -162,8 +166,9 @@ func openStream(cl *client.Client, s *playedStream, to string) (*client.Stream, 
 
 // refused checks that a stream that could not be opened had a reason.
 func (p *play) refused(s *playedStream, err error) {
+	p.troubleStream(s, s.from, s.to) // the other side may have it
 	took := p.w.Elapsed() - s.asked
-	if took > openWithin+time.Second {
+	if took > s.patience+time.Second {
 		p.fault("slow", "opening stream %d failed after %v: %v", s.number, took, err)
 	}
 	if !p.mayRefuse(s, s.asked) || !isReason(err) {
@@ -261,9 +266,9 @@ func (p *play) obey(s *playedStream, flow *sequence, end *client.Stream) {
 			return
 		}
 		switch order.do { //nolint:exhaustive // the others are not done in order
-		case doSend:
+		case doSend, doTry:
 			for range order.count {
-				if err := p.send(s, flow, end, order.size); err != nil {
+				if err := p.send(s, flow, end, order); err != nil {
 					break
 				}
 				if order.every > 0 {
@@ -288,11 +293,16 @@ func (q *sequence) set(change func()) {
 	change()
 }
 
-// send sends one message.
-func (p *play) send(s *playedStream, flow *sequence, end *client.Stream, size int) error {
-	var number int
+// send sends one message, or gives up if that is the order.
+func (p *play) send(s *playedStream, flow *sequence, end *client.Stream, order step) error {
+	ctx, size, number := context.Background(), order.size, 0
+	if order.do == doTry {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, order.last)
+		defer cancel()
+	}
 	flow.set(func() { number, flow.trying = len(flow.sent), size })
-	err := end.Send(context.Background(), flow.message(number, size))
+	err := end.Send(ctx, flow.message(number, size))
 	var ended, dropped bool
 	flow.set(func() {
 		flow.trying = -1
@@ -304,7 +314,7 @@ func (p *play) send(s *playedStream, flow *sequence, end *client.Stream, size in
 			p.fault("twice", "stream %d: message %d arrived, although Send said %v", s.number, number, err)
 		}
 	})
-	if err != nil && !ended && !dropped && (!isReason(err) || !p.mayBreak(s, s.asked)) {
+	if err != nil && ctx.Err() == nil && !ended && !dropped && (!isReason(err) || !p.mayBreak(s, s.asked)) {
 		p.fault("send", "stream %d, side %d, message %d: %v", s.number, flow.side, number, err)
 	}
 	return err

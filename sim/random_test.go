@@ -17,6 +17,7 @@ import (
 
 var (
 	seeds      = flag.Int("seeds", 12, "how many seeds TestSchedules plays; few with -short")
+	firstSeed  = flag.Uint64("first", 1, "the first seed that TestSchedules plays")
 	seed       = flag.Uint64("seed", 0, "the one seed that TestSchedules plays")
 	traceIn    = flag.String("trace", "", "the folder for the trace of a schedule")
 	scheduleIn = flag.String("schedule", "", "the schedule that TestSchedule plays: text, or the name of a file")
@@ -27,7 +28,7 @@ var (
 // sides and for a reason; nothing hangs; afterwards everything works again, and
 // nothing is left when all is closed. What fails is made as short as it gets.
 func TestSchedules(t *testing.T) {
-	first, count := uint64(1), *seeds
+	first, count := *firstSeed, *seeds
 	if testing.Short() {
 		count = min(count, 3)
 	}
@@ -338,8 +339,9 @@ func (p *play) closes() {
 	}, func() string { return fmt.Sprintf("the coordinator forgets all who have left: %+v", p.hub.Stats()) })
 }
 
-// openEnds counts the channels of all clients, as they have told their programs:
-// not too few, where it can not be told whether what ended had been open.
+// openEnds counts the channels of all clients, as they have told their programs,
+// and those that are being connected again: not too few, where it can not be told
+// whether what ended had been open.
 func (p *play) openEnds() (count int) {
 	for i := range p.clients {
 		party := p.party(i)
@@ -365,14 +367,23 @@ func (p *play) openEnds() (count int) {
 				}
 			}
 		}
+		for _, channels := range restarting {
+			count += 2 * channels
+		}
 	}
 	return count
 }
 
-// crashed reports whether channels may still be waiting for somebody who has crashed.
+// crashed reports whether channels may still be waiting for somebody who has crashed,
+// or who has gone where no direct path leads.
 func (p *play) crashed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		if s.mode == openDirect {
+			return true
+		}
+	}
 	return slices.ContainsFunc(p.troubles, func(t *trouble) bool {
 		return t.fatal && t.mode == anyMode && t.stream == anyStream && t.until >= p.w.Elapsed()-openWithin
 	})

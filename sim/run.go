@@ -154,6 +154,10 @@ func replay(t *testing.T, times int, o Options, scenario func(w *World)) {
 			disturbed++
 			t.Logf("the runs before run %d differ, but were disturbed: the machine had something else to do for %v", run, first.lasted)
 			first, same = now, 1
+		case disturbed == maxDisturbed:
+			t.Errorf("two runs with seed %d differ, but the machine is too busy to tell: it disturbed %d runs; the difference is %s",
+				o.Seed, disturbed, differ.text)
+			return
 		default:
 			t.Errorf("two runs with seed %d differ %s", o.Seed, differ.text)
 			return

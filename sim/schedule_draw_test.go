@@ -89,7 +89,7 @@ func draw(from numbers, seed uint64, length int) *schedule {
 		switch next.do { //nolint:exhaustive // the others send nothing
 		case doOpen:
 			opened++
-		case doSend:
+		case doSend, doTry:
 			next.count = min(next.count, (maxBytes-bytes)/max(next.size, 1))
 			bytes += next.count * next.size
 		}
@@ -114,8 +114,10 @@ func drawVerb(from numbers, opened int) verb {
 	switch n := from.below(100); {
 	case n < 15:
 		return doOpen
-	case n < 50:
+	case n < 45:
 		return doSend
+	case n < 50:
+		return doTry
 	default:
 		return doCloseSend + verb((n-50)*int(verbCount-doCloseSend)/50)
 	}
@@ -134,6 +136,9 @@ func (s *step) draw(from numbers, of *schedule, opened int) {
 		s.who = from.below(len(of.clients))
 		s.whom = (s.who + from.below(len(of.clients)+3)) % len(of.clients) // sometimes itself
 		s.how = max(0, from.below(openModes+3)-3)
+		if from.below(6) == 1 {
+			s.last = lasts[from.below(3)]
+		}
 		return
 	case doCut, doBlock:
 		s.who = party()
@@ -155,6 +160,8 @@ func (s *step) draw(from numbers, of *schedule, opened int) {
 		s.last = lasts[from.below(len(lasts))]
 	}
 	switch s.do { //nolint:exhaustive // the others have no amounts
+	case doTry:
+		s.count, s.size = counts[from.below(len(counts))], sizes[from.below(len(sizes))]
 	case doSend:
 		s.count, s.size, s.every = counts[from.below(len(counts))], sizes[from.below(len(sizes))], gaps[from.below(len(gaps))]
 	case doLine:

@@ -58,15 +58,16 @@ type step struct {
 	count  int
 	size   int
 	every  time.Duration
-	last   time.Duration // how long a fault lasts
+	last   time.Duration // how long a fault lasts, or patience
 	how    int
 }
 
 type verb int
 
 const (
-	doOpen      verb = iota // who opens a stream to whom, in a mode
+	doOpen      verb = iota // who opens a stream to whom, in a mode; if last is not zero, with no more patience than that
 	doSend                  // one side of a stream sends count messages of a size
+	doTry                   // the same, but gives up each message after last
 	doCloseSend             // one side ends its sending, after what it sends
 	doClose                 // one side closes the stream, after what it sends
 	doReset                 // one side resets the stream, at once
@@ -91,8 +92,9 @@ const (
 
 // verbs says what each verb is called, and which fields count.
 var verbs = [verbCount]struct{ name, fields string }{
-	doOpen:      {"open", "stream who whom how"},
+	doOpen:      {"open", "stream who whom how last"},
 	doSend:      {"send", "stream back count size every"},
+	doTry:       {"try", "stream back count size last"},
 	doCloseSend: {"closesend", "stream back"},
 	doClose:     {"close", "stream back"},
 	doReset:     {"reset", "stream back"},
@@ -243,6 +245,9 @@ func (s step) field(name string) string {
 	case "every":
 		return s.every.String()
 	case "last":
+		if s.do == doOpen && s.last == 0 {
+			return ""
+		}
 		return s.last.String()
 	case "back":
 		if s.back {
@@ -375,6 +380,9 @@ func (p *fieldParser) number(field string) int {
 }
 
 func (p *fieldParser) duration(field string) time.Duration {
+	if p.values[field] == "" {
+		return 0
+	}
 	d, err := time.ParseDuration(p.values[field])
 	if err != nil {
 		p.fail(field, err)
