@@ -27,6 +27,8 @@ func (p *play) use(s step) {
 	case end == nil:
 	case s.do == doReset:
 		p.troubleStream(stream, stream.from, stream.to)
+		back := stream.flows[1-side]
+		back.set(func() { back.dropped = true })
 		end.Reset()
 	case s.do == doStall:
 		p.mu.Lock()

@@ -58,6 +58,9 @@ func (p *play) move(who *player, place int) {
 		place = outside
 	}
 	p.check(who.host.Move(p.place(place, len(p.inside)), p.lineOf(0)))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	who.place = place
 }
 
 // How long a fault may be felt after it.
@@ -119,9 +122,23 @@ func (p *play) disturbGateway(s step) {
 			p.check(g.SetNAT(p.natOf(s.place, s.how)))
 		}
 	}
-	for i := range p.clients { // who is elsewhere now may move in before it ends
-		p.trouble(i, everybody, s.last+moveTakes, false)
+	for i := range p.clients {
+		if s.last > 0 || p.isInside(p.party(i), s.place) { // who is elsewhere now may move in before it ends
+			p.trouble(i, everybody, s.last+moveTakes, false)
+		}
 	}
+}
+
+// isInside reports whether a client is inside a gateway, or further inside.
+func (p *play) isInside(who *player, gateway int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for place := who.place; place >= 0; place = p.gateways[place].at {
+		if place == gateway {
+			return true
+		}
+	}
+	return false
 }
 
 // endAndStart ends a program, in order or not, and starts it again after a while.
@@ -164,7 +181,9 @@ func (p *play) endAndStart(s step, who *player) {
 func (p *play) startClient(number int, who *player) {
 	const tries = 10
 	for range tries {
+		p.mu.Lock()
 		who.began = p.w.Elapsed()
+		p.mu.Unlock()
 		if err := who.client.Start(); err == nil {
 			p.accept(number)
 			return

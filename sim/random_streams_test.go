@@ -28,10 +28,10 @@ type playedStream struct {
 
 	flows  [2]*sequence // what the opener sends, and what the other side sends
 	orders [2]*orders   // what the opener is to do, and the other side
-	tasks  [2]task      // what the sides are doing, for reports
 
 	// Under the play's mu.
 	ends     [2]*client.Stream
+	tasks    [2]task          // what the sides are doing, for reports
 	accepted int              // how often the other side accepted a stream of this number
 	failed   bool             // it could not be opened
 	stalled  [2]time.Duration // until when the sides receive nothing
@@ -135,7 +135,7 @@ func (p *play) open(s step) {
 	if known || cl == nil {
 		return
 	}
-	p.lives[1].Go(func() {
+	p.ends.Go(func() {
 		end, err := openStream(cl, stream, to.name)
 		p.mu.Lock()
 		stream.failed = err != nil
@@ -171,7 +171,7 @@ func (p *play) refused(s *playedStream, err error) {
 	if took > s.patience+time.Second {
 		p.fault("slow", "opening stream %d failed after %v: %v", s.number, took, err)
 	}
-	if !p.mayRefuse(s, s.asked) || !isReason(err) {
+	if !isReason(err) || !p.mayRefuse(s, s.asked) && !p.unlucky(err) {
 		p.fault("open", "stream %d of %s to %s, asked for at %v: %v", s.number, clientName(s.from), clientName(s.to), s.asked, err)
 	}
 }
@@ -246,14 +246,19 @@ func (p *play) accepted(end *client.Stream, at int) {
 
 // attend does what one side of a stream is to do.
 func (p *play) attend(s *playedStream, side int, end *client.Stream) {
-	p.lives[1].Go(func() {
-		s.tasks[side].receiving = true
+	p.mu.Lock()
+	s.tasks[side] = task{sending: true, receiving: true}
+	p.mu.Unlock()
+	p.ends.Go(func() {
 		p.receive(s, s.flows[1-side], end)
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		s.tasks[side].receiving = false
 	})
-	p.lives[1].Go(func() {
-		s.tasks[side].sending = true
+	p.ends.Go(func() {
 		p.obey(s, s.flows[side], end)
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		s.tasks[side].sending = false
 	})
 }
@@ -398,7 +403,8 @@ func (p *play) judge(s *playedStream, flow *sequence) {
 	}
 }
 
-// unfinished says what has not ended of a stream, if anything.
+// unfinished says what has not ended of a stream, if anything. Called with the
+// play's mu held.
 func (s *playedStream) unfinished() (text string) {
 	for side, name := range []string{"opener", "acceptor"} {
 		if s.tasks[side].sending {

@@ -2,6 +2,7 @@ package sim_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -99,13 +101,14 @@ type play struct {
 	hub     *sim.Coordinator
 	inside  []*sim.Gateway
 	parties []*player
-	lives   [2]sync.WaitGroup // of what is done to programs, and of their streams
+	ends    sync.WaitGroup // of what both sides of all streams do
 
 	mu       sync.Mutex
 	streams  map[int]*playedStream
 	troubles []*trouble
 	faults   []string
 	over     bool // nothing more is begun
+	bad      bool // a stream could not be opened because of lost packets
 }
 
 // player is a client, or the coordinator.
@@ -113,6 +116,7 @@ type player struct {
 	name   string
 	client *sim.Client // nil if it is the coordinator
 	host   *sim.Host
+	place  int           // a gateway, or outside; only steps use it
 	began  time.Duration // when it was last started
 	down   bool          // it is being stopped or started; under the play's mu
 }
@@ -140,7 +144,7 @@ func (p *play) run(w *sim.World) {
 	p.mu.Lock()
 	p.over = true
 	p.mu.Unlock()
-	if p.settles() && p.ends() && p.opensAgain() {
+	if p.settles() && p.finishes() && p.opensAgain() {
 		p.closes()
 	}
 }
@@ -160,7 +164,7 @@ func (p *play) build() {
 			at = c.at
 		}
 		hosts = append(hosts, p.w.Host(clientName(i), p.place(at, len(p.inside)), p.lineOf(c.line)))
-		p.parties = append(p.parties, &player{name: clientName(i), host: hosts[i]})
+		p.parties = append(p.parties, &player{name: clientName(i), host: hosts[i], place: at})
 	}
 	for i, c := range p.w.Clients(func(c *client.Config) { c.Backlog, c.MaxStreams = p.backlog, p.schedule.streams }, hosts...) {
 		p.party(i).client = c
@@ -234,8 +238,8 @@ func (p *play) settles() bool {
 	})
 }
 
-// ends asks all streams to end in order and waits until they have.
-func (p *play) ends() bool {
+// finishes asks all streams to end in order and waits until they have.
+func (p *play) finishes() bool {
 	p.mu.Lock()
 	for _, s := range p.inOrder() {
 		for side := range s.ends {
@@ -245,14 +249,17 @@ func (p *play) ends() bool {
 	p.mu.Unlock()
 	ended := make(chan struct{})
 	go func() {
-		p.lives[1].Wait()
+		p.ends.Wait()
 		close(ended)
 	}()
 	select {
 	case <-ended:
 	case <-time.After(endWithin):
 		for _, s := range p.inOrder() {
-			if text := s.unfinished(); text != "" {
+			p.mu.Lock()
+			text := s.unfinished()
+			p.mu.Unlock()
+			if text != "" {
 				p.fault("hang", "stream %d has not ended: %s", s.number, text)
 			}
 		}
@@ -276,28 +283,24 @@ func (p *play) inOrder() []*playedStream {
 	return list
 }
 
-// opensAgain checks that everybody reaches everybody, in both modes that always work.
+// opensAgain checks that everybody reaches everybody, in both modes that always
+// work; one after the other, because together they are more than a slow line takes.
 func (p *play) opensAgain() bool {
-	var all sync.WaitGroup
-	fine := true
 	for from := range p.clients {
 		for to := range p.clients {
 			mode := []client.Mode{client.Automatic, client.RelayOnly}[(from+to)%2]
-			all.Go(func() {
-				err := p.greet(from, to, mode)
-				if isReason(err) && p.crashed() { // on a channel that has not noticed yet
-					<-time.After(forgetTakes)
-					err = p.greet(from, to, mode)
-				}
-				if err != nil {
-					p.fault("reopen", "%s to %s: %v", clientName(from), clientName(to), err)
-					fine = false
-				}
-			})
+			err := p.greet(from, to, mode)
+			if isReason(err) && (p.crashed() || p.unlucky(err)) { // on a channel that has not noticed yet
+				<-time.After(forgetTakes)
+				err = p.greet(from, to, mode)
+			}
+			if err != nil {
+				p.fault("reopen", "%s to %s: %v", clientName(from), clientName(to), err)
+				return false
+			}
 		}
 	}
-	all.Wait()
-	return fine
+	return true
 }
 
 // greet sends a message there, and back.
@@ -329,7 +332,7 @@ func (p *play) closes() {
 		return fmt.Sprintf("the coordinator knows of no more than the clients, whose channels have %d ends: %+v", p.openEnds(), p.hub.Stats())
 	})
 	for i := range p.clients { // not all at once: the last word between two that close may get lost
-		if err := p.party(i).client.Stop(); err != nil && !(isReason(err) && p.crashed()) {
+		if err := p.party(i).client.Stop(); err != nil && (!isReason(err) || !p.crashed()) {
 			p.fault("close", "%s: %v", clientName(i), err)
 		}
 	}
@@ -345,9 +348,12 @@ func (p *play) closes() {
 func (p *play) openEnds() (count int) {
 	for i := range p.clients {
 		party := p.party(i)
+		p.mu.Lock()
+		began := party.began
+		p.mu.Unlock()
 		restarting := map[string]int{} // by peer
 		for _, e := range party.client.Events() {
-			if e.At < party.began {
+			if e.At <= began {
 				continue
 			}
 			switch e := e.Event.(type) {
@@ -374,7 +380,8 @@ func (p *play) openEnds() (count int) {
 	return count
 }
 
-// crashed reports whether channels may still be waiting for somebody who has crashed,
+// crashed reports whether channels may still be waiting for somebody who has crashed
+// or has aborted them,
 // or who has gone where no direct path leads.
 func (p *play) crashed() bool {
 	p.mu.Lock()
@@ -385,6 +392,34 @@ func (p *play) crashed() bool {
 		}
 	}
 	return slices.ContainsFunc(p.troubles, func(t *trouble) bool {
-		return t.fatal && t.mode == anyMode && t.stream == anyStream && t.until >= p.w.Elapsed()-openWithin
+		return t.fatal && t.stream == anyStream && t.until >= p.w.Elapsed()-openWithin
 	})
+}
+
+// unlucky reports whether opening may have failed because so many packets were
+// lost, of the few of a handshake: that may happen once, where lines lose some.
+func (p *play) unlucky(err error) bool {
+	const losing = "lossy burst corrupt slow"
+	traits := 0
+	for _, g := range p.gateways {
+		traits |= g.line
+	}
+	for _, c := range p.clients {
+		traits |= c.line
+	}
+	for _, s := range p.steps {
+		if s.do == doLine {
+			traits |= s.how
+		}
+	}
+	for name := range strings.SplitSeq(traitNames(traits), "+") {
+		if strings.Contains(losing, name) && (errors.Is(err, messages.ErrTimeout) || errors.Is(err, messages.ErrUnreachable)) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			again := p.bad
+			p.bad = true
+			return !again
+		}
+	}
+	return false
 }

@@ -38,7 +38,7 @@ func TestNarrowNetwork(t *testing.T) {
 		narrow.MTU = 1280
 		home, err := w.Network.Gateway("home", w.Internet(), sim.PortRestricted(), narrow)
 		w.must(err)
-		inside := &program{w.World.Client(w.Host("a", home, near), nil), w}
+		inside := &program{w.Client(w.Host("a", home, near), nil), w}
 		b := w.client("b", narrow, nil)
 		stream, far := w.open(inside, b, nil)
 		w.say(stream, far, string(make([]byte, 100_000)), 10*time.Second)

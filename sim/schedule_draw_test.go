@@ -81,11 +81,15 @@ func draw(from numbers, seed uint64, length int) *schedule {
 	if from.below(6) == 1 {
 		s.mtu = 1280
 	}
+	gentle := from.below(2) == 0
 	at, opened, bytes := time.Duration(0), 0, 0
 	for len(s.steps) < length && from.more() {
 		at += pauses[from.below(len(pauses))] + time.Duration(from.below(50))*time.Millisecond
 		next := step{at: at, do: drawVerb(from, opened)}
 		next.draw(from, s, opened)
+		if gentle && !next.soften() {
+			continue
+		}
 		switch next.do { //nolint:exhaustive // the others send nothing
 		case doOpen:
 			opened++
@@ -121,6 +125,21 @@ func drawVerb(from numbers, opened int) verb {
 	default:
 		return doCloseSend + verb((n-50)*int(verbCount-doCloseSend)/50)
 	}
+}
+
+// soften makes a step one that streams survive, if it can.
+func (s *step) soften() bool {
+	const short = 4 * time.Second
+	switch s.do { //nolint:exhaustive // the others do no harm
+	case doReset, doDrain, doAbort:
+		return false
+	case doCrash, doStop:
+		s.who = hub
+	}
+	if s.do != doOpen {
+		s.last = min(s.last, short)
+	}
+	return true
 }
 
 // draw draws what counts of the step.

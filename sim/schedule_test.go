@@ -220,7 +220,7 @@ func (s *schedule) String() string {
 
 func (s step) String() string {
 	words := []string{s.at.String(), verbs[s.do].name}
-	for _, field := range strings.Fields(verbs[s.do].fields) {
+	for field := range strings.FieldsSeq(verbs[s.do].fields) {
 		if value := s.field(field); value != "" {
 			words = append(words, field+"="+value)
 		}
@@ -255,7 +255,7 @@ func (s step) field(name string) string {
 		}
 		return ""
 	}
-	switch s.do { //nolint:exhaustive // the others have no how
+	switch s.do {
 	case doOpen:
 		return modeNames[s.how]
 	case doLine:
@@ -325,7 +325,7 @@ func parseStep(at, name string, p *fieldParser) (s step, err error) {
 	if s.do < 0 {
 		return s, fmt.Errorf("%q: want a verb", name)
 	}
-	for _, field := range strings.Fields(verbs[s.do].fields) {
+	for field := range strings.FieldsSeq(verbs[s.do].fields) {
 		switch field {
 		case "stream":
 			s.stream = p.number(field)
@@ -346,7 +346,7 @@ func parseStep(at, name string, p *fieldParser) (s step, err error) {
 		case "last":
 			s.last = p.duration(field)
 		case "how":
-			switch s.do { //nolint:exhaustive // the others have no how
+			switch s.do {
 			case doOpen:
 				s.how = p.index(field, modeNames)
 			case doLine:
@@ -429,7 +429,7 @@ func (p *fieldParser) nat(field string) int {
 }
 
 func (p *fieldParser) traits(field string) (traits int) {
-	for _, name := range strings.Split(p.values[field], "+") {
+	for name := range strings.SplitSeq(p.values[field], "+") {
 		if name == "good" {
 			continue
 		}

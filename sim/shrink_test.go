@@ -60,7 +60,7 @@ func shrinkAndShow(t *testing.T, s *schedule) {
 		}
 		return false
 	})
-	kept, err := os.CreateTemp("", "schedule-*.txt")
+	kept, err := os.CreateTemp("", "schedule-*.txt") //nolint:usetesting // for later
 	if err == nil {
 		_, err = kept.WriteString(shortest.String())
 		err = errors.Join(err, kept.Close())
