@@ -244,6 +244,9 @@ func TestFirewall(t *testing.T) {
 func TestGatewayRefused(t *testing.T) {
 	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
 		home := w.gateway("home", w.Internet(), sim.PortRestricted())
+		w.gateway("routed", w.Internet(), sim.Firewall())
+		elsewhere := sim.NewNetwork(2)
+		defer elsewhere.Close()
 		refused := map[string]func() error{
 			"name taken": func() error {
 				_, err := w.Network.Gateway("home", w.Internet(), sim.FullCone(), sim.Line{})
@@ -273,6 +276,20 @@ func TestGatewayRefused(t *testing.T) {
 				_, err := w.Network.Host("x", home, sim.Line{}, netip.MustParseAddr("192.168.1.1"))
 				return err
 			},
+			"in another network": func() error {
+				_, err := w.Network.Host("x", elsewhere.Internet(), sim.Line{})
+				return err
+			},
+			"behind a gateway in another network": func() error {
+				_, err := w.Network.Gateway("x", elsewhere.Internet(), sim.FullCone(), sim.Line{})
+				return err
+			},
+			"routed networks that overlap": func() error {
+				_, err := w.Network.Gateway("x", w.Internet(), sim.Firewall(), sim.Line{})
+				return err
+			},
+			"routed from now on":    func() error { return home.SetNAT(sim.Firewall()) },
+			"renumbered to nothing": func() error { return home.Renumber(netip.IPv4Unspecified()) },
 			"no address": func() error {
 				_, err := w.Network.Host("x", home, sim.Line{}, netip.Addr{})
 				return err
@@ -282,6 +299,9 @@ func TestGatewayRefused(t *testing.T) {
 			if err := try(); err == nil {
 				t.Errorf("%s: no error", name)
 			}
+		}
+		if err := home.Renumber(home.Addr()); err != nil {
+			t.Errorf("renumbered to what it has: %v", err)
 		}
 		if _, err := w.Network.Host("x", home, sim.Line{}); err != nil { // nothing is left of those
 			t.Error(err)

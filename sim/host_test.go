@@ -186,3 +186,69 @@ func TestWatch(t *testing.T) {
 		}
 	})
 }
+
+// TestAddressesAgain moves a host more often than a place has addresses.
+func TestAddressesAgain(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+		home := w.gateway("home", w.Internet(), sim.PortRestricted())
+		seen := map[netip.Addr]bool{}
+		for range 600 {
+			if err := w.alice.Move(home, sim.Line{}); err != nil {
+				t.Fatal(err)
+			}
+			if last := w.alice.Addr().As4()[3]; last < 2 || last > 254 {
+				t.Fatalf("address %v", w.alice.Addr())
+			}
+			seen[w.alice.Addr()] = true
+		}
+		if len(seen) != 253 {
+			t.Errorf("%d addresses, want 253", len(seen))
+		}
+		for _, at := range []sim.Place{home, home, w.Internet()} {
+			if err := w.alice.Move(at, sim.Line{}, netip.MustParseAddr("192.168.1.9")); err != nil {
+				t.Errorf("to the address that it has: %v", err)
+			}
+		}
+		if err := w.alice.Move(home, sim.Line{}, netip.MustParseAddr("192.168.1.255")); err == nil || w.alice.Addr().String() != "192.168.1.9" {
+			t.Errorf("moved to a broadcast address: %v, is at %v", err, w.alice.Addr())
+		}
+		w.read(w.listen(w.alice, addr("192.168.1.9:9")))
+		w.write(w.b, addr("192.168.1.9:9"), "still there")
+		w.want("still there from " + bobAddr.String())
+	})
+}
+
+// TestInFlight takes lines away from packets that are on them.
+func TestInFlight(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+		home := w.gateway("home", w.Internet(), sim.FullCone())
+		carol, link := w.inside("carol", home)
+		w.write(link, bobAddr, "out")
+		w.want("out from " + mapped(home).String())
+		for name, setUp := range map[string]func(on bool){
+			"gateway": home.SetUp,
+			"host":    func(on bool) { _ = carol.SetUp("eth0", on) },
+		} {
+			if err := carol.SetLine(sim.Line{Latency: 10 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			if err := home.SetLine(sim.Line{Latency: 10 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			w.write(w.b, mapped(home), name)
+			after := 5 * time.Millisecond
+			if name == "host" {
+				after = 15 * time.Millisecond
+			}
+			w.take(after)
+			setUp(false)
+			w.want()
+			setUp(true)
+			w.write(w.b, mapped(home), name)
+			w.want(name + " from " + bobAddr.String())
+		}
+		if got := w.Stats().Ended[sim.Silent]; got != 2 {
+			t.Errorf("%v", w.Stats())
+		}
+	})
+}

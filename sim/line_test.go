@@ -155,3 +155,15 @@ Down: Rate is -3: want 0 or more`
 		t.Error(err)
 	}
 }
+
+// TestSmallQueue has a queue that is smaller than the packets.
+func TestSmallQueue(t *testing.T) {
+	onWire(t, 1, sim.Line{Rate: 10_000, Queue: 500}, sim.Line{}, func(w *wire) {
+		payload := string(make([]byte, 972))
+		w.send(payload)
+		w.send(payload) // the line is busy
+		if got := w.take(time.Second); len(got) != 1 {
+			t.Errorf("%d packets came; %v", len(got), w.Stats())
+		}
+	})
+}

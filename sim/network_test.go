@@ -389,7 +389,7 @@ func TestOverrunSocket(t *testing.T) {
 			_ = w.a.Write(full, netio.Packets{Data: make([]byte, size)}, true)
 		}
 		time.Sleep(time.Second)
-		want := 4 << 20 / size
+		want := 4 << 20 / (size + 28)
 		if got := w.Stats(); got.Delivered != want || got.Ended[sim.Overrun] != packets-want {
 			t.Errorf("%v", got)
 		}

@@ -20,7 +20,8 @@ type Packet struct {
 }
 
 // Rule says what happens to a packet. The first rule that decides is the one
-// that counts, in the order in which they were added.
+// that counts, in the order in which they were added. A rule is called with the
+// network locked: it must be quick and must not call the network or its hosts.
 type Rule func(Packet) Verdict
 
 // Verdict is a rule's decision. The zero Verdict leaves it to the next rule.
