@@ -62,7 +62,7 @@ func (n *Network) fits(s *segment, nat NAT) error {
 	}
 	for _, other := range s.below {
 		if other.nat.Routed && other.inside.four.Overlaps(nat.Inside) {
-			return fmt.Errorf("Inside %s is routed, and overlaps that of %s, %s: want another", nat.Inside, other.name, other.inside.four)
+			return fmt.Errorf("inside %s is routed, and overlaps that of %s, %s: want another", nat.Inside, other.name, other.inside.four)
 		}
 	}
 	return nil

@@ -70,7 +70,7 @@ func TestFamilies(t *testing.T) {
 		internet := w.Internet()
 		var links []netio.Link
 		for _, name := range []string{"carol", "dave"} {
-			h, err := w.Network.Host(name, internet, sim.Line{MTU: 1400}, internet.IPv4(), internet.IPv6())
+			h, err := w.Host(name, internet, sim.Line{MTU: 1400}, internet.IPv4(), internet.IPv6())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestWatch(t *testing.T) {
 		w.send("first")
 		w.take(time.Second)
 		heal := w.Add(sim.Block(w.alice, w.bob))
-		w.send("ruled")
+		w.send("second")
 		heal()
 		w.write(w.a, addr("10.0.0.9:9"), "nowhere")
 		w.write(w.a, addr("10.0.0.2:9"), "no port")
@@ -175,7 +175,7 @@ func TestWatch(t *testing.T) {
 		want := []string{
 			"0s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 first passed",
 			"15ms bob/eth0 up=false 10.0.0.1:1>10.0.0.2:2 first passed",
-			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 ruled ruled",
+			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 second ruled",
 			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.9:9 nowhere passed",
 			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:9 no port passed",
 			"1.01s internet up=true 10.0.0.1:1>10.0.0.9:9 nowhere unreachable",

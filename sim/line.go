@@ -103,7 +103,7 @@ func (l Line) Validate() error {
 		down := *l.Down
 		down.Down = nil
 		if err := down.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("Down: %w", err))
+			errs = append(errs, fmt.Errorf("down: %w", err))
 		}
 	}
 	return errors.Join(errs...)

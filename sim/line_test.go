@@ -147,7 +147,7 @@ Burst.Enter is -1: want a fraction from 0 to 1
 Latency is -1: want 0 or more
 MTU is 100: want 0 for 1500, or at least 576
 Down.Down is set: a line has two directions
-Down: Rate is -3: want 0 or more`
+down: Rate is -3: want 0 or more`
 	if err := line.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %v", err, want)
 	}
