@@ -5,6 +5,7 @@ BUF := go tool -modfile=.ci/tools.mod buf
 LINT := go tool -modfile=.ci/tools.mod golangci-lint
 # A number of runs: with a time limit, the go command now and then calls its own deadline a failure.
 FUZZTIME ?= 100000x
+FUZZSCHEDULES ?= 300x -fuzzminimizetime 1x
 .PHONY: check tidy generated generate fmt lint test race netns fuzz cross bench
 
 check: tidy generated lint test race fuzz cross
@@ -40,10 +41,11 @@ race: # -short: fewer seeds, since the race detector is slow
 netns: # as root: what test skips where there are no network namespaces
 	CONEC_NETLAB=require go test ./internal/netlab ./sim/suite
 
-fuzz: # every fuzz target there is, FUZZTIME each
+fuzz: # every fuzz target there is, FUZZTIME each; a simulated schedule takes longer than a decoder
 	@go test -list '^Fuzz' ./... | awk '/^Fuzz/ {f[n++] = $$1} /^ok/ {while (n) print $$2, f[--n]}' | \
 	while read -r package target; do \
-		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package" </dev/null; \
+		runs=$(FUZZTIME); if [ "$$target" = FuzzSchedule ]; then runs='$(FUZZSCHEDULES)'; fi; \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $$runs "$$package" </dev/null; \
 	done
 
 cross: # it builds elsewhere; 64-bit systems only

@@ -56,6 +56,7 @@ type channel struct {
 	paths        *actor.PID
 	timer        *time.Timer
 	listen       *time.Timer // for the relay, while connecting
+	apart        Apart
 
 	waiters  []*actor.PID             // want to know when the channel is up
 	drainers []*actor.PID             // want to know when it has ended in order
@@ -71,6 +72,7 @@ type channel struct {
 	arrived   uint64                // the last stream that the peer opened
 	awaits    bool                  // a pump waits for the ends of the streams that closing names
 	closing   *conecv1.CloseChannel // the peer's, until its streams were read
+	read      bool                  // its streams were read to their ends
 	drains    bool                  // this side drains the channel
 	named     map[uint64]bool       // streams that the peer is to read for that
 	done      bool                  // the peer has read our streams
@@ -222,16 +224,8 @@ func (c *channel) pumped(ctx actor.Context, message Pumped) {
 	case relayQuiet:
 		c.doubtRelay(ctx, msg.after)
 	case drained:
-		c.closing = nil
-		c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}})
-		switch {
-		case c.done:
-			c.lost(ctx, messages.ErrClosed, false)
-			return
-		case c.drains:
-			return // the peer has yet to read ours
-		}
-		c.awaitClose(ctx, messages.ErrClosed)
+		c.closing, c.read = nil, true
+		c.agree(ctx)
 	case closeTimeout:
 		c.lost(ctx, msg.err, true)
 	}
@@ -276,7 +270,7 @@ func (c *channel) draining(ctx actor.Context) {
 		ctx.Respond(&StreamResult{Err: messages.ErrClosed})
 	case DrainChannel:
 		c.drainers = append(c.drainers, ctx.Sender())
-		if !c.drains { // the peer closes too
+		if !c.drains && !c.read { // the peer closes too; if it was told that we have read everything, it is about to end the channel
 			c.stopTimer()
 			c.drain(ctx)
 		}
@@ -341,9 +335,8 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 				stream.Drained()
 			}
 		}
-		if c.done = true; c.closing == nil { // else when we have read what the peer sent before it closed too
-			c.lost(ctx, messages.ErrClosed, false)
-		}
+		c.done = true
+		c.agree(ctx)
 	default:
 		c.controlLost(ctx, fmt.Errorf("%w: %T between clients", messages.ErrProtocol, said))
 	}

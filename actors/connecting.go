@@ -38,7 +38,7 @@ func (c *channel) startTimer(ctx actor.Context) {
 		timeout = defaultUpTimeout
 	}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.timer = time.AfterFunc(Apart(timeout), func() { root.Send(self, upTimeout{life}) })
+	c.timer = c.apart.AfterFunc(timeout, func() { root.Send(self, upTimeout{life}) })
 }
 
 func (c *channel) stopTimer() {
@@ -107,7 +107,7 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 // listens.
 func (c *channel) doubtLater(ctx actor.Context, after time.Duration) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.listen = time.AfterFunc(Apart(after), func() { root.Send(self, relayQuiet{life, after}) })
+	c.listen = c.apart.AfterFunc(after, func() { root.Send(self, relayQuiet{life, after}) })
 }
 
 // doubtRelay has the relay asked whether it knows where we are, and later again.

@@ -3,7 +3,6 @@ package actors
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -90,12 +89,38 @@ func (c *channel) awaitEnds(ctx actor.Context) {
 	})
 }
 
+// agree ends the channel once both have read what the other has sent. If both close
+// it, the one that dialed says so last, when it has heard it of the other: that
+// one then knows that nothing is left to say, and ends the connection.
+func (c *channel) agree(ctx actor.Context) {
+	both := c.drains && (c.awaits || c.closing != nil)
+	switch last := c.introduction.GetDials(); {
+	case !c.drains:
+		c.sayDrained(ctx)
+		c.awaitClose(ctx, messages.ErrClosed)
+	case !both:
+		c.lost(ctx, messages.ErrClosed, false)
+	case !c.read, last && !c.done: // the peer has yet to read ours, or we have yet to read its
+	case last:
+		c.sayDrained(ctx)
+		c.awaitClose(ctx, messages.ErrClosed)
+	case c.done:
+		c.lost(ctx, messages.ErrClosed, false)
+	default:
+		c.sayDrained(ctx)
+	}
+}
+
+func (c *channel) sayDrained(ctx actor.Context) {
+	c.sendControl(ctx, &conecv1.Control{Said: &conecv1.Control_ChannelDrained{ChannelDrained: &conecv1.ChannelDrained{}}})
+}
+
 // awaitClose gives the peer a while to close the connection, which it is about to.
 // It says so in one packet, which may get lost: then the channel ends with err.
 func (c *channel) awaitClose(ctx actor.Context, err error) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.stopTimer()
-	c.timer = time.AfterFunc(Apart(closeWait), func() { root.Send(self, closeTimeout{life, err}) })
+	c.timer = c.apart.AfterFunc(closeWait, func() { root.Send(self, closeTimeout{life, err}) })
 }
 
 // peerGone acts on the coordinator's word that the peer has ended its side, or has
@@ -106,6 +131,7 @@ func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 	case !c.confirmed:
 		c.lost(ctx, fmt.Errorf("%w: the peer left before it was connected", messages.ErrClosed), true)
 	case msg.GetCode() == conecv1.Code_CODE_NO_SUCH_PEER: // it may come back to the channel
+	case c.done && c.read: // all was said, only its last packet may be lost
 	case c.behavior.Name() != "draining" || c.drains:
 		c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
 	}
@@ -137,6 +163,8 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 		c.answerDrainers(ctx, err, remote)
 		Fail(err)
 	}
+	result := c.overResult()
+	c.shared.over.Store(&result)
 	c.behavior.Become(ctx, "over", c.over)
 	root, self := ctx.ActorSystem().Root, ctx.Self()
 	c.endLife(err, func() { root.Send(self, lifeEnded{err, remote}) })

@@ -40,6 +40,7 @@ type paths struct {
 	life Life
 
 	timer   *time.Timer
+	apart   Apart
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
 	onRelay bool
@@ -190,7 +191,7 @@ func (p *paths) look(ctx actor.Context) {
 		p.timer.Stop()
 	}
 	if len(p.set.candidates) > 0 || p.onRelay {
-		p.timer = time.AfterFunc(Apart(again), func() { root.Send(self, looked{life}) })
+		p.timer = p.apart.AfterFunc(again, func() { root.Send(self, looked{life}) })
 	}
 }
 

@@ -59,6 +59,7 @@ type Channel struct {
 	failures atomic.Int32
 	wasUp    atomic.Bool
 	ending   atomic.Bool
+	over     atomic.Pointer[ChannelResult]
 }
 
 // WasUp reports whether the channel has ever been connected.
@@ -66,6 +67,10 @@ func (c *Channel) WasUp() bool { return c.wasUp.Load() }
 
 // Draining reports whether the channel takes no new streams because it is ending.
 func (c *Channel) Draining() bool { return c.ending.Load() }
+
+// Over returns what the channel's actor would tell a caller who comes when it has
+// already stopped, nil if it has not ended by itself.
+func (c *Channel) Over() *ChannelResult { return c.over.Load() }
 
 // PID returns the channel's actor, nil before it has started.
 func (c *Channel) PID() *actor.PID { return c.pid.Load() }

@@ -52,6 +52,7 @@ type clientActor struct {
 	home     *actor.PID
 	homeInfo *actors.Channel
 	timer    *time.Timer
+	apart    actors.Apart
 
 	key      [32]byte // of bind frames
 	id       uint64   // of this attachment, 0 while there is none
@@ -278,10 +279,11 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 	}
 }
 
-// find returns a channel to the peer: one that streams may share, or a new one.
+// find returns a channel to the peer: one that streams may share, or a new one. Of
+// several it is the latest: a peer that opens another has lost the one before.
 func (c *clientActor) find(ctx actor.Context, want findChannel) (*channelRef, error) {
 	if !want.fresh {
-		for _, e := range c.inOrder() {
+		for _, e := range slices.Backward(c.inOrder()) {
 			if e.ref.Peer == want.peer && e.ref.Mode == want.mode && e.ref.Shared && !e.ref.Draining() {
 				return e.ref, nil
 			}

@@ -91,7 +91,7 @@ func (c *clientActor) bind(ctx actor.Context) {
 func (c *clientActor) again(ctx actor.Context, after time.Duration) {
 	c.stopTimer()
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.timer = time.AfterFunc(actors.Apart(after), func() { root.Send(self, bindDue{life}) })
+	c.timer = c.apart.AfterFunc(after, func() { root.Send(self, bindDue{life}) })
 }
 
 func (c *clientActor) stopTimer() {

@@ -2,12 +2,14 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
 )
 
 // Channel connects this client with a peer: one QUIC connection, encrypted from
@@ -83,6 +85,27 @@ func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Str
 		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
 	}
 	return stream, nil
+}
+
+// openRaw has a channel open a stream. If ctx ends, it calls canceled before the
+// attempt is.
+func (cl *Client) openRaw(ctx context.Context, ref *channelRef, open actors.OpenStream, canceled func()) (*netio.Stream, error) {
+	open.ID = cl.request.Add(1)
+	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, open)
+	if over := ref.Over(); over != nil && errors.Is(err, actors.ErrDeadLetter) {
+		return nil, asRemote(over.Err, over.Remote)
+	}
+	if err != nil {
+		if ctx.Err() != nil {
+			canceled()
+		}
+		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: open.ID})
+		return nil, err
+	}
+	if result.Err != nil {
+		return nil, asRemote(result.Err, result.Remote)
+	}
+	return result.Stream, nil
 }
 
 // AcceptStream returns the next stream that the peer opened on this channel. A

@@ -303,6 +303,9 @@ func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fre
 // awaitUp blocks until a fresh channel is connected. If ctx ends, nobody wants it.
 func (cl *Client) awaitUp(ctx context.Context, ref *channelRef) error {
 	result, err := actors.Ask[*actors.ChannelResult](ctx, cl.sys, ref.pid, actors.AwaitUp{})
+	if over := ref.Over(); over != nil && errors.Is(err, actors.ErrDeadLetter) {
+		return asRemote(over.Err, over.Remote) // it was faster than we
+	}
 	if err != nil {
 		cl.sys.Root.Send(cl.pid, dropChannel{ref.pid})
 		return err
@@ -417,24 +420,6 @@ func (cl *Client) openOn(ctx context.Context, ref *channelRef, terms *conecv1.Op
 	}
 	stream.raw = raw
 	return stream, nil
-}
-
-// openRaw has a channel open a stream. If ctx ends, it calls canceled before the
-// attempt is.
-func (cl *Client) openRaw(ctx context.Context, ref *channelRef, open actors.OpenStream, canceled func()) (*netio.Stream, error) {
-	open.ID = cl.request.Add(1)
-	result, err := actors.Ask[*actors.StreamResult](ctx, cl.sys, ref.pid, open)
-	if err != nil {
-		if ctx.Err() != nil {
-			canceled()
-		}
-		cl.sys.Root.Send(ref.pid, actors.CancelStream{ID: open.ID})
-		return nil, err
-	}
-	if result.Err != nil {
-		return nil, asRemote(result.Err, result.Remote)
-	}
-	return result.Stream, nil
 }
 
 // AcceptStream returns the next stream that a peer opened, on any channel. It

@@ -54,6 +54,7 @@ type resumable struct {
 	attaching bool        // somebody tries to attach it; under the mutex of all
 	timer     *time.Timer // of a stream that waits to be found; under the mutex of all
 	waits     int         // how often it did
+	apart     actors.Apart
 }
 
 func newResumptions(cl *Client) *resumptions {
@@ -210,7 +211,7 @@ func (r *resumable) detached() {
 	default:
 		r.waits++
 		wait := r.waits
-		r.timer = time.AfterFunc(actors.Apart(all.cl.config.ResumeWait), func() { r.waited(wait) })
+		r.timer = r.apart.AfterFunc(all.cl.config.ResumeWait, func() { r.waited(wait) })
 	}
 }
 
@@ -232,8 +233,10 @@ func (r *resumable) waitOver() error {
 // one, until that works or will not work any more.
 func (r *resumable) attachAgain() {
 	life := r.all.cl.life.Context()
-	ctx, cancel := context.WithTimeout(life, actors.Apart(r.all.cl.config.ResumeWait))
+	ctx, cancel := context.WithCancel(life)
 	defer cancel()
+	var apart actors.Apart
+	defer apart.AfterFunc(r.all.cl.config.ResumeWait, cancel).Stop()
 	for pause := resumeFirst; ; pause = min(2*pause, resumeSlower) {
 		err := r.attachAnywhere(ctx)
 		switch {
@@ -247,9 +250,10 @@ func (r *resumable) attachAgain() {
 			r.End(messages.ErrClosed)
 			return
 		}
-		timer := time.NewTimer(actors.Apart(pause))
+		over := make(chan struct{})
+		timer := apart.AfterFunc(pause, func() { close(over) })
 		select {
-		case <-timer.C:
+		case <-over:
 			continue
 		case <-r.Ended():
 		case <-ctx.Done():

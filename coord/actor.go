@@ -42,6 +42,7 @@ type coordinator struct {
 
 	life     actors.Life
 	timer    *time.Timer
+	apart    actors.Apart
 	registry *registry
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
@@ -129,7 +130,7 @@ func (c *coordinator) start(ctx actor.Context) {
 // again sets the timer for the next expiry.
 func (c *coordinator) again(ctx actor.Context) {
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.timer = time.AfterFunc(actors.Apart(expiry), func() { root.Send(self, expired{life}) })
+	c.timer = c.apart.AfterFunc(expiry, func() { root.Send(self, expired{life}) })
 }
 
 // accepted spawns a home channel for a new connection.

@@ -324,11 +324,11 @@ func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) 
 	}
 	if held := r.clients[id].channels[channel]; held != nil {
 		r.drop(held)
-		for _, other := range held.ends {
-			if other.id != id { // it may still wait for this one to connect
-				says = append(says, say{other.id, withdrawn(channel, conecv1.Code_CODE_CLOSED)})
-			}
+		other := held.ends[0] // of a client with itself: the same
+		if other.id == id {
+			other = held.ends[1]
 		}
+		says = append(says, say{other.id, withdrawn(channel, conecv1.Code_CODE_CLOSED)}) // it may still wait for this one to connect
 	}
 	if intro := r.pending[channel]; intro != nil && r.clients[id] == intro.asked() {
 		says = append(says, r.fail(intro, intro.asked(), conecv1.Code_CODE_CLOSED, "the peer gave up", true)...)

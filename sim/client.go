@@ -43,7 +43,7 @@ type Event struct {
 // be nil, or change the configuration.
 func (w *World) Client(h *Host, change func(*client.Config)) *Client {
 	w.T.Helper()
-	c := w.newClient(h, change)
+	c := w.NewClient(h, change)
 	w.must(c.Start())
 	return c
 }
@@ -56,7 +56,7 @@ func (w *World) Clients(change func(*client.Config), hosts ...*Host) []*Client {
 	errs := make([]error, len(hosts))
 	var all sync.WaitGroup
 	for i, h := range hosts {
-		clients[i] = w.newClient(h, change)
+		clients[i] = w.NewClient(h, change)
 		w.ownInstant()
 		all.Go(func() { errs[i] = clients[i].start() })
 	}
@@ -67,7 +67,9 @@ func (w *World) Clients(change func(*client.Config), hosts ...*Host) []*Client {
 	return clients
 }
 
-func (w *World) newClient(h *Host, change func(*client.Config)) *Client {
+// NewClient makes a client as Client does, without starting it: [Client.Start] does,
+// and may fail without failing the test.
+func (w *World) NewClient(h *Host, change func(*client.Config)) *Client {
 	w.T.Helper()
 	identity, err := netio.NewIdentity(h.Name(), h.Now())
 	w.must(err)

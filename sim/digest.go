@@ -16,6 +16,27 @@ type digest struct {
 	lines map[digestKey]*[]printed
 	addrs map[netip.AddrPort]uint32
 	names []netip.AddrPort // by number
+
+	looked    time.Duration // on the real clock, when all programs waited last
+	disturbed time.Duration // when the run was first disturbed; negative if it was not
+	lasted    time.Duration // how long nobody waited then
+}
+
+// patience is how long Go lets goroutines run in one time slice, less some
+// inaccuracy, before it lets others run in between (forcePreemptNS in
+// runtime/proc.go). The network begins a slice with each of its events. What
+// happens until the next takes much less, unless something else has the processor:
+// then the order of what happens at one instant may change.
+const patience = 8 * time.Millisecond
+
+// look is called at each instant at which all programs wait, once at its beginning
+// and, what happened in between does not count, at its end.
+func (d *digest) look(at time.Duration, begins bool) {
+	now := realClock()
+	if begins && d.disturbed < 0 && d.looked != 0 && now-d.looked > patience {
+		d.disturbed, d.lasted = at, now-d.looked
+	}
+	d.looked = now
 }
 
 // digestKey is one direction of one line.
@@ -35,7 +56,7 @@ type printed struct {
 }
 
 func newDigest() *digest {
-	return &digest{lines: map[digestKey]*[]printed{}, addrs: map[netip.AddrPort]uint32{}}
+	return &digest{lines: map[digestKey]*[]printed{}, addrs: map[netip.AddrPort]uint32{}, disturbed: -1}
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -72,25 +93,30 @@ func (d *digest) packets() (n int) {
 	return n
 }
 
-// difference tells the first packet that is not the same in another run, empty if
-// all are.
-func (d *digest) difference(other *digest) string {
-	type found struct {
-		at   time.Duration
-		text string
-	}
-	var all []found
+// difference is the first packet that is not the same in two runs.
+type difference struct {
+	at   time.Duration
+	text string // empty if all are
+}
+
+// compare looks for the first difference to another run.
+func (d *digest) compare(other *digest) difference {
+	var all []difference
 	for _, key := range d.keys(other) {
-		if at, text := d.differenceOn(key, other); text != "" {
-			all = append(all, found{at, text})
+		if found := d.compareOn(key, other); found.text != "" {
+			all = append(all, found)
 		}
 	}
 	if len(all) == 0 {
-		return ""
+		return difference{}
 	}
-	first := slices.MinFunc(all, func(a, b found) int { return cmp.Compare(a.at, b.at) })
-	return fmt.Sprintf("after %v %s (on %d directions of lines in all)", first.at, first.text, len(all))
+	first := slices.MinFunc(all, func(a, b difference) int { return cmp.Compare(a.at, b.at) })
+	first.text = fmt.Sprintf("after %v %s (on %d directions of lines in all)", first.at, first.text, len(all))
+	return first
 }
+
+// disturbedBy reports whether the run was disturbed before an instant or at it.
+func (d *digest) disturbedBy(at time.Duration) bool { return d.disturbed >= 0 && d.disturbed <= at }
 
 // keys returns the lines of both runs, in order.
 func (d *digest) keys(other *digest) []digestKey {
@@ -117,7 +143,7 @@ func compareBool(a, b bool) int {
 	return -1
 }
 
-func (d *digest) differenceOn(key digestKey, other *digest) (at time.Duration, text string) {
+func (d *digest) compareOn(key digestKey, other *digest) difference {
 	mine, others := d.list(key), other.list(key)
 	direction := "down"
 	if key.up {
@@ -126,15 +152,17 @@ func (d *digest) differenceOn(key digestKey, other *digest) (at time.Duration, t
 	for i := range max(len(mine), len(others)) {
 		switch {
 		case i >= len(others):
-			return mine[i].at, fmt.Sprintf("on line %s %s: only the first run has packet %d, %s", key.line, direction, i+1, d.tell(mine[i]))
+			return difference{mine[i].at, fmt.Sprintf("on line %s %s: only the first has packet %d, %s",
+				key.line, direction, i+1, d.tell(mine[i]))}
 		case i >= len(mine):
-			return others[i].at, fmt.Sprintf("on line %s %s: only the later run has packet %d, %s", key.line, direction, i+1, other.tell(others[i]))
+			return difference{others[i].at, fmt.Sprintf("on line %s %s: only the second has packet %d, %s",
+				key.line, direction, i+1, other.tell(others[i]))}
 		case !d.same(mine[i], other, others[i]):
-			return min(mine[i].at, others[i].at), fmt.Sprintf("on line %s %s: packet %d was %s, then %s",
-				key.line, direction, i+1, d.tell(mine[i]), other.tell(others[i]))
+			return difference{min(mine[i].at, others[i].at), fmt.Sprintf("on line %s %s: packet %d is %s, then %s",
+				key.line, direction, i+1, d.tell(mine[i]), other.tell(others[i]))}
 		}
 	}
-	return 0, ""
+	return difference{}
 }
 
 func (d *digest) list(key digestKey) []printed {

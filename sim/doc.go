@@ -43,7 +43,9 @@
 // by microseconds so that packets and timers do not meet. Go does not promise
 // that this works; [Replay] shows whether it does, and a test in this package
 // shows that it does with the Go release in use. Not promised: that another
-// release of Go or quic-go gives the same run.
+// release of Go or quic-go gives the same run; and what quic-go takes from a map:
+// several streams of one channel that fail at the same instant, or have something
+// to say besides data in the same packet, come in any order.
 //
 // For a program of one's own to be repeatable, what it shows must not depend on
 // the order of a map, on which ready case a select takes, or on math/rand's

@@ -43,7 +43,8 @@ func (f Fate) String() string {
 // gateway, and when it comes out of the line that took it down; each time with
 // its headers there. Where it ends, it is seen with the reason.
 type Sight struct {
-	// Line is the host's interface, such as "alice/eth0", or the gateway.
+	// Line is the host's interface, such as "alice/eth0", or the gateway; "alice" for
+	// what the host sends to itself, "internet" for what leads nowhere there.
 	Line string
 	// Up tells that the packet leaves the host or gateway, towards the place
 	// where that is plugged in.

@@ -278,7 +278,7 @@ func TestLoss(t *testing.T) {
 					if lost := alice.lost(began); len(lost) > 0 {
 						w.T.Errorf("channel lost: %v", lost)
 					}
-					if mode == client.Automatic {
+					if mode == client.Automatic && loss < 0.3 { // else half of the probes are not answered, and which path looks alive is chance
 						w.direct(20*time.Second, a, b)
 					}
 					_, slowest := traffic[0].longest()

@@ -33,6 +33,10 @@ func (n *Network) Gateway(name string, at Place, nat NAT, line Line, addrs ...ne
 	if err := n.claim(name); err != nil {
 		return nil, fmt.Errorf("gateway %q: %w", name, err)
 	}
+	nat = nat.withDefaults()
+	if err := n.fits(at.segment(), nat); err != nil {
+		return nil, fmt.Errorf("gateway %q: %w", name, err)
+	}
 	outside, err := at.segment().plug(name, name, line, addrs)
 	if err != nil {
 		return nil, fmt.Errorf("gateway %q: %w", name, err)
@@ -40,13 +44,28 @@ func (n *Network) Gateway(name string, at Place, nat NAT, line Line, addrs ...ne
 	n.gateways++
 	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(n.gateways >> 8), byte(n.gateways)}), 64)
 	g := &Gateway{network: n, name: name, outside: outside, random: newPipe(n.seed, name+" ports").random}
-	nat = nat.withDefaults()
 	g.inside = newSegment(n, g, nat.Inside, six)
 	outside.gateway = g
 	at.segment().below = append(at.segment().below, g)
 	n.names[name] = true
 	g.set(nat)
 	return g, nil
+}
+
+// fits tells why a gateway cannot be at a place.
+func (n *Network) fits(s *segment, nat NAT) error {
+	if s.network != n {
+		return errors.New("the place is in another network")
+	}
+	if !nat.Routed {
+		return nil
+	}
+	for _, other := range s.below {
+		if other.nat.Routed && other.inside.four.Overlaps(nat.Inside) {
+			return fmt.Errorf("inside %s is routed, and overlaps that of %s, %s: want another", nat.Inside, other.name, other.inside.four)
+		}
+	}
+	return nil
 }
 
 // claim checks a name that is to be given away.
@@ -102,14 +121,18 @@ func (g *Gateway) Reboot() {
 func (g *Gateway) Renumber(addr netip.Addr) error {
 	g.network.mu.Lock()
 	defer g.network.mu.Unlock()
-	at := g.outside.segment.at
+	at, old := g.outside.segment.at, g.outside.addr(true, netip.Addr{})
+	err := g.outside.segment.mayHave(addr)
 	switch {
+	case err != nil:
 	case !addr.Is4():
-		return fmt.Errorf("renumber %s to %s: want an IPv4 address", g.name, addr)
-	case at[addr] != nil:
-		return fmt.Errorf("renumber %s to %s: is that of %s: %w", g.name, addr, at[addr].name, syscall.EADDRINUSE)
+		err = errors.New("want an IPv4 address")
+	case at[addr] != nil && addr != old:
+		err = fmt.Errorf("is that of %s: %w", at[addr].name, syscall.EADDRINUSE)
 	}
-	old := g.outside.addr(true, netip.Addr{})
+	if err != nil {
+		return fmt.Errorf("renumber %s to %s: %w", g.name, addr, err)
+	}
 	g.outside.addrs = append(slices.DeleteFunc(slices.Clone(g.outside.addrs), func(a netip.Addr) bool { return a == old }), addr)
 	delete(at, old)
 	at[addr] = g.outside
@@ -127,6 +150,11 @@ func (g *Gateway) SetNAT(nat NAT) error {
 	defer g.network.mu.Unlock()
 	nat = nat.withDefaults()
 	nat.Inside = g.nat.Inside
+	if nat.Routed && !g.nat.Routed {
+		if err := g.network.fits(g.outside.segment, nat); err != nil {
+			return fmt.Errorf("gateway %q: %w", g.name, err)
+		}
+	}
 	g.set(nat)
 	return nil
 }

@@ -14,9 +14,9 @@ import (
 )
 
 // gateway adds a gateway.
-func (w *wire) gateway(name string, at sim.Place, nat sim.NAT, addrs ...netip.Addr) *sim.Gateway {
+func (w *wire) gateway(name string, at sim.Place, nat sim.NAT) *sim.Gateway {
 	w.Helper()
-	g, err := w.Network.Gateway(name, at, nat, sim.Line{Latency: time.Millisecond}, addrs...)
+	g, err := w.Gateway(name, at, nat, sim.Line{Latency: time.Millisecond})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -29,7 +29,7 @@ const insidePort = 4001
 // inside adds a host with a socket, and reads that.
 func (w *wire) inside(name string, at sim.Place, addrs ...netip.Addr) (*sim.Host, netio.Link) {
 	w.Helper()
-	h, err := w.Network.Host(name, at, sim.Line{}, addrs...)
+	h, err := w.Host(name, at, sim.Line{}, addrs...)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -244,37 +244,54 @@ func TestFirewall(t *testing.T) {
 func TestGatewayRefused(t *testing.T) {
 	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
 		home := w.gateway("home", w.Internet(), sim.PortRestricted())
+		w.gateway("routed", w.Internet(), sim.Firewall())
+		elsewhere := sim.NewNetwork(2)
+		defer elsewhere.Close()
 		refused := map[string]func() error{
 			"name taken": func() error {
-				_, err := w.Network.Gateway("home", w.Internet(), sim.FullCone(), sim.Line{})
+				_, err := w.Gateway("home", w.Internet(), sim.FullCone(), sim.Line{})
 				return err
 			},
 			"name of a host": func() error {
-				_, err := w.Network.Gateway("alice", w.Internet(), sim.FullCone(), sim.Line{})
+				_, err := w.Gateway("alice", w.Internet(), sim.FullCone(), sim.Line{})
 				return err
 			},
 			"address taken": func() error {
-				_, err := w.Network.Gateway("x", w.Internet(), sim.FullCone(), sim.Line{}, home.Addr())
+				_, err := w.Gateway("x", w.Internet(), sim.FullCone(), sim.Line{}, home.Addr())
 				return err
 			},
 			"line": func() error {
-				_, err := w.Network.Gateway("x", w.Internet(), sim.FullCone(), sim.Line{Loss: -1})
+				_, err := w.Gateway("x", w.Internet(), sim.FullCone(), sim.Line{Loss: -1})
 				return err
 			},
 			"NAT": func() error {
-				_, err := w.Network.Gateway("x", w.Internet(), sim.NAT{Timeout: -1}, sim.Line{})
+				_, err := w.Gateway("x", w.Internet(), sim.NAT{Timeout: -1}, sim.Line{})
 				return err
 			},
 			"host with an address of elsewhere": func() error {
-				_, err := w.Network.Host("x", home, sim.Line{}, netip.MustParseAddr("10.0.0.9"))
+				_, err := w.Host("x", home, sim.Line{}, netip.MustParseAddr("10.0.0.9"))
 				return err
 			},
 			"the gateway's own address": func() error {
-				_, err := w.Network.Host("x", home, sim.Line{}, netip.MustParseAddr("192.168.1.1"))
+				_, err := w.Host("x", home, sim.Line{}, netip.MustParseAddr("192.168.1.1"))
 				return err
 			},
+			"in another network": func() error {
+				_, err := w.Host("x", elsewhere.Internet(), sim.Line{})
+				return err
+			},
+			"behind a gateway in another network": func() error {
+				_, err := w.Gateway("x", elsewhere.Internet(), sim.FullCone(), sim.Line{})
+				return err
+			},
+			"routed networks that overlap": func() error {
+				_, err := w.Gateway("x", w.Internet(), sim.Firewall(), sim.Line{})
+				return err
+			},
+			"routed from now on":    func() error { return home.SetNAT(sim.Firewall()) },
+			"renumbered to nothing": func() error { return home.Renumber(netip.IPv4Unspecified()) },
 			"no address": func() error {
-				_, err := w.Network.Host("x", home, sim.Line{}, netip.Addr{})
+				_, err := w.Host("x", home, sim.Line{}, netip.Addr{})
 				return err
 			},
 		}
@@ -283,7 +300,10 @@ func TestGatewayRefused(t *testing.T) {
 				t.Errorf("%s: no error", name)
 			}
 		}
-		if _, err := w.Network.Host("x", home, sim.Line{}); err != nil { // nothing is left of those
+		if err := home.Renumber(home.Addr()); err != nil {
+			t.Errorf("renumbered to what it has: %v", err)
+		}
+		if _, err := w.Host("x", home, sim.Line{}); err != nil { // nothing is left of those
 			t.Error(err)
 		}
 	})

@@ -71,6 +71,9 @@ func (h *Host) plug(name string, at Place, line Line, addrs []netip.Addr) error 
 	if h.iface(name) != nil {
 		return fmt.Errorf("host %q: has an interface %q", h.name, name)
 	}
+	if at.segment().network != h.network {
+		return fmt.Errorf("host %q: the place is in another network", h.name)
+	}
 	full := h.name + "/" + name
 	pipes := full
 	if h.plugged++; h.plugged > 1 {
@@ -130,14 +133,21 @@ func (h *Host) Move(at Place, line Line, addrs ...netip.Addr) error {
 	defer h.network.mu.Unlock()
 	former := h.interfaces
 	h.interfaces = nil
-	if err := h.plug("eth0", at, line, addrs); err != nil {
-		h.interfaces = former
-		return err
-	}
 	for _, a := range former {
-		a.unplug()
+		a.forget() // it may move to an address that it has
 	}
-	return nil
+	err := h.plug("eth0", at, line, addrs)
+	for _, a := range former {
+		if err != nil {
+			a.claim()
+		} else {
+			a.unplug()
+		}
+	}
+	if err != nil {
+		h.interfaces = former
+	}
+	return err
 }
 
 // SetLine changes the lines of all interfaces, for packets that have not reached

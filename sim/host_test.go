@@ -70,7 +70,7 @@ func TestFamilies(t *testing.T) {
 		internet := w.Internet()
 		var links []netio.Link
 		for _, name := range []string{"carol", "dave"} {
-			h, err := w.Network.Host(name, internet, sim.Line{MTU: 1400}, internet.IPv4(), internet.IPv6())
+			h, err := w.Host(name, internet, sim.Line{MTU: 1400}, internet.IPv4(), internet.IPv6())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -164,7 +164,7 @@ func TestWatch(t *testing.T) {
 		w.send("first")
 		w.take(time.Second)
 		heal := w.Add(sim.Block(w.alice, w.bob))
-		w.send("ruled")
+		w.send("second")
 		heal()
 		w.write(w.a, addr("10.0.0.9:9"), "nowhere")
 		w.write(w.a, addr("10.0.0.2:9"), "no port")
@@ -175,7 +175,7 @@ func TestWatch(t *testing.T) {
 		want := []string{
 			"0s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 first passed",
 			"15ms bob/eth0 up=false 10.0.0.1:1>10.0.0.2:2 first passed",
-			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 ruled ruled",
+			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:2 second ruled",
 			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.9:9 nowhere passed",
 			"1s alice/eth0 up=true 10.0.0.1:1>10.0.0.2:9 no port passed",
 			"1.01s internet up=true 10.0.0.1:1>10.0.0.9:9 nowhere unreachable",
@@ -183,6 +183,72 @@ func TestWatch(t *testing.T) {
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("saw\n%q, want\n%q", got, want)
+		}
+	})
+}
+
+// TestAddressesAgain moves a host more often than a place has addresses.
+func TestAddressesAgain(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+		home := w.gateway("home", w.Internet(), sim.PortRestricted())
+		seen := map[netip.Addr]bool{}
+		for range 600 {
+			if err := w.alice.Move(home, sim.Line{}); err != nil {
+				t.Fatal(err)
+			}
+			if last := w.alice.Addr().As4()[3]; last < 2 || last > 254 {
+				t.Fatalf("address %v", w.alice.Addr())
+			}
+			seen[w.alice.Addr()] = true
+		}
+		if len(seen) != 253 {
+			t.Errorf("%d addresses, want 253", len(seen))
+		}
+		for _, at := range []sim.Place{home, home, w.Internet()} {
+			if err := w.alice.Move(at, sim.Line{}, netip.MustParseAddr("192.168.1.9")); err != nil {
+				t.Errorf("to the address that it has: %v", err)
+			}
+		}
+		if err := w.alice.Move(home, sim.Line{}, netip.MustParseAddr("192.168.1.255")); err == nil || w.alice.Addr().String() != "192.168.1.9" {
+			t.Errorf("moved to a broadcast address: %v, is at %v", err, w.alice.Addr())
+		}
+		w.read(w.listen(w.alice, addr("192.168.1.9:9")))
+		w.write(w.b, addr("192.168.1.9:9"), "still there")
+		w.want("still there from " + bobAddr.String())
+	})
+}
+
+// TestInFlight takes lines away from packets that are on them.
+func TestInFlight(t *testing.T) {
+	onWire(t, 1, sim.Line{}, sim.Line{}, func(w *wire) {
+		home := w.gateway("home", w.Internet(), sim.FullCone())
+		carol, link := w.inside("carol", home)
+		w.write(link, bobAddr, "out")
+		w.want("out from " + mapped(home).String())
+		for name, setUp := range map[string]func(on bool){
+			"gateway": home.SetUp,
+			"host":    func(on bool) { _ = carol.SetUp("eth0", on) },
+		} {
+			if err := carol.SetLine(sim.Line{Latency: 10 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			if err := home.SetLine(sim.Line{Latency: 10 * time.Millisecond}); err != nil {
+				t.Fatal(err)
+			}
+			w.write(w.b, mapped(home), name)
+			after := 5 * time.Millisecond
+			if name == "host" {
+				after = 15 * time.Millisecond
+			}
+			w.take(after)
+			setUp(false)
+			w.want()
+			setUp(true)
+			w.write(w.b, mapped(home), name)
+			w.want(name + " from " + bobAddr.String())
+		}
+		if got := w.Stats().Ended[sim.Silent]; got != 2 {
+			t.Errorf("%v", w.Stats())
 		}
 	})
 }

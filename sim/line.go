@@ -27,7 +27,8 @@ type Line struct {
 	// Rate is how many bytes pass per second, headers counted. If zero, any number.
 	Rate int64
 	// Queue is how many bytes may wait where Rate is set; packets that find it
-	// full are lost. If zero, 100 milliseconds' worth, at least 16 KiB.
+	// full are lost, but for one that finds the line idle. If zero, 100
+	// milliseconds' worth, at least 16 KiB.
 	Queue int
 	// MTU is the size in bytes of the largest packet, IP and UDP headers counted
 	// (28 bytes, or 48 with IPv6). If zero, 1500.
@@ -102,7 +103,7 @@ func (l Line) Validate() error {
 		down := *l.Down
 		down.Down = nil
 		if err := down.Validate(); err != nil {
-			errs = append(errs, fmt.Errorf("Down: %w", err))
+			errs = append(errs, fmt.Errorf("down: %w", err))
 		}
 	}
 	return errors.Join(errs...)
@@ -169,7 +170,7 @@ func (p *pipe) carry(now time.Duration, size int) passage {
 	out := now
 	if line.Rate > 0 {
 		p.busy = max(p.busy, now)
-		if queued := (p.busy - now).Seconds() * float64(line.Rate); queued+float64(size) > float64(line.Queue) {
+		if queued := (p.busy - now).Seconds() * float64(line.Rate); queued > 0 && queued+float64(size) > float64(line.Queue) {
 			return passage{fate: Overrun}
 		}
 		p.busy += time.Duration(float64(size) / float64(line.Rate) * float64(time.Second))

@@ -147,11 +147,23 @@ Burst.Enter is -1: want a fraction from 0 to 1
 Latency is -1: want 0 or more
 MTU is 100: want 0 for 1500, or at least 576
 Down.Down is set: a line has two directions
-Down: Rate is -3: want 0 or more`
+down: Rate is -3: want 0 or more`
 	if err := line.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %v", err, want)
 	}
 	if err := (sim.Line{Loss: 1, Down: &sim.Line{Loss: 0.5}}).Validate(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestSmallQueue has a queue that is smaller than the packets.
+func TestSmallQueue(t *testing.T) {
+	onWire(t, 1, sim.Line{Rate: 10_000, Queue: 500}, sim.Line{}, func(w *wire) {
+		payload := string(make([]byte, 972))
+		w.send(payload)
+		w.send(payload) // the line is busy
+		if got := w.take(time.Second); len(got) != 1 {
+			t.Errorf("%d packets came; %v", len(got), w.Stats())
+		}
+	})
 }

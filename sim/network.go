@@ -162,7 +162,7 @@ func (n *Network) run() {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
-		woken := false
+		var woken bool
 		select {
 		case <-timer.C:
 			woken = len(n.wake) > 0
@@ -226,7 +226,7 @@ func (n *Network) descend(a *attachment, d datagram) {
 // pass sends a datagram through one direction of a line.
 func (n *Network) pass(a *attachment, p *pipe, next step, d datagram) {
 	now := n.elapsed()
-	var way passage
+	way := passage{}
 	if !d.express {
 		way = p.carry(now, d.size())
 	}
@@ -268,6 +268,11 @@ func (n *Network) route(s *segment, d datagram) {
 
 // arrive hands a datagram to whom a line leads to.
 func (n *Network) arrive(a *attachment, d datagram) {
+	if !a.on {
+		n.see(a.name, false, &d, Silent)
+		n.recycle(d.payload)
+		return
+	}
 	if a.gateway != nil {
 		n.see(a.name, false, &d, Passed)
 		a.gateway.inward(d)

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"syscall"
@@ -9,8 +10,8 @@ import (
 // Place is where hosts and gateways are plugged in: the [Internet], or the inside
 // of a [Gateway]. Two places may use the same addresses.
 type Place interface {
-	// IPv4 and IPv6 return an address of the place that nobody has; the zero Addr
-	// if all are taken.
+	// IPv4 and IPv6 return an address of the place that nobody has, each time
+	// another as long as there are any; the zero Addr if all are taken.
 	IPv4() netip.Addr
 	IPv6() netip.Addr
 
@@ -62,21 +63,43 @@ func (s *segment) nextFree(four bool) netip.Addr {
 	return s.unused(four)
 }
 
-// unused returns an address that nobody has and that was not returned before.
+// unused returns an address that nobody has: the next one, and after the last the
+// first that is free again.
 func (s *segment) unused(four bool) netip.Addr {
 	prefix, next := s.six, &s.next6
 	if four {
 		prefix, next = s.four, &s.next4
 	}
-	for s.at[*next] != nil {
-		*next = next.Next()
+	for range 2 {
+		for prefix.Contains(*next) {
+			addr := *next
+			*next = addr.Next()
+			if s.at[addr] == nil && s.mayHave(addr) == nil {
+				return addr
+			}
+		}
+		*next = prefix.Addr().Next()
 	}
-	addr := *next
-	if !prefix.Contains(addr) {
-		return netip.Addr{}
+	return netip.Addr{}
+}
+
+// mayHave tells why nobody at a place can have an address; nil if somebody can.
+func (s *segment) mayHave(addr netip.Addr) error {
+	switch {
+	case !addr.IsValid():
+		return errors.New("no address is free")
+	case addr.IsUnspecified() || addr.IsLoopback() || addr.Is4In6() || addr.IsMulticast():
+		return errors.New("want an address of one host")
+	case s.gateway == nil:
+		return nil
+	case !s.four.Contains(addr) && !s.six.Contains(addr):
+		return fmt.Errorf("want one of %s or %s", s.four, s.six)
+	case addr == s.four.Addr().Next() || addr == s.six.Addr().Next():
+		return fmt.Errorf("is that of gateway %s: %w", s.gateway.name, syscall.EADDRINUSE)
+	case addr == s.four.Addr() || addr.Is4() && !s.four.Contains(addr.Next()):
+		return fmt.Errorf("is that of the network or its broadcast address: want another of %s", s.four)
 	}
-	*next = addr.Next()
-	return addr
+	return nil
 }
 
 // find returns whose line leads to an address, nil if it is not below this place.
@@ -129,15 +152,11 @@ func (s *segment) plug(name, pipes string, line Line, addrs []netip.Addr) (*atta
 		addrs = []netip.Addr{s.unused(true)}
 	}
 	for _, addr := range addrs {
-		switch {
-		case !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() || addr.Is4In6():
-			return nil, fmt.Errorf("address %s of %s: want an address of the place that nobody has", addr, name)
-		case s.at[addr] != nil:
-			return nil, fmt.Errorf("address %s of %s: is that of %s: %w", addr, name, s.at[addr].name, syscall.EADDRINUSE)
-		case s.gateway != nil && !s.four.Contains(addr) && !s.six.Contains(addr):
-			return nil, fmt.Errorf("address %s of %s: want one of %s or %s", addr, name, s.four, s.six)
-		case s.gateway != nil && (addr == s.four.Addr().Next() || addr == s.six.Addr().Next()):
-			return nil, fmt.Errorf("address %s of %s: is that of gateway %s: %w", addr, name, s.gateway.name, syscall.EADDRINUSE)
+		if err := s.mayHave(addr); err != nil {
+			return nil, fmt.Errorf("address %s of %s: %w", addr, name, err)
+		}
+		if other := s.at[addr]; other != nil {
+			return nil, fmt.Errorf("address %s of %s: is that of %s: %w", addr, name, other.name, syscall.EADDRINUSE)
 		}
 	}
 	n := s.network
@@ -146,15 +165,25 @@ func (s *segment) plug(name, pipes string, line Line, addrs []netip.Addr) (*atta
 		up: newPipe(n.seed, pipes+" up"), down: newPipe(n.seed, pipes+" down"),
 	}
 	a.setLine(line)
-	for _, addr := range addrs {
-		s.at[addr] = a
-	}
+	a.claim()
 	return a, nil
 }
 
-// unplug takes the line away. What is on it is lost.
+// claim has the addresses lead here.
+func (a *attachment) claim() {
+	for _, addr := range a.addrs {
+		a.segment.at[addr] = a
+	}
+}
+
+// unplug takes the line away. What comes down on it is lost.
 func (a *attachment) unplug() {
 	a.on = false
+	a.forget()
+}
+
+// forget gives the addresses back.
+func (a *attachment) forget() {
 	for _, addr := range a.addrs {
 		if a.segment.at[addr] == a {
 			delete(a.segment.at, addr)

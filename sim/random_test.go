@@ -1,175 +1,425 @@
 package sim_test
 
 import (
+	"context"
+	"errors"
+	"flag"
 	"fmt"
-	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
 
-// TestRandom has 50 clients open streams to each other for a virtual minute while
-// faults strike that are shorter than any patience: whatever was sent arrives,
-// once and in order.
-func TestRandom(t *testing.T) {
-	seeds := uint64(3)
+var (
+	seeds      = flag.Int("seeds", 12, "how many seeds TestSchedules plays; few with -short")
+	firstSeed  = flag.Uint64("first", 1, "the first seed that TestSchedules plays")
+	seed       = flag.Uint64("seed", 0, "the one seed that TestSchedules plays")
+	traceIn    = flag.String("trace", "", "the folder for the trace of a schedule")
+	scheduleIn = flag.String("schedule", "", "the schedule that TestSchedule plays: text, or the name of a file")
+)
+
+// TestSchedules plays what random numbers say, and holds what must always be so:
+// nothing is lost, nothing comes twice or out of order; what fails, fails on both
+// sides and for a reason; nothing hangs; afterwards everything works again, and
+// nothing is left when all is closed. What fails is made as short as it gets.
+func TestSchedules(t *testing.T) {
+	first, count := *firstSeed, *seeds
 	if testing.Short() {
-		seeds = 1
+		count = min(count, 3)
 	}
-	for seed := range seeds {
-		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			inWorld(t, seed, func(w *world) { randomly(w, rand.New(rand.NewPCG(seed, 1))) })
+	if *seed != 0 {
+		first, count = *seed, 1
+	}
+	for n := first; n < first+uint64(count); n++ {
+		t.Run(fmt.Sprint("seed ", n), func(t *testing.T) {
+			report(t, drawSchedule(n))
 		})
 	}
 }
 
-// randomly runs one schedule, all of which is drawn before it starts.
-func randomly(w *world, random *rand.Rand) {
-	const clients, streams, faults = 50, 150, 60
-	for i := range clients {
-		line := sim.Line{
-			Latency: time.Duration(1+random.IntN(60)) * time.Millisecond,
-			Jitter:  time.Duration(random.IntN(2)) * 5 * time.Millisecond,
-			Loss:    float64(random.IntN(3)) / 100,
-			Rate:    int64(random.IntN(2)) * 1_000_000,
-		}
-		w.client(fmt.Sprintf("client-%d", i), line, nil)
+// TestSchedule plays one schedule: that of the command line, else those in testdata.
+func TestSchedule(t *testing.T) {
+	if *scheduleIn != "" {
+		report(t, readSchedule(t, *scheduleIn))
+		return
 	}
-	var all sync.WaitGroup
-	var counting sync.Mutex
-	messages := 0
-	accept(w)
-	for range streams {
-		from, to := random.IntN(clients), random.IntN(clients-1)
-		if to >= from {
-			to++
+	for _, name := range scheduleFiles(t) {
+		t.Run(name, func(t *testing.T) { report(t, readSchedule(t, name)) })
+	}
+}
+
+// readSchedule reads the text of a schedule, or the file that has it.
+func readSchedule(t *testing.T, from string) *schedule {
+	t.Helper()
+	text := from
+	if !strings.Contains(from, "\n") {
+		content, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
 		}
-		s := schedule{
-			at: time.Duration(random.IntN(50_000)) * time.Millisecond, every: time.Duration(1+random.IntN(300)) * time.Millisecond,
-			size: 1 + random.IntN(1<<random.IntN(14)), count: 1 + random.IntN(200), mode: client.Mode(random.IntN(2) * 2),
+		text = string(content)
+	}
+	s, err := parseSchedule(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// report plays a schedule. If it fails, the shortest one that fails alike is shown.
+func report(t *testing.T, s *schedule) {
+	t.Helper()
+	faults := playSchedule(t, s)
+	for _, fault := range faults {
+		t.Error(faultMark + fault)
+	}
+	if t.Failed() && *shrinkFor > 0 {
+		shrinkAndShow(t, s)
+	}
+}
+
+// playSchedule plays a schedule in a world of its own, and returns what was wrong.
+func playSchedule(t *testing.T, s *schedule) []string {
+	t.Helper()
+	p := &play{schedule: s, streams: map[int]*playedStream{}}
+	options := sim.Options{Seed: max(s.seed, 1), Limit: time.Hour, Trace: *traceIn, TraceOff: *traceIn == ""}
+	sim.Test(t, &options, func(w *sim.World) { p.run(w) })
+	return p.faults
+}
+
+// play is one run of a schedule.
+type play struct {
+	*schedule
+	w       *sim.World
+	hub     *sim.Coordinator
+	inside  []*sim.Gateway
+	parties []*player
+	ends    sync.WaitGroup // of what both sides of all streams do
+
+	mu       sync.Mutex
+	streams  map[int]*playedStream
+	troubles []*trouble
+	faults   []string
+	over     bool // nothing more is begun
+	bad      bool // a stream could not be opened because of lost packets
+}
+
+// player is a client, or the coordinator.
+type player struct {
+	name   string
+	client *sim.Client // nil if it is the coordinator
+	host   *sim.Host
+	place  int           // a gateway, or outside; only steps use it
+	began  time.Duration // when it was last started
+	down   bool          // it is being stopped or started; under the play's mu
+}
+
+// Patience of a play.
+const (
+	openWithin   = 30 * time.Second // to open a stream
+	drainWithin  = 20 * time.Second // to close a channel
+	attachWithin = 90 * time.Second // to be attached again when nothing disturbs any more
+	endWithin    = 4 * time.Minute  // for all streams to end when they should
+	idleWithin   = 40 * time.Second // for the coordinator to forget who has left
+	calm         = 20 * time.Second // after the last fault
+)
+
+// run plays the schedule.
+func (p *play) run(w *sim.World) {
+	p.w = w
+	p.build()
+	end := time.Duration(0)
+	for _, s := range p.steps {
+		end = max(end, s.at+s.last)
+		w.After(s.at, func() { p.do(s) })
+	}
+	<-time.After(end + calm)
+	p.mu.Lock()
+	p.over = true
+	p.mu.Unlock()
+	if p.settles() && p.finishes() && p.opensAgain() {
+		p.closes()
+	}
+}
+
+// build makes who is there.
+func (p *play) build() {
+	for i, g := range p.gateways {
+		p.inside = append(p.inside, p.w.Gateway(placeName(i), p.place(g.at, i), p.natOf(i, g.nat), p.lineOf(g.line)))
+	}
+	host := p.w.Host("hub", p.w.Internet(), sim.Line{Latency: 5 * time.Millisecond})
+	p.hub = p.w.Coordinator(host, nil)
+	p.parties = append(p.parties, &player{name: "hub", host: host})
+	var hosts []*sim.Host
+	for i, c := range p.clients {
+		at := outside
+		if c.at < len(p.inside) {
+			at = c.at
 		}
-		all.Go(func() {
-			if err := s.run(w.clients[from], w.clients[to].Name()); err != nil {
-				w.T.Errorf("%s to %s: %v", w.clients[from].Name(), w.clients[to].Name(), err)
+		hosts = append(hosts, p.w.Host(clientName(i), p.place(at, len(p.inside)), p.lineOf(c.line)))
+		p.parties = append(p.parties, &player{name: clientName(i), host: hosts[i], place: at})
+	}
+	for i, c := range p.w.Clients(func(c *client.Config) { c.Backlog, c.MaxStreams = p.backlog, p.schedule.streams }, hosts...) {
+		p.party(i).client = c
+		p.accept(i)
+	}
+}
+
+// place returns a gateway's inside, or the internet if there is none among the
+// first ones.
+func (p *play) place(gateway, among int) sim.Place {
+	if gateway < 0 || gateway >= min(among, len(p.inside)) {
+		return p.w.Internet()
+	}
+	return p.inside[gateway]
+}
+
+// natOf returns how a gateway behaves. Insides that others can reach must differ.
+func (p *play) natOf(gateway, kind int) sim.NAT {
+	nat := natKinds[kind].nat()
+	switch {
+	case nat.Routed:
+		nat.Inside = prefixOf(100+gateway, 24)
+	case p.gateways[gateway].at != outside:
+		nat.Inside = prefixOf(50+gateway, 24)
+	}
+	return nat
+}
+
+// party returns a client, or the coordinator; nil if there is none of that number.
+func (p *play) party(number int) *player {
+	if number < hub || number-hub >= len(p.parties) {
+		return nil
+	}
+	return p.parties[number-hub]
+}
+
+// fault notes that something is wrong. The kind is what shrinking keeps.
+func (p *play) fault(kind, format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	const enough = 12
+	if len(p.faults) < enough {
+		p.faults = append(p.faults, fmt.Sprintf("%s: after %v: %s", kind, p.w.Elapsed().Round(time.Millisecond), fmt.Sprintf(format, args...)))
+	}
+}
+
+// eventually waits, or notes a fault.
+func (p *play) eventually(within time.Duration, kind string, ok func() bool, state func() string) bool {
+	for began := p.w.Elapsed(); !ok(); <-time.After(20 * time.Millisecond) {
+		if p.w.Elapsed()-began > within {
+			p.fault(kind, "not within %v: %s", within, state())
+			return false
+		}
+	}
+	return true
+}
+
+// settles waits until everybody is back.
+func (p *play) settles() bool {
+	return p.eventually(attachWithin, "attach", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, party := range p.parties {
+			if party.down {
+				return false
 			}
-			counting.Lock()
-			defer counting.Unlock()
-			messages += s.count
-		})
-	}
-	for range faults {
-		all.Go(fault(w, random))
-	}
-	all.Wait()
-	w.T.Logf("%d messages, %v", messages, w.Stats())
+		}
+		return p.hub.Stats().Attached == len(p.clients)
+	}, func() string {
+		return fmt.Sprintf("all clients attached; the coordinator has %d", p.hub.Stats().Attached)
+	})
 }
 
-// schedule is what one stream does: its peer sends everything back.
-type schedule struct {
-	at, every   time.Duration
-	size, count int
-	mode        client.Mode
+// finishes asks all streams to end in order and waits until they have.
+func (p *play) finishes() bool {
+	p.mu.Lock()
+	for _, s := range p.inOrder() {
+		for side := range s.ends {
+			s.orders[side].add(step{do: doCloseSend}, true)
+		}
+	}
+	p.mu.Unlock()
+	ended := make(chan struct{})
+	go func() {
+		p.ends.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(endWithin):
+		for _, s := range p.inOrder() {
+			p.mu.Lock()
+			text := s.unfinished()
+			p.mu.Unlock()
+			if text != "" {
+				p.fault("hang", "stream %d has not ended: %s", s.number, text)
+			}
+		}
+		return false
+	}
+	for _, s := range p.inOrder() {
+		for _, flow := range s.flows {
+			p.judge(s, flow)
+		}
+	}
+	return true
 }
 
-func (s schedule) run(from *program, to string) error {
-	time.Sleep(s.at)
-	stream, err := from.OpenStream(within(30*time.Second), to, &client.StreamOptions{Mode: s.mode})
+func (p *play) inOrder() []*playedStream {
+	list := make([]*playedStream, 0, len(p.streams))
+	for _, step := range p.steps {
+		if s := p.streams[step.stream]; step.do == doOpen && s != nil && !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// opensAgain checks that everybody reaches everybody, in both modes that always
+// work; one after the other, because together they are more than a slow line takes.
+func (p *play) opensAgain() bool {
+	for from := range p.clients {
+		for to := range p.clients {
+			mode := []client.Mode{client.Automatic, client.RelayOnly}[(from+to)%2]
+			err := p.greet(from, to, mode)
+			if isReason(err) && (p.crashed() || p.unlucky(err)) { // on a channel that has not noticed yet
+				<-time.After(forgetTakes)
+				err = p.greet(from, to, mode)
+			}
+			if err != nil {
+				p.fault("reopen", "%s to %s: %v", clientName(from), clientName(to), err)
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// greet sends a message there, and back.
+func (p *play) greet(from, to int, mode client.Mode) error {
+	ctx, cancel := context.WithTimeout(context.Background(), openWithin)
+	defer cancel()
+	stream, err := p.party(from).client.Current().OpenStream(ctx, clientName(to), &client.StreamOptions{Purpose: greeting, Mode: mode})
 	if err != nil {
 		return err
 	}
 	defer stream.Close()
-	sent := make(chan error, 1)
-	go func() {
-		defer stream.CloseSend()
-		for i := range s.count {
-			if err := stream.Send(within(time.Minute), s.message(i)); err != nil {
-				sent <- err
-				return
-			}
-			time.Sleep(s.every)
-		}
-		sent <- nil
-	}()
-	got := 0
-	for message, err := range stream.Messages(within(3 * time.Minute)) {
-		if err != nil {
-			return fmt.Errorf("after %d of %d: %w", got, s.count, err)
-		}
-		if string(message) != string(s.message(got)) {
-			return fmt.Errorf("message %d is %.20q", got, message)
-		}
-		got++
-	}
-	if err := <-sent; err != nil {
+	if err := stream.Send(ctx, []byte(greeting)); err != nil {
 		return err
 	}
-	if got != s.count {
-		return fmt.Errorf("a clean end after %d of %d messages", got, s.count)
+	answer, err := stream.Receive(ctx)
+	if err == nil && string(answer) != greeting {
+		err = fmt.Errorf("answer is %q", answer)
 	}
-	return nil
+	return err
 }
 
-func (s schedule) message(number int) []byte {
-	return fmt.Appendf(nil, "%0*d", s.size, number)
+// closes ends everybody in order; then the coordinator must have forgotten all.
+func (p *play) closes() {
+	p.eventually(idleWithin, "stats", func() bool {
+		stats := p.hub.Stats()
+		return stats.Pending == 0 && stats.Relay.Routes == 2*stats.Channels && stats.Relay.Clients == stats.Attached &&
+			stats.Relay.Routes <= p.openEnds()
+	}, func() string {
+		return fmt.Sprintf("the coordinator knows of no more than the clients, whose channels have %d ends: %+v", p.openEnds(), p.hub.Stats())
+	})
+	for i := range p.clients { // not all at once: the last word between two that close may get lost
+		if err := p.party(i).client.Stop(); err != nil && (!isReason(err) || !p.crashed()) {
+			p.fault("close", "%s: %v", clientName(i), err)
+		}
+	}
+	p.eventually(idleWithin, "stats", func() bool {
+		stats := p.hub.Stats()
+		return stats.Attached+stats.Connections+stats.Channels+stats.Pending+stats.Relay.Clients+stats.Relay.Routes == 0
+	}, func() string { return fmt.Sprintf("the coordinator forgets all who have left: %+v", p.hub.Stats()) })
 }
 
-// accept has all clients send back what they receive, until they are closed.
-func accept(w *world) {
-	for _, p := range w.clients {
-		go func() {
-			for {
-				stream, err := p.AcceptStream(within(time.Hour))
-				if err != nil {
-					return
+// openEnds counts the channels of all clients, as they have told their programs,
+// and those that are being connected again: not too few, where it can not be told
+// whether what ended had been open.
+func (p *play) openEnds() (count int) {
+	for i := range p.clients {
+		party := p.party(i)
+		p.mu.Lock()
+		began := party.began
+		p.mu.Unlock()
+		restarting := map[string]int{} // by peer
+		for _, e := range party.client.Events() {
+			if e.At <= began {
+				continue
+			}
+			switch e := e.Event.(type) {
+			case client.ChannelOpened:
+				count++
+				restarting[e.Peer] = max(0, restarting[e.Peer]-1)
+			case client.ChannelClosed:
+				switch {
+				case restarting[e.Peer] == 0:
+					count--
+				case !e.Restarting:
+					restarting[e.Peer]--
+					continue
 				}
-				go echo(stream)
+				if e.Restarting {
+					restarting[e.Peer] = 1
+				}
 			}
-		}()
+		}
+		for _, channels := range restarting {
+			count += 2 * channels
+		}
 	}
+	return count
 }
 
-func echo(stream *client.Stream) {
-	for message, err := range stream.Messages(within(time.Hour)) {
-		if err != nil || stream.Send(within(time.Hour), message) != nil {
-			stream.Reset()
-			return
+// crashed reports whether channels may still be waiting for somebody who has crashed
+// or has aborted them,
+// or who has gone where no direct path leads.
+func (p *play) crashed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range p.streams {
+		if s.mode == openDirect {
+			return true
 		}
 	}
-	stream.CloseSend()
+	return slices.ContainsFunc(p.troubles, func(t *trouble) bool {
+		return t.fatal && t.stream == anyStream && t.until >= p.w.Elapsed()-openWithin
+	})
 }
 
-// fault returns a fault that strikes once, and is drawn now.
-func fault(w *world, random *rand.Rand) func() {
-	host := func() *sim.Host { return w.clients[random.IntN(len(w.clients))].Host() }
-	at, lasts := time.Duration(random.IntN(50_000))*time.Millisecond, time.Duration(1+random.IntN(5000))*time.Millisecond
-	var rule sim.Rule
-	switch a, b := host(), host(); random.IntN(5) {
-	case 0:
-		rule = sim.Block(a, b)
-	case 1:
-		rule = sim.Cut(a, b)
-	case 2:
-		rule = sim.Block(a, w.hub)
-	case 3:
-		rule = func(p sim.Packet) sim.Verdict { // everything of one host is late
-			if p.Source == a.Name() {
-				return sim.DeliverAfter(500 * time.Millisecond)
-			}
-			return sim.Verdict{}
-		}
-	case 4:
-		return func() {
-			time.Sleep(at)
-			w.check(a.Move(w.Internet(), near))
+// unlucky reports whether opening may have failed because so many packets were
+// lost, of the few of a handshake: that may happen once, where lines lose some.
+func (p *play) unlucky(err error) bool {
+	const losing = "lossy burst corrupt slow"
+	traits := 0
+	for _, g := range p.gateways {
+		traits |= g.line
+	}
+	for _, c := range p.clients {
+		traits |= c.line
+	}
+	for _, s := range p.steps {
+		if s.do == doLine {
+			traits |= s.how
 		}
 	}
-	return func() {
-		time.Sleep(at)
-		heal := w.Add(rule)
-		time.Sleep(lasts)
-		heal()
+	for name := range strings.SplitSeq(traitNames(traits), "+") {
+		if strings.Contains(losing, name) && (errors.Is(err, messages.ErrTimeout) || errors.Is(err, messages.ErrUnreachable)) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			again := p.bad
+			p.bad = true
+			return !again
+		}
 	}
+	return false
 }

@@ -20,7 +20,8 @@ type Packet struct {
 }
 
 // Rule says what happens to a packet. The first rule that decides is the one
-// that counts, in the order in which they were added.
+// that counts, in the order in which they were added. A rule is called with the
+// network locked: it must be quick and must not call the network or its hosts.
 type Rule func(Packet) Verdict
 
 // Verdict is a rule's decision. The zero Verdict leaves it to the next rule.
@@ -121,33 +122,37 @@ func (n *Network) judge(h *Host, a *attachment, d datagram) Verdict {
 	return Verdict{}
 }
 
-// destination follows a packet through the gateways without leaving a trace.
+// destination follows a packet through the gateways without leaving a trace. It
+// goes outwards first, and from a gateway that has the address only inwards.
 func (n *Network) destination(s *segment, from, to netip.AddrPort) string {
 	now := n.elapsed()
+	for s.find(to.Addr()) == nil {
+		if s.gateway == nil {
+			return ""
+		}
+		from = s.gateway.table.source(now, from, to)
+		if s.gateway.has(to.Addr()) {
+			inside, ok := s.gateway.table.peek(now, from, to)
+			if !ok {
+				return ""
+			}
+			to = inside
+			break
+		}
+		s = s.gateway.outside.segment
+	}
 	for {
 		a := s.find(to.Addr())
 		switch {
-		case a != nil && a.host != nil:
-			return a.host.name
-		case a != nil:
-			inside, ok := a.gateway.table.peek(now, from, to)
-			if !ok || inside == to && a.gateway.inside.find(to.Addr()) == nil {
-				return ""
-			}
-			s, to = a.gateway.inside, inside
-		case s.gateway == nil:
+		case a == nil:
 			return ""
-		default:
-			from = s.gateway.table.source(now, from, to)
-			if s.gateway.has(to.Addr()) {
-				inside, ok := s.gateway.table.peek(now, from, to)
-				if !ok {
-					return ""
-				}
-				to = inside
-				continue
-			}
-			s = s.gateway.outside.segment
+		case a.host != nil:
+			return a.host.name
 		}
+		inside, ok := a.gateway.table.peek(now, from, to)
+		if !ok {
+			return ""
+		}
+		s, to = a.gateway.inside, inside
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/conec-go/conec/netio"
 )
 
-// socketBuffer is how many bytes wait in a socket for its reader.
+// socketBuffer is how many bytes wait in a socket for its reader, headers counted.
 const socketBuffer = 4 << 20
 
 var errClosed = net.ErrClosed
@@ -53,10 +53,15 @@ func (s *socket) wake() {
 
 // put queues a datagram for the reader. Called with the network's mu held.
 func (s *socket) put(d datagram) Fate {
-	if s.bytes+len(d.payload) > socketBuffer {
+	if s.bytes+d.size() > socketBuffer {
 		return Overrun
 	}
-	s.bytes += len(d.payload)
+	s.bytes += d.size()
+	if s.next > len(s.waiting)/2 { // else a queue that is never empty would grow
+		kept := copy(s.waiting, s.waiting[s.next:])
+		clear(s.waiting[kept:])
+		s.waiting, s.next = s.waiting[:kept], 0
+	}
 	s.waiting = append(s.waiting, d)
 	s.wake()
 	return Passed
@@ -89,7 +94,7 @@ func (s *socket) get(b *netio.Batch) (bool, error) {
 	if s.next++; s.next == len(s.waiting) {
 		s.waiting, s.next = s.waiting[:0], 0
 	}
-	s.bytes -= len(d.payload)
+	s.bytes -= d.size()
 	if len(b.Buf) < len(d.payload) {
 		b.Buf = make([]byte, max(len(d.payload), 2048))
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -17,7 +18,10 @@ import (
 )
 
 // componentLabel is the pprof label that names a host, "network" or "scenario".
-const componentLabel = "component"
+const (
+	componentLabel    = "component"
+	scenarioComponent = "scenario"
+)
 
 // watchdog sees to it that a world that hangs says where. It watches from outside
 // of the bubble, in real time, and ends the test binary if the world's clock does
@@ -93,14 +97,14 @@ func (d *watchdog) enter() {
 // labels returns the labels of goroutines that belong to a world.
 func (d *watchdog) labels(seed uint64) context.Context {
 	return pprof.WithLabels(context.Background(),
-		pprof.Labels("seed", strconv.FormatUint(seed, 10), componentLabel, "scenario"))
+		pprof.Labels("seed", strconv.FormatUint(seed, 10), componentLabel, scenarioComponent))
 }
 
 // leave reports goroutines that are still in the bubble, but for the caller and
 // the testing package's.
 func (d *watchdog) leave(t *testing.T) {
 	t.Helper()
-	left := d.report(func(g goroutine) bool { return !g.has("sim.(*watchdog).leave") })
+	left := d.report(func(goroutine) bool { return true })
 	if left != "" {
 		text := "goroutines are left when everything has ended:\n" + left
 		t.Error(text)
@@ -113,12 +117,13 @@ func (d *watchdog) report(wanted func(goroutine) bool) string {
 	type place struct{ component, state, stack string }
 	count := map[place]int{}
 	for _, g := range parseGoroutines(stacks(true)) {
-		if g.bubble == d.bubble.Load() && !g.has("internal/synctest.Run", "testing/synctest.testingSynctestTest") && wanted(g) {
+		if g.bubble == d.bubble.Load() && !g.has(notPrograms...) && wanted(g) {
 			count[place{g.component, g.state, g.brief()}]++
 		}
 	}
 	places := slices.SortedFunc(maps.Keys(count), func(a, b place) int {
-		return strings.Compare(a.component+a.state+a.stack, b.component+b.state+b.stack)
+		return cmp.Or(compareBool(b.component == scenarioComponent, a.component == scenarioComponent),
+			strings.Compare(a.component, b.component), strings.Compare(a.state, b.state), strings.Compare(a.stack, b.stack))
 	})
 	var text strings.Builder
 	for i, p := range places {
@@ -130,6 +135,10 @@ func (d *watchdog) report(wanted func(goroutine) bool) string {
 	}
 	return text.String()
 }
+
+// notPrograms are functions by which the goroutines of a bubble are known that
+// belong to the testing package, and to this one.
+var notPrograms = []string{"internal/synctest.Run(", "testing/synctest.testingSynctestTest(", "sim.(*watchdog).report("}
 
 // Limits of a report.
 const (
@@ -163,7 +172,7 @@ var (
 
 // parseGoroutines reads what runtime.Stack writes.
 func parseGoroutines(text string) (list []goroutine) {
-	for _, part := range strings.Split(text, "\n\n") {
+	for part := range strings.SplitSeq(text, "\n\n") {
 		lines := strings.Split(strings.TrimSpace(part), "\n")
 		header := headerPattern.FindStringSubmatch(lines[0])
 		if header == nil {
@@ -186,9 +195,11 @@ func parseGoroutines(text string) (list []goroutine) {
 // it. Only if all wait does the clock move.
 func (g goroutine) waits() bool { return strings.HasSuffix(g.state, "(durable)") }
 
+// has reports whether one of the functions is on the stack.
 func (g goroutine) has(functions ...string) bool {
 	return slices.ContainsFunc(g.frames, func(frame string) bool {
-		return slices.ContainsFunc(functions, func(function string) bool { return strings.Contains(frame, function) })
+		return !strings.HasPrefix(frame, "created by ") &&
+			slices.ContainsFunc(functions, func(function string) bool { return strings.Contains(frame, function) })
 	})
 }
 

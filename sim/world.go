@@ -2,10 +2,13 @@ package sim
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -36,7 +39,6 @@ type World struct {
 	coordinators []*Coordinator
 	clients      []*Client
 	last         time.Duration // the last instant that ownInstant gave away
-	ended        bool
 
 	checking sync.Mutex
 	always   []always
@@ -64,8 +66,15 @@ func newWorld(t *testing.T, o Options, watch *watchdog, collect func(), d *diges
 	w.as("network", func(context.Context) {
 		w.Network = newNetwork(o.Seed, func() {
 			watch.progress.Add(1)
+			if d != nil {
+				d.look(w.Elapsed(), true)
+			}
 			collect()
 			w.checkIfArrived()
+			runtime.Gosched() // nobody else wants to run: this only begins a new time slice, see patience
+			if d != nil {
+				d.look(w.Elapsed(), false)
+			}
 		})
 	})
 	w.unwatch = w.Watch(func(s Sight) {
@@ -122,7 +131,8 @@ func (w *World) Rand() *rand.Rand { return w.random }
 func (w *World) Go(f func()) { w.joined.Go(f) }
 
 // After does something that long from now, unless the scenario returns before: at
-// an instant at which nothing happens in the network, and no other fault.
+// an instant at which nothing happens in the network, and no other fault. Later
+// faults, and what Eventually asks later, see what it did.
 func (w *World) After(d time.Duration, do func()) {
 	timer := time.NewTimer(d)
 	w.joined.Go(func() {
@@ -131,6 +141,7 @@ func (w *World) After(d time.Duration, do func()) {
 		case <-timer.C:
 			w.ownInstant()
 			do()
+			w.inTurn()
 		case <-w.over:
 		}
 	})
@@ -149,9 +160,17 @@ func (w *World) ownInstant() {
 		w.mu.Unlock()
 		<-time.After(wait)
 		if w.isFree() {
+			w.inTurn()
 			return
 		}
 	}
+}
+
+// inTurn lets the race detector know that instants come one after the other: what
+// was done at an earlier one is seen at a later one.
+func (w *World) inTurn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 }
 
 // isFree reports whether the network does nothing at this instant.
@@ -173,6 +192,7 @@ func (w *World) Eventually(within time.Duration, what string, ok func() bool) {
 		if w.Elapsed()-began > within {
 			w.T.Fatalf("not within %v: %s", within, what)
 		}
+		w.inTurn()
 		<-time.After(pollEvery)
 	}
 }
@@ -224,7 +244,7 @@ func (w *World) end() {
 	close(w.over)
 	w.shut()
 	w.joined.Wait()
-	w.Network.Close()
+	w.Close()
 	if w.limit != nil {
 		w.limit.Stop()
 	}
@@ -238,10 +258,9 @@ func (w *World) end() {
 func (w *World) shut() {
 	w.mu.Lock()
 	coordinators, clients := w.coordinators, w.clients
-	w.ended = true
 	w.mu.Unlock()
 	w.unwatch()
-	for _, host := range w.Network.all() {
+	for _, host := range w.all() {
 		host.Crash()
 	}
 	for _, c := range clients {
@@ -256,7 +275,7 @@ func (w *World) shut() {
 func (n *Network) all() []*Host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.hosts[:len(n.hosts):len(n.hosts)]
+	return slices.Clone(n.hosts)
 }
 
 // grace is how long a scenario may take to notice that it is over.
@@ -268,6 +287,7 @@ func (w *World) exceeded() {
 	report := w.watch.report(func(goroutine) bool { return true })
 	w.T.Errorf("the scenario is not over after %v\n%s", w.options.Limit, report)
 	w.limit = time.AfterFunc(grace, func() {
+		_, _ = fmt.Fprintf(os.Stderr, "sim: the scenario was not over after %v\n%s", w.options.Limit, report) // the log is not shown
 		w.watch.die("the scenario does not end, although it is over its limit of " + w.options.Limit.String() +
 			" and all programs have ended")
 	})

@@ -94,7 +94,7 @@ func (w *world) host(name string, line sim.Line) *sim.Host {
 // client attaches a client on a host of its own. change may be nil.
 func (w *world) client(name string, line sim.Line, change func(*client.Config)) *program {
 	w.T.Helper()
-	p := &program{w.World.Client(w.host(name, line), change), w}
+	p := &program{w.Client(w.host(name, line), change), w}
 	w.clients = append(w.clients, p)
 	return p
 }

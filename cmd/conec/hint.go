@@ -36,6 +36,7 @@ var hints = []struct {
 	{"open stream", messages.ErrTimeout, "the peer does not answer; is it still running?"},
 	{"", messages.ErrUnreachable, "the peer's program or network is gone"},
 	{"", messages.ErrTimeout, "the peer has not read everything in time; -linger says how long to wait"},
+	{"", errBadFile, "conec sim example prints a file to start from, docs/simulation.md explains the fields"},
 	{"", syscall.EADDRINUSE, "another program has the port; is a coordinator running already? -addr takes another"},
 	{"", fs.ErrPermission, "who runs conec must own the file and its folder; ports below 1024 need privileges"},
 	{"", fs.ErrNotExist, "check the file name"},

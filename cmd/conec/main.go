@@ -1,4 +1,5 @@
-// Conec is the command line of conec: it runs a coordinator, and connects standard input and output to a named peer.
+// Conec is the command line of conec: it runs a coordinator, connects standard input and output to a named peer, and plays
+// simulated topologies.
 package main
 
 import (
@@ -29,10 +30,11 @@ const usage = `conec connects programs behind any network by name.
 	conec coord [flags]               run a coordinator
 	conec pipe [flags] PEER           connect stdin and stdout to a stream of PEER
 	conec pipe [flags] -accept [PEER] wait for such a stream
+	conec sim run [flags] FILE        play a topology file in a simulated network
 	conec version                     print the version
 	conec help                        print this
 
-Flags of a command: conec COMMAND -h
+Flags of a command: conec COMMAND -h. More on simulations: conec sim help
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
@@ -85,7 +87,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		return exitDone
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errUsage):
+	case errors.Is(err, errUsage), errors.Is(err, errBadFile):
 		complain(std.err, err)
 		return exitUsage
 	}
@@ -116,6 +118,8 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 		return runCopy(ctx, args, std)
 	case "pipe":
 		return runPipe(ctx, args, std)
+	case "sim":
+		return runSim(ctx, args, std)
 	case "version", "-version", "--version":
 		fmt.Fprintln(std.out, version())
 		return nil

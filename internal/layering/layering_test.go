@@ -44,6 +44,7 @@ var confined = map[string][]string{
 	"github.com/asynkron/protoactor-go/remote":  {},
 	"github.com/asynkron/protoactor-go/cluster": {},
 	"google.golang.org/grpc":                    {},
+	"go.yaml.in/yaml":                           {"sim/topology"},
 }
 
 // topLevel is all that may lie at the top besides the layers and dot-files; conec is what go build ./cmd/conec leaves.
@@ -104,6 +105,9 @@ func TestRules(t *testing.T) {
 		{"imports", "actors/a.go", importing("github.com/quic-go/quic-go"), []string{"actors/a.go: actors must not import github.com/quic-go"}},
 		{"imports", "netio/a_test.go", importing("github.com/asynkron/protoactor-go/actor"), []string{"netio/a_test.go: netio must not import github.com/asynkron/protoactor-go"}},
 		{"imports", "actors/a.go", importing("github.com/asynkron/protoactor-go/remote"), []string{"actors/a.go: actors must not import github.com/asynkron/protoactor-go/remote"}},
+		{"imports", "sim/topology/a.go", importing("go.yaml.in/yaml/v3"), nil},
+		{"imports", "sim/a.go", importing("go.yaml.in/yaml/v3"), []string{"sim/a.go: sim must not import go.yaml.in/yaml"}},
+		{"imports", "cmd/conec/a.go", importing("go.yaml.in/yaml/v3"), []string{"cmd/conec/a.go: cmd must not import go.yaml.in/yaml"}},
 		{"comments", "netio/doc.go", "// Package netio is.\npackage netio", nil},
 		{"comments", "netio/doc.go", "package netio", []string{"netio: no package comment in doc.go"}},
 		{"comments", "netio/switch.go", "// Package netio is.\npackage netio", []string{"netio: no package comment in doc.go"}},

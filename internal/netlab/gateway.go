@@ -44,8 +44,7 @@ func (l *Lab) Gateway(name string, at Place, nat sim.NAT) *Gateway {
 	if !g.within.public.IsValid() {
 		g.within.public = g.addr
 	}
-	l.must(name, g.router.bridge("lan"))
-	l.must(name, g.router.ip(fmt.Sprintf("addr add %v/%d dev lan", first, prefix.Bits())))
+	l.must(name, g.router.bridge("lan", fmt.Sprintf("addr add %v/%d dev lan", first, prefix.Bits())))
 	g.SetNAT(nat)
 	return g
 }

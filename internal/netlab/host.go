@@ -69,7 +69,7 @@ func (l *link) Addrs() (addrs []netip.AddrPort) {
 func (h *Host) SetUp(up bool) {
 	h.lab.tb.Helper()
 	if up {
-		h.lab.must(h.name, h.inside.up(device, h.at))
+		h.lab.must(h.name, h.inside.ip(h.at.use(device)...))
 	} else {
 		h.lab.must(h.name, h.inside.ip("link set "+device+" down"))
 	}

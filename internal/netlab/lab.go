@@ -130,10 +130,9 @@ func (l *Lab) plug(n *namespace, name string, to *network) (netip.Addr, error) {
 		fmt.Sprintf("link add %s index %d type veth peer name %s netns %s", port, firstIndex+l.ports, name, n.path()),
 		fmt.Sprintf("link set %s master %s up", port, to.bridge))
 	if err == nil {
-		err = n.ip("link set lo up", fmt.Sprintf("addr add %v/%d dev %s", to.last, to.prefix.Bits(), name))
-	}
-	if err == nil {
-		err = n.up(name, to)
+		err = n.ip(append([]string{
+			"link set lo up", fmt.Sprintf("addr add %v/%d dev %s", to.last, to.prefix.Bits(), name),
+		}, to.use(name)...)...)
 	}
 	if err == nil {
 		err = to.forwards(port)
@@ -156,18 +155,19 @@ func (n *network) forwards(port string) error {
 	}
 }
 
-// up sets an interface up, and the default route with it.
-func (n *namespace) up(name string, at *network) error {
+// use are the commands that set an interface up which is plugged in here, and the
+// default route with it.
+func (n *network) use(name string) []string {
 	commands := []string{"link set " + name + " up"}
-	if at.router.IsValid() {
-		commands = append(commands, fmt.Sprintf("route replace default via %v", at.router))
+	if n.router.IsValid() {
+		commands = append(commands, fmt.Sprintf("route replace default via %v", n.router))
 	}
-	return n.ip(commands...)
+	return commands
 }
 
-// bridge adds a bridge without an address.
-func (n *namespace) bridge(name string) error {
-	return n.ip("link add "+name+" type bridge", "link set "+name+" up")
+// bridge adds a bridge, and does something with it.
+func (n *namespace) bridge(name string, then ...string) error {
+	return n.ip(append([]string{"link add " + name + " type bridge", "link set " + name + " up"}, then...)...)
 }
 
 // forward makes the namespace a router whose idle mappings last that long.

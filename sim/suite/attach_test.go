@@ -18,7 +18,6 @@ import (
 // A client attaches, is counted, and is gone when it closes. (Seed test 1.)
 func TestAttach(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice := w.client("alice", events.config)
@@ -38,7 +37,6 @@ func TestAttach(t *testing.T) {
 // that want it. (Seed test 2.)
 func TestNameTaken(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, nil)
@@ -60,7 +58,6 @@ func TestNameTaken(t *testing.T) {
 // told and stays away, so that the two do not take turns.
 func TestTakeover(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		identity, err := netio.NewIdentity("alice", time.Now())
 		if err != nil {
@@ -91,7 +88,6 @@ func TestTakeover(t *testing.T) {
 // (Seed test 22.)
 func TestKeepAlive(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		const idle = time.Second
 		w.begin(func(c *coord.Config) { c.IdleTimeout, c.KeepAlive = idle, -1 })
 		events := newRecorder()
@@ -121,7 +117,6 @@ func TestKeepAlive(t *testing.T) {
 // A client comes in only under the name that its certificate is for.
 func TestCertificateForAnotherName(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		mallory, err := netio.NewIdentity("mallory", time.Now())
@@ -149,7 +144,6 @@ func TestCertificateForAnotherName(t *testing.T) {
 // With an authority, only clients that it vouches for come in.
 func TestClientAuthority(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		authority, err := netio.NewAuthority("clients", time.Now())
 		if err != nil {
 			w.Fatal(err)
@@ -183,7 +177,6 @@ func TestClientAuthority(t *testing.T) {
 // A client attaches only to the coordinator that it was told to trust.
 func TestUntrustedCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		other, err := netio.NewAuthority("other", time.Now())
 		if err != nil {
@@ -212,7 +205,6 @@ func TestUntrustedCoordinator(t *testing.T) {
 func TestRoots(t *testing.T) {
 	const onlyLocal = "localhost is this machine, where the coordinator is not"
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		chain := w.config.Identity.Chain()
 		authority, err := x509.ParseCertificate(chain[len(chain)-1])
@@ -238,7 +230,6 @@ func TestRoots(t *testing.T) {
 // Clients that prove their address first attach all the same.
 func TestStatelessRetry(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.StatelessRetry = true })
 		w.both(w.stream(w.client("alice"), w.client("bob"), nil))
 	})
@@ -247,7 +238,6 @@ func TestStatelessRetry(t *testing.T) {
 // Nobody listens: Connect waits as long as it may.
 func TestNoCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		w.stop()
 		ctx, cancel := context.WithTimeout(w.ctx, 100*time.Millisecond)

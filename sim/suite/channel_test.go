@@ -18,7 +18,6 @@ import (
 // one to itself; what remains an error, is one.
 func TestChannelErrors(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 
@@ -92,7 +91,6 @@ func TestOwnChannels(t *testing.T) {
 // another. (Seed test 17.)
 func TestChannelClose(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.channel(alice, bob, nil)
@@ -127,7 +125,6 @@ func TestChannelClose(t *testing.T) {
 // back on those. (Seed test 18.)
 func TestNotAccepting(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice", func(c *client.Config) { c.NotAccepting = true })
 		bob := w.client("bob")
@@ -151,7 +148,6 @@ func TestNotAccepting(t *testing.T) {
 // Path tells the way of the packets, also of a channel that is closed.
 func TestPath(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.channel(alice, bob, &client.ChannelOptions{Mode: client.DirectOnly})
@@ -171,7 +167,6 @@ func TestPath(t *testing.T) {
 // Events tell of channels and paths, in order.
 func TestEvents(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events, others := newRecorder(), newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob", others.config)
@@ -214,7 +209,6 @@ func TestEvents(t *testing.T) {
 // it from AcceptChannel.
 func TestIntroduce(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		for range 3 {
@@ -245,7 +239,6 @@ func TestIntroduce(t *testing.T) {
 // Whoever can not be introduced is named, and nobody is left with half a channel.
 func TestIntroduceRefused(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		w.client("alice")
 		w.client("bob", func(c *client.Config) { c.NotAccepting = true })
@@ -289,7 +282,6 @@ func TestIntroduceRefused(t *testing.T) {
 // A client may be introduced to itself: it accepts both ends.
 func TestIntroduceToOneself(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice")
 		if err := w.coord.Introduce(w.ctx, "alice", "alice", "mirror"); err != nil {
@@ -310,7 +302,6 @@ func TestIntroduceToOneself(t *testing.T) {
 // Introduce gives up with its context, and with the clients.
 func TestIntroduceGivesUp(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.AnswerTimeout = time.Hour })
 		alice := w.client("alice")
 		silent := w.rawClient("carol")

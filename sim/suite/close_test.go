@@ -75,7 +75,6 @@ func receiveAll(w *world, s *client.Stream, count int, done chan<- struct{}) {
 // side opened it.
 func TestCloseAtOnce(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		for i := range 100 {
@@ -105,7 +104,6 @@ func TestCloseAtOnce(t *testing.T) {
 // does not look like an end in order; the first has everything.
 func TestCloseBoth(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		whole := 0
@@ -156,7 +154,6 @@ func TestCloseBoth(t *testing.T) {
 // Abort waits for nobody, and does not pretend to be an end in order.
 func TestAbort(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, nil)
@@ -222,7 +219,6 @@ func TestAbortChannel(t *testing.T) {
 // Close that may not wait any longer cuts the rest off and says so.
 func TestCloseGivesUp(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, nil)
@@ -246,7 +242,6 @@ func TestCloseGivesUp(t *testing.T) {
 // Closing from many goroutines at once is like closing once.
 func TestCloseOften(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.channel(alice, bob, nil)

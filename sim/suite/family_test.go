@@ -24,7 +24,6 @@ func (l dualLink) Addrs() []netip.AddrPort {
 // goes on to open channels.
 func TestCandidateOfAnotherFamily(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice")
 		bob := w.client("bob", func(c *client.Config) { c.Link = dualLink{c.Link} })

@@ -16,7 +16,6 @@ import (
 // many times, by the program and by streams.
 func TestReopen(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		for i := range 40 {
@@ -49,7 +48,6 @@ func TestReopen(t *testing.T) {
 // B2: a channel may be closed, aborted and given up while it connects.
 func TestCloseWhileConnecting(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		w.echo(bob)
@@ -119,7 +117,6 @@ func (w *world) useEcho(from, to *client.Client) {
 // carries both.
 func TestGlare(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		const rounds = 200
@@ -174,7 +171,6 @@ func TestGlare(t *testing.T) {
 // that its channel was closed.
 func TestGlareWithoutPause(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		var all sync.WaitGroup
@@ -271,7 +267,6 @@ func cutOff(w *world, name string, mode client.Mode, from, to *client.Client, cu
 // is an error; its first messages are not missed.
 func TestGrantedIsThere(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		w.both(w.stream(alice, bob, nil))
@@ -328,7 +323,6 @@ func TestNobodyAccepts(t *testing.T) {
 // A peer that vanishes without a word is missed after the idle timeout.
 func TestSilentPeer(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		quick := func(c *client.Config) { c.IdleTimeout, c.KeepAlive = time.Second, 200*time.Millisecond }
 		alice := w.client("alice", quick)

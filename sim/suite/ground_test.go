@@ -3,7 +3,6 @@ package suite_test
 import (
 	"net/netip"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/conec-go/conec/internal/netlab"
@@ -15,7 +14,8 @@ import (
 type ground interface {
 	// host adds a machine, on the internet if at is nil.
 	host(name string, at place) machine
-	gateway(name string, nat sim.NAT) place
+	// gateway adds a gateway, to the internet if at is nil.
+	gateway(name string, at place, nat sim.NAT) place
 	// cut lets nothing pass from one machine to another, until it is healed.
 	cut(from, to machine) (heal func())
 }
@@ -24,6 +24,7 @@ type ground interface {
 type place interface {
 	addr() netip.Addr // of its outside
 	reboot()          // forgets all mappings
+	become(sim.NAT)   // another kind of gateway
 }
 
 // machine is what clients and coordinators run on.
@@ -84,10 +85,8 @@ func everywhere(t *testing.T, scenario func(w *world), exceptions ...exception) 
 // playVirtual needs no look at the goroutines: the bubble ends with the last one.
 func playVirtual(t *testing.T, scenario func(w *world)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		n := sim.NewNetwork(1)
-		defer n.Close()
-		w := newWorld(t, simulated{t, n})
+	sim.Test(t, nil, func(s *sim.World) {
+		w := newWorld(s.T, simulated{s})
 		defer w.end()
 		scenario(w)
 	})
@@ -111,44 +110,44 @@ func playNetns(t *testing.T, scenario func(w *world)) {
 }
 
 // simulated is the ground of package sim.
-type simulated struct {
-	t       *testing.T
-	network *sim.Network
-}
+type simulated struct{ *sim.World }
 
 // near is the line of everybody: 0.4 ms from one to another.
 var near = sim.Line{Latency: 200 * time.Microsecond}
 
-func (s simulated) host(name string, at place) machine {
-	s.t.Helper()
-	where := sim.Place(s.network.Internet())
-	if at != nil {
-		where = at.(simPlace).Gateway
+func (s simulated) place(at place) sim.Place {
+	if at == nil {
+		return s.Internet()
 	}
-	h, err := s.network.Host(name, where, near)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return simHost{s.t, h}
+	return at.(simPlace).Gateway
 }
 
-func (s simulated) gateway(name string, nat sim.NAT) place {
-	s.t.Helper()
-	g, err := s.network.Gateway(name, s.network.Internet(), nat, near)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	return simPlace{g}
+func (s simulated) host(name string, at place) machine {
+	return simHost{s.T, s.Host(name, s.place(at), near)}
+}
+
+func (s simulated) gateway(name string, at place, nat sim.NAT) place {
+	return simPlace{s.T, s.Gateway(name, s.place(at), nat, near)}
 }
 
 func (s simulated) cut(from, to machine) func() {
-	return s.network.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
+	return s.Add(sim.Cut(from.(simHost).Host, to.(simHost).Host))
 }
 
-type simPlace struct{ *sim.Gateway }
+type simPlace struct {
+	t *testing.T
+	*sim.Gateway
+}
 
 func (p simPlace) addr() netip.Addr { return p.Addr() }
 func (p simPlace) reboot()          { p.Reboot() }
+
+func (p simPlace) become(nat sim.NAT) {
+	p.t.Helper()
+	if err := p.SetNAT(nat); err != nil {
+		p.t.Fatal(err)
+	}
+}
 
 type simHost struct {
 	t *testing.T
@@ -174,16 +173,19 @@ func (h simHost) move(at place) {
 // kernel is the ground of package netlab.
 type kernel struct{ lab *netlab.Lab }
 
-func (k kernel) host(name string, at place) machine {
-	where := k.lab.Internet()
-	if at != nil {
-		where = at.(netlabPlace).Gateway
+func (k kernel) place(at place) netlab.Place {
+	if at == nil {
+		return k.lab.Internet()
 	}
-	return netlabHost{k.lab.Host(name, where)}
+	return at.(netlabPlace).Gateway
 }
 
-func (k kernel) gateway(name string, nat sim.NAT) place {
-	return netlabPlace{k.lab.Gateway(name, k.lab.Internet(), nat)}
+func (k kernel) host(name string, at place) machine {
+	return netlabHost{k.lab.Host(name, k.place(at))}
+}
+
+func (k kernel) gateway(name string, at place, nat sim.NAT) place {
+	return netlabPlace{k.lab.Gateway(name, k.place(at), nat)}
 }
 
 func (k kernel) cut(from, to machine) func() {
@@ -192,8 +194,9 @@ func (k kernel) cut(from, to machine) func() {
 
 type netlabPlace struct{ *netlab.Gateway }
 
-func (p netlabPlace) addr() netip.Addr { return p.Addr() }
-func (p netlabPlace) reboot()          { p.Reboot() }
+func (p netlabPlace) addr() netip.Addr   { return p.Addr() }
+func (p netlabPlace) reboot()            { p.Reboot() }
+func (p netlabPlace) become(nat sim.NAT) { p.SetNAT(nat) }
 
 type netlabHost struct{ *netlab.Host }
 
@@ -210,7 +213,7 @@ func (l local) host(string, place) machine {
 	return localHost{l}
 }
 
-func (l local) gateway(string, sim.NAT) place {
+func (l local) gateway(string, place, sim.NAT) place {
 	l.t.Fatal("no gateways on loopback")
 	return nil
 }

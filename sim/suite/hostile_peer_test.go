@@ -48,7 +48,6 @@ func TestHostilePeer(t *testing.T) {
 // holds up nobody but itself.
 func TestPeerNeverDrains(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		raw := w.rawClient("mallory")
@@ -77,7 +76,6 @@ func TestPeerNeverDrains(t *testing.T) {
 // travel separately: what is on that stream is waited for.
 func TestStreamAfterClose(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		bob := w.client("bob")
 		raw := w.rawClient("mallory")
@@ -140,7 +138,6 @@ func TestStreamAfterClose(t *testing.T) {
 // before it closed is read before the connection ends.
 func TestBothClose(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		bob := w.client("bob")
 		raw := w.rawClient("mallory")

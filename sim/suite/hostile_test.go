@@ -108,7 +108,6 @@ func TestHostileClient(t *testing.T) {
 // over.
 func TestHarmlessMistakes(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		raw := w.rawClient("mallory")
@@ -194,7 +193,6 @@ func TestAnswerForAnother(t *testing.T) {
 // than was introduced is refused, and what it says its name is does not count.
 func TestImpostorPeer(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		carol := w.rawClient("carol")
@@ -231,7 +229,6 @@ func TestImpostorPeer(t *testing.T) {
 // Afterwards the acceptor's port is closed to the one who was introduced.
 func TestIntroductionExpires(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		bob := w.client("bob")
 		raw := w.rawClient("mallory")
@@ -276,7 +273,6 @@ func TestIntroductionExpires(t *testing.T) {
 // S8: who connects and says nothing is sent away.
 func TestNeverAttaches(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.AttachTimeout = time.Millisecond })
 		identity, err := netio.NewIdentity("mallory", time.Now())
 		if err != nil {
@@ -356,7 +352,6 @@ func drainControl(control *netio.Control) {
 // S8: a flood whose answers nobody reads ends the connection that it comes from.
 func TestFloodUnread(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		raw := w.rawClient("mallory")
@@ -379,7 +374,6 @@ func TestFloodUnread(t *testing.T) {
 // After a takeover, the former connection may go on talking for a moment.
 func TestSupersededGoesOnTalking(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		former := w.rawClient("mallory")
@@ -415,7 +409,6 @@ func TestSupersededGoesOnTalking(t *testing.T) {
 // Random datagrams to the coordinator and to clients do nothing.
 func TestRandomDatagrams(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		b := w.bystanders()
 		link := w.listen("mallory")

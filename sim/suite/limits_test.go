@@ -14,7 +14,6 @@ import (
 
 func TestLimitClients(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.Clients = 2 })
 		alice, bob := w.client("alice"), w.client("bob")
 		_, err := w.connect("carol")
@@ -29,7 +28,6 @@ func TestLimitClients(t *testing.T) {
 // A client that has reached the limit can still be taken over by itself.
 func TestLimitClientsAndTakeover(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.Clients = 1 })
 		former := w.rawClient("alice")
 		latter := w.dial(former.identity)
@@ -103,7 +101,6 @@ func TestLimitPendingPerClient(t *testing.T) {
 // Peers can open so many channels to a client and no more.
 func TestLimitMaxChannels(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob", func(c *client.Config) { c.MaxChannels = 2 })
 		for range 2 {
@@ -196,7 +193,6 @@ func TestLimitBacklog(t *testing.T) {
 // A rate limit slows a relayed channel down, and only what goes over the relay.
 func TestLimitRelayRate(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.RelayRate = 1 << 20 })
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})

@@ -1,12 +1,16 @@
 package suite_test
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
@@ -60,7 +64,7 @@ func TestGateways(t *testing.T) {
 		for _, kind := range gateways {
 			for side, list := range map[string]*[]*client.Client{"near-": &near, "far-": &far} {
 				name := side + kind.name
-				w.behind(w.ground.gateway("gateway-"+name, kind.nat), name)
+				w.behind(w.ground.gateway("gateway-"+name, nil, kind.nat), name)
 				// What cannot be direct is tried for that long.
 				*list = append(*list, w.client(name, func(c *client.Config) { c.OpenTimeout = 3 * time.Second }))
 			}
@@ -128,8 +132,8 @@ func (w *world) takes(what string, relay bool, streams []*client.Stream) {
 // homes puts two clients behind gateways of their own, with a stream between them.
 func (w *world) homes(a, b sim.NAT) (here, there *client.Stream) {
 	w.Helper()
-	w.behind(w.ground.gateway("home-alice", a), "alice")
-	w.behind(w.ground.gateway("home-bob", b), "bob")
+	w.behind(w.ground.gateway("home-alice", nil, a), "alice")
+	w.behind(w.ground.gateway("home-bob", nil, b), "bob")
 	return w.stream(w.client("alice"), w.client("bob"), nil)
 }
 
@@ -164,7 +168,12 @@ func TestInterfaceDown(t *testing.T) {
 				to, back := w.traffic(here, there), w.traffic(there, here)
 				to.flows(100)
 				w.machine("alice").setUp(false)
-				<-time.After(2 * time.Second)
+				<-time.After(time.Second)
+				before := to.count.Load() + back.count.Load()
+				<-time.After(time.Second)
+				if after := to.count.Load() + back.count.Load(); after != before {
+					w.Errorf("%d messages came without an interface", after-before)
+				}
 				w.machine("alice").setUp(true)
 				to.flows(100)
 				back.flows(100)
@@ -179,7 +188,7 @@ func TestInterfaceDown(t *testing.T) {
 func TestRoam(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.begin()
-		office := w.ground.gateway("office", sim.PortRestricted())
+		office := w.ground.gateway("office", nil, sim.PortRestricted())
 		here, there := w.homes(sim.PortRestricted(), sim.AddressRestricted())
 		to, back := w.traffic(here, there), w.traffic(there, here)
 		w.direct("the channel", here, there)
@@ -199,25 +208,92 @@ func TestRoam(t *testing.T) {
 	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
-// A gateway forgets its mappings: the channel goes on.
+// A gateway forgets its mappings: the channel goes on, by another.
 func TestGatewayReboot(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.begin()
-		home := w.ground.gateway("home", sim.Symmetric())
+		home := w.ground.gateway("home-alice", nil, sim.Symmetric())
 		w.behind(home, "alice")
-		w.behind(w.ground.gateway("home-bob", sim.PortRestricted()), "bob")
+		w.behind(w.ground.gateway("home-bob", nil, sim.AddressRestricted()), "bob")
 		here, there := w.stream(w.client("alice"), w.client("bob"), nil)
 		to, back := w.traffic(here, there), w.traffic(there, here)
 		for range 2 {
+			w.direct("the channel", here, there)
+			former := there.Channel().Path().Remote
+			home.reboot()
+			w.eventually("another port", func() bool {
+				path := there.Channel().Path()
+				return !path.Relayed && path.Remote.IsValid() && path.Remote != former
+			})
 			to.flows(100)
 			back.flows(100)
-			home.reboot()
 		}
-		to.flows(100)
-		back.flows(100)
 		to.stop()
 		back.stop()
 		w.attached(2)
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
+}
+
+// Two homes behind one carrier reach each other if the carrier's gateway sends
+// back what is for itself; else the relay does.
+func TestCarrier(t *testing.T) {
+	for _, hairpin := range []bool{false, true} {
+		t.Run(fmt.Sprintf("hairpin %v", hairpin), func(t *testing.T) {
+			everywhere(t, func(w *world) {
+				w.begin()
+				nat := sim.FullCone()
+				nat.Hairpin = hairpin
+				nat.Inside = netip.MustParsePrefix("100.64.0.0/10")
+				carrier := w.ground.gateway("carrier", nil, nat)
+				w.behind(w.ground.gateway("home-alice", carrier, sim.PortRestricted()), "alice")
+				w.behind(w.ground.gateway("home-bob", carrier, sim.PortRestricted()), "bob")
+				alice := w.client("alice", func(c *client.Config) { c.OpenTimeout = 3 * time.Second })
+				here, there := w.stream(alice, w.client("bob"), nil)
+				w.both(here, there)
+				if hairpin {
+					w.direct("the channel", here, there)
+					if path := here.Channel().Path(); path.Remote.Addr() != carrier.addr() {
+						w.Errorf("path %v, want by the carrier's address %v", path, carrier.addr())
+					}
+				} else if _, err := alice.OpenStream(w.ctx, "bob", &client.StreamOptions{Mode: client.DirectOnly}); !errors.Is(err, messages.ErrUnreachable) {
+					w.Errorf("a direct stream: %v, want unreachable", err)
+				}
+				w.both(here, there)
+			}, except(loopback, noGateways))
+		})
+	}
+}
+
+// A gateway that passes no UDP keeps a client from attaching. Once it passes some,
+// the client comes in; while it passes none again, the client is detached, and
+// comes back.
+func TestNoUDP(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.begin(func(c *coord.Config) { c.IdleTimeout = time.Second })
+		blocked := sim.PortRestricted()
+		blocked.NoUDP = true
+		home := w.ground.gateway("home", nil, blocked)
+		w.behind(home, "alice")
+		config := w.clientConfig("alice")
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		if _, err := client.Connect(ctx, &config); !errors.Is(err, context.DeadlineExceeded) {
+			w.Fatalf("connect through a gateway without UDP: %v, want deadline exceeded", err)
+		}
+		home.become(sim.PortRestricted())
+		events := newRecorder()
+		alice, bob := w.client("alice", events.config, func(c *client.Config) {
+			c.IdleTimeout, c.KeepAlive = time.Second, 200*time.Millisecond
+		}), w.client("bob")
+		w.both(w.stream(alice, bob, nil))
+		await[client.Attached](w, events)
+		home.become(blocked)
+		await[client.Detached](w, events)
+		w.attached(1)
+		home.become(sim.PortRestricted())
+		await[client.Attached](w, events)
+		w.both(w.stream(alice, bob, nil))
+		w.both(w.stream(bob, alice, nil))
 	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 

@@ -14,7 +14,6 @@ import (
 // A stream as a net.Conn passes the tests that Go's own connections pass.
 func TestNetConn(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		nettest.TestConn(w.T, func() (a, b net.Conn, stop func(), err error) {
@@ -38,7 +37,6 @@ func TestNetConn(t *testing.T) {
 // The borders of messages do not show, and each direction ends by itself.
 func TestNetConnHalfClose(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		out, in := w.stream(alice, bob, nil)

@@ -3,6 +3,7 @@ package suite_test
 import (
 	"errors"
 	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,46 +18,60 @@ import (
 type traffic struct {
 	w        *world
 	received chan int // the number of each message
+	count    atomic.Int64
 	end      chan struct{}
 	done     chan struct{}
 }
 
 func (w *world) traffic(from, to *client.Stream) *traffic {
 	f := &traffic{w: w, received: make(chan int), end: make(chan struct{}), done: make(chan struct{})}
-	go func() {
-		again := time.NewTicker(time.Millisecond)
-		defer again.Stop()
-		for i := 0; ; i++ {
-			if err := from.Send(w.ctx, numbered(i, 100)); err != nil {
-				w.Errorf("message %d: %v", i, err)
-				break
-			}
-			select {
-			case <-again.C:
-				continue
-			case <-f.end:
-			}
-			from.CloseSend()
-			break
-		}
-	}()
-	go func() {
-		defer close(f.done)
-		defer close(f.received)
-		i := 0
-		for message, err := range to.Messages(w.ctx) {
-			if err != nil || string(message) != string(numbered(i, 100)) {
-				w.Errorf("message %d: %d bytes, %v", i, len(message), err)
-				return
-			}
-			select {
-			case f.received <- i:
-			default:
-			}
-			i++
-		}
-	}()
+	w.background.Go(func() { f.send(from) })
+	w.background.Go(func() { f.receive(to) })
 	return f
+}
+
+func (f *traffic) send(from *client.Stream) {
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for i := 0; ; i++ {
+		if err := from.Send(f.w.ctx, numbered(i, 100)); err != nil {
+			f.fail("message %d: %v", i, err)
+			return
+		}
+		select {
+		case <-again.C:
+			continue
+		case <-f.end:
+			from.CloseSend()
+		case <-f.w.ctx.Done():
+		}
+		return
+	}
+}
+
+func (f *traffic) receive(to *client.Stream) {
+	defer close(f.done)
+	defer close(f.received)
+	i := 0
+	for message, err := range to.Messages(f.w.ctx) {
+		if err != nil || string(message) != string(numbered(i, 100)) {
+			f.fail("message %d: %d bytes, %v", i, len(message), err)
+			return
+		}
+		f.count.Add(1)
+		select {
+		case f.received <- i:
+		default:
+		}
+		i++
+	}
+}
+
+// fail reports what is wrong, unless the scenario is over.
+func (f *traffic) fail(format string, args ...any) {
+	if f.w.ctx.Err() == nil {
+		f.w.Errorf(format, args...)
+	}
 }
 
 // flows waits until n more messages have arrived.
@@ -88,7 +103,6 @@ func (f *traffic) stop() {
 // Direct channels do not need the coordinator.
 func TestDirectWithoutCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -169,7 +183,6 @@ func TestCoordinatorRestart(t *testing.T) {
 // What is asked for while there is no coordinator waits for it.
 func TestOpenWhileDetached(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -207,7 +220,6 @@ func TestOpenWhileDetached(t *testing.T) {
 // the one that they pinned.
 func TestImpostorCoordinator(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		events := newRecorder()
 		alice, bob := w.client("alice", events.config), w.client("bob")
@@ -238,7 +250,6 @@ func TestImpostorCoordinator(t *testing.T) {
 // name.
 func TestFormerAttachment(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin(func(c *coord.Config) { c.Limits.AnswerTimeout = time.Hour })
 		silent := w.rawClient("bob")
 		former := w.rawClient("alice")
@@ -269,7 +280,6 @@ func TestFormerAttachment(t *testing.T) {
 // Closing is an end, whatever is being waited for.
 func TestCloseEndsCalls(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice := w.client("alice")
 		w.client("bob")

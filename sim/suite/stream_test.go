@@ -22,7 +22,6 @@ var modes = []client.Mode{client.Automatic, client.DirectOnly, client.RelayOnly}
 // use twice.)
 func TestStreamOneWay(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, &client.StreamOptions{Mode: client.RelayOnly, Purpose: "news"})
@@ -96,7 +95,6 @@ func (w *world) wantPath(mode client.Mode, s *client.Stream, from, to *client.Cl
 // and shows no address.
 func TestRelayOnlyClient(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice", func(c *client.Config) { c.RelayOnly = true }), w.client("bob")
 		here, there := w.stream(bob, alice, nil)
@@ -169,7 +167,6 @@ func numbered(i, size int) []byte {
 // order. (Seed test 7.)
 func TestParallelStreams(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		w.echo(bob)
@@ -252,7 +249,6 @@ func TestMessageSizes(t *testing.T) {
 // A message that is too large for the receiver ends its stream, and only that.
 func TestMessageTooLargeForPeer(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob", func(c *client.Config) { c.MaxMessage = 100 })
 		here, there := w.stream(alice, bob, nil)
@@ -269,7 +265,6 @@ func TestMessageTooLargeForPeer(t *testing.T) {
 // What ends a stream, and what the other side sees of it.
 func TestStreamEnds(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 
@@ -301,7 +296,6 @@ func TestStreamEnds(t *testing.T) {
 // Iterating ends with the peer's last message, or with an error.
 func TestMessages(t *testing.T) {
 	everywhere(t, func(w *world) {
-
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		here, there := w.stream(alice, bob, nil)

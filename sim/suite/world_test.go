@@ -34,6 +34,8 @@ type world struct {
 	coord    *coord.Coordinator
 	raw      []*netio.Transport // of those that speak by hand
 
+	background sync.WaitGroup // ends when the scenario does
+
 	mu      sync.Mutex
 	links   []netio.Link
 	clients []*client.Client
@@ -95,10 +97,9 @@ func (w *world) machine(name string) machine {
 }
 
 // behind adds a machine behind a gateway.
-func (w *world) behind(at place, name string) machine {
+func (w *world) behind(at place, name string) {
 	w.Helper()
 	w.machines[name] = w.ground.host(name, at)
-	return w.machines[name]
 }
 
 // listen opens a socket on a machine.
@@ -177,19 +178,24 @@ func (w *world) close(cl *client.Client) {
 // end closes everything. Clients that a test closed before stay as they are.
 func (w *world) end() {
 	w.Helper()
+	w.cancel()
 	for _, cl := range w.clients {
 		cl.Abort()
 	}
 	for _, transport := range w.raw {
 		transport.Close()
 	}
+	w.background.Wait()
 	if w.coord != nil {
-		w.stop()
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := w.coord.Close(ctx); err != nil {
+			w.Errorf("close the coordinator: %v", err)
+		}
 	}
 	for _, link := range w.links { // of those that have not been used
 		link.Close()
 	}
-	w.cancel()
 }
 
 // stream opens a stream from one client to another, which accepts it.

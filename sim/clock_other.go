@@ -1,0 +1,9 @@
+//go:build !unix
+
+package sim
+
+import "time"
+
+// realClock returns a time that goes on while a bubble's clock stands still; zero
+// where nothing tells it.
+func realClock() time.Duration { return 0 }

@@ -1,0 +1,4 @@
+package sim
+
+// RealClock is for benchmarks.
+var RealClock = realClock

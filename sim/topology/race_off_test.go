@@ -1,0 +1,5 @@
+//go:build !race
+
+package topology_test
+
+const raceEnabled = false // the race detector shuffles goroutines on purpose
