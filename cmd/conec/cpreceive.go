@@ -268,6 +268,9 @@ func storage(name string, err error) error {
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		err = failed.Err
 	}
+	if err.Error() == "path escapes from parent" { // of package os, which has no name for it
+		return refusal(errUnsafe, "%q leads outside of the folder", name)
+	}
 	return &copyError{kind: fmt.Errorf("%w: %w", errStorage, err), text: fmt.Sprintf("%q: %v", name, err)}
 }
 
