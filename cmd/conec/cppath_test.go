@@ -46,8 +46,14 @@ func TestPartialPath(t *testing.T) {
 
 func TestTargetOf(t *testing.T) {
 	for _, row := range []struct{ where, want string }{
-		{"", "base"}, {"name", "name"}, {"in/", "in/base"}, {"./x", "x"}, {"in//to/", "in/to/base"},
-		{"/", "/base"}, {"../", "../base"}, {"a/../../b", "../b"}, // refused there
+		{"", "base"},
+		{"name", "name"},
+		{"in/", "in/base"},
+		{"./x", "x"},
+		{"in//to/", "in/to/base"},
+		{"/", "/base"},
+		{"../", "../base"},
+		{"a/../../b", "../b"}, // refused there
 	} {
 		if got := targetOf(row.where, "base"); got != row.want {
 			t.Errorf("%q: got %q, want %q", row.where, got, row.want)

@@ -69,8 +69,8 @@ func TestParts(t *testing.T) {
 	}{
 		{"whole", []*conecv1.CopyPart{part(1, 0, "aaa", ""), part(1, 3, "AAA", "aaaAAA"), part(2, 0, "bbbBBB", "bbbBBB")}, nil, map[string]string{"a": "aaaAAA", "b": "bbbBBB"}},
 		{"other content", []*conecv1.CopyPart{part(1, 0, "aaaAAA", "aaaAAB")}, errDiffers, map[string]string{}},
-		{"a gap", []*conecv1.CopyPart{part(1, 0, "aa", ""), part(1, 3, "AAA", "aaAAA")}, errDiffers, map[string]string{".a.conec-part": "aa"}},
-		{"from the middle", []*conecv1.CopyPart{part(1, 3, "AAA", "aaaAAA")}, errDiffers, map[string]string{".a.conec-part": ""}},
+		{"a gap", []*conecv1.CopyPart{part(1, 0, "aaa", ""), part(1, 4, "AAA", "aaaAAA")}, errDiffers, map[string]string{".a.conec-part": "aaa"}},
+		{"from the middle", []*conecv1.CopyPart{part(1, 3, "aaaAAA", "aaaAAA")}, errDiffers, map[string]string{".a.conec-part": ""}},
 		{"too long", []*conecv1.CopyPart{part(1, 0, "aaaAAA", ""), part(1, 6, "A", "aaaAAAA")}, errDiffers, map[string]string{".a.conec-part": "aaaAAA"}},
 		{"too short", []*conecv1.CopyPart{part(1, 0, "aaa", "aaa")}, errDiffers, map[string]string{".a.conec-part": ""}},
 		{"not ended", []*conecv1.CopyPart{part(1, 0, "aaa", ""), part(2, 0, "bbbBBB", "bbbBBB")}, errDiffers, map[string]string{".a.conec-part": "aaa"}},
