@@ -6,8 +6,8 @@ import (
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
-// ErrWouldBlock: nothing could be sent, or was there to be received, at once. It
-// never comes from the other side.
+// ErrWouldBlock means that nothing could be sent, or was there to be received, at
+// once. It never comes from the other side.
 var ErrWouldBlock error = &sentinel{"would block", nil}
 
 // SizeError is why a message was not sent: it is larger than its stream takes

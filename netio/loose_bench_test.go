@@ -21,17 +21,20 @@ import (
 func BenchmarkLooseUnordered64(b *testing.B) {
 	pourLoose(b, conecv1.DeliveryMode_DELIVERY_MODE_UNORDERED, 64)
 }
+
 func BenchmarkLooseUnordered64K(b *testing.B) {
 	pourLoose(b, conecv1.DeliveryMode_DELIVERY_MODE_UNORDERED, 64<<10)
 }
 func BenchmarkLooseOrdered64(b *testing.B) { pourLoose(b, 0, 64) }
 func BenchmarkLooseLossy64(b *testing.B)   { pourLoose(b, conecv1.DeliveryMode_DELIVERY_MODE_LOSSY, 64) }
+
 func BenchmarkLooseLossy1000(b *testing.B) {
 	pourLoose(b, conecv1.DeliveryMode_DELIVERY_MODE_LOSSY, 1000)
 }
 
 // pourLoose sends b.N messages and receives what comes of them.
 func pourLoose(b *testing.B, mode conecv1.DeliveryMode, size int) {
+	b.Helper()
 	la, lb := listenLoopback(b), listenLoopback(b)
 	from, to := newEnd(b, la, newIdentity(b, "alice"), nil), newEnd(b, lb, newIdentity(b, "bob"), nil)
 	joinPorts(from.port, la, to.port, lb)
@@ -76,6 +79,7 @@ func BenchmarkLooseBare1000(b *testing.B) { pourBareDatagrams(b, 1000) }
 
 // pourBareDatagrams is the same with the datagrams of bare quic-go on a *net.UDPConn.
 func pourBareDatagrams(b *testing.B, size int) {
+	b.Helper()
 	udp := func() *net.UDPConn {
 		c, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(loopbackAny))
 		if err != nil {

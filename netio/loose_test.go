@@ -107,6 +107,7 @@ func mustSend(t *testing.T, s *netio.Stream, messages ...string) {
 
 func TestLooseHalfClose(t *testing.T) {
 	everyMode(t, func(t *testing.T, _ conecv1.DeliveryMode, _, _ *netio.Conn, a, b *netio.Stream) {
+		t.Helper()
 		ctx := within(t)
 		if _, err := b.TryReceive(); !errors.Is(err, messages.ErrWouldBlock) {
 			t.Error(err)
@@ -156,6 +157,7 @@ func TestLooseHalfClose(t *testing.T) {
 // TestLooseClose closes one side: what it sent still arrives, the other side's sends fail.
 func TestLooseClose(t *testing.T) {
 	everyMode(t, func(t *testing.T, _ conecv1.DeliveryMode, _, _ *netio.Conn, a, b *netio.Stream) {
+		t.Helper()
 		mustSend(t, b, "not wanted")
 		mustSend(t, a, "last")
 		synctest.Wait()
@@ -183,6 +185,7 @@ func TestLooseClose(t *testing.T) {
 
 func TestLooseReset(t *testing.T) {
 	everyMode(t, func(t *testing.T, _ conecv1.DeliveryMode, ca, cb *netio.Conn, a, b *netio.Stream) {
+		t.Helper()
 		mustSend(t, a, "arrived")
 		synctest.Wait()
 		a.Reset(&messages.ResetError{Code: 7})
@@ -212,6 +215,7 @@ func TestLooseReset(t *testing.T) {
 // TestLooseConnectionEnds ends the connection under streams that wait.
 func TestLooseConnectionEnds(t *testing.T) {
 	everyMode(t, func(t *testing.T, _ conecv1.DeliveryMode, ca, _ *netio.Conn, a, b *netio.Stream) {
+		t.Helper()
 		mustSend(t, a, "arrived")
 		synctest.Wait()
 		received := make(chan error, 1)

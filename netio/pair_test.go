@@ -21,10 +21,10 @@ import (
 )
 
 // within limits a test: in a bubble the time is virtual, so that it costs nothing.
-func within(t testing.TB) context.Context {
-	t.Helper()
+func within(tb testing.TB) context.Context {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
+	tb.Cleanup(cancel)
 	return ctx
 }
 
@@ -36,25 +36,25 @@ type end struct {
 	port *netio.Port
 }
 
-func newIdentity(t testing.TB, name string) *netio.Identity {
-	t.Helper()
+func newIdentity(tb testing.TB, name string) *netio.Identity {
+	tb.Helper()
 	id, err := netio.NewIdentity(name, time.Now())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return id
 }
 
 // newEnd makes a client that is closed when the test ends.
-func newEnd(t testing.TB, link netio.Link, id *netio.Identity, config *netio.Config) *end {
-	t.Helper()
-	sw := newSwitch(t, netio.SwitchConfig{}, link)
+func newEnd(tb testing.TB, link netio.Link, id *netio.Identity, config *netio.Config) *end {
+	tb.Helper()
+	sw := newSwitch(tb, netio.SwitchConfig{}, link)
 	transport, err := netio.NewTransport(sw, id, false, config)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = transport.Close() })
-	return &end{Transport: transport, id: id, link: link, port: openPort(t, sw)}
+	tb.Cleanup(func() { _ = transport.Close() })
+	return &end{Transport: transport, id: id, link: link, port: openPort(tb, sw)}
 }
 
 // newEnds makes two clients whose ports are connected by fake links.
@@ -73,15 +73,15 @@ func (e *end) expect(from *end) func(context.Context) (*netio.Conn, error) {
 }
 
 // connect makes a channel that a dialed.
-func connect(t testing.TB, a, b *end) (ca, cb *netio.Conn) {
-	t.Helper()
+func connect(tb testing.TB, a, b *end) (ca, cb *netio.Conn) {
+	tb.Helper()
 	await := b.expect(a)
-	ca, err := a.DialChannel(within(t), a.port, "bob", b.id.Chain()[0])
+	ca, err := a.DialChannel(within(tb), a.port, "bob", b.id.Chain()[0])
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	if cb, err = await(within(t)); err != nil {
-		t.Fatal(err)
+	if cb, err = await(within(tb)); err != nil {
+		tb.Fatal(err)
 	}
 	return ca, cb
 }
@@ -94,44 +94,44 @@ func connectEnds(t *testing.T, configA, configB *netio.Config) (ca, cb *netio.Co
 }
 
 // openStream opens a stream from one end of a channel and accepts it at the other.
-func openStream(t testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
-	t.Helper()
-	return openStreamAs(t, from, to, &conecv1.OpenStream{Purpose: "test"})
+func openStream(tb testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
+	tb.Helper()
+	return openStreamAs(tb, from, to, &conecv1.OpenStream{Purpose: "test"})
 }
 
 // openStreamAs is openStream with more to say about the stream.
-func openStreamAs(t testing.TB, from, to *netio.Conn, open *conecv1.OpenStream) (out, in *netio.Stream) {
-	t.Helper()
-	ctx := within(t)
+func openStreamAs(tb testing.TB, from, to *netio.Conn, open *conecv1.OpenStream) (out, in *netio.Stream) {
+	tb.Helper()
+	ctx := within(tb)
 	out, err := from.OpenStream(ctx, open)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if in, err = to.AcceptStream(ctx); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if got, err := in.AwaitOpen(ctx); err != nil || !proto.Equal(got, open) {
-		t.Fatal(got, err)
+		tb.Fatal(got, err)
 	}
 	if err = in.Accept(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err = out.AwaitAnswer(ctx); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out, in
 }
 
 // bareTLS makes the TLS configuration of a peer that is no conec program, but has the identity of one.
-func bareTLS(t testing.TB, id *netio.Identity, alpn string) *tls.Config {
-	t.Helper()
+func bareTLS(tb testing.TB, id *netio.Identity, alpn string) *tls.Config {
+	tb.Helper()
 	certificate, key, err := id.PEM()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	pair, err := tls.X509KeyPair(certificate, key)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &tls.Config{
 		Certificates: []tls.Certificate{pair}, NextProtos: []string{alpn}, MinVersion: tls.VersionTLS13,

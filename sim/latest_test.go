@@ -117,7 +117,10 @@ func TestAdmit(t *testing.T) {
 			w.T.Error(in.Options(), err)
 		}
 		for _, refused := range []client.StreamOptions{
-			{}, {Purpose: "video"}, {Purpose: "video", Delivery: client.Lossy}, {Purpose: "video", Delivery: client.Sequenced, OneWay: true},
+			{},
+			{Purpose: "video"},
+			{Purpose: "video", Delivery: client.Lossy},
+			{Purpose: "video", Delivery: client.Sequenced, OneWay: true},
 			{Purpose: "video", Resumable: true},
 		} {
 			_, err := alice.OpenStream(ctx, "bob", &refused)

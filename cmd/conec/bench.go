@@ -149,13 +149,18 @@ func runBench(ctx context.Context, args []string, std streams) error {
 }
 
 // measure makes all rows.
-func (f *benchFlags) measure(ctx context.Context, cl *client.Client, screen *console, out io.Writer) error {
+func (f *benchFlags) measure(ctx context.Context, cl *client.Client, screen *console, out io.Writer) (err error) {
 	opening, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	control, err := cl.OpenStream(opening, f.peer, &client.StreamOptions{Purpose: benchPurpose, Mode: modes[f.mode]})
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if err != nil {
+			control.Reset() // it does not look complete
+		}
+	}()
 	b := &benching{control: control, seconds: f.seconds, screen: screen, verbose: f.verbose}
 	if !f.relay {
 		if err := b.awaitDirect(ctx); err != nil {

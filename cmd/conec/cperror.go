@@ -16,6 +16,7 @@ var (
 	errBusy    = errors.New("another copy goes on")
 	errTooMany = errors.New("too many files")
 	errStorage = errors.New("storage")
+	errEnded   = errors.New("ended early")
 	errLink    = errors.New("neither file nor folder")
 )
 
@@ -62,7 +63,7 @@ func toRefused(err error) *conecv1.CopyRefused {
 
 // fromRefused is the reverse of toRefused.
 func fromRefused(refused *conecv1.CopyRefused) error {
-	kind := errors.New("refused")
+	kind := errEnded
 	for _, row := range reasons {
 		if row.reason == refused.GetReason() {
 			kind = row.err

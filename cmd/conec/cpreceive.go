@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -242,8 +243,7 @@ func (r *receiving) finish() error {
 			r.files++
 		}
 	}
-	for i := len(r.list.entries) - 1; i >= 0; i-- { // a folder after what is in it
-		entry := r.list.entries[i]
+	for _, entry := range slices.Backward(r.list.entries) { // a folder after what is in it
 		if !entry.GetFolder() {
 			continue
 		}
@@ -267,6 +267,9 @@ func (r *receiving) closeFile() {
 func storage(name string, err error) error {
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		err = failed.Err
+	}
+	if err.Error() == "path escapes from parent" { // of package os, which has no name for it
+		return refusal(errUnsafe, "%q leads outside of the folder", name)
 	}
 	return &copyError{kind: fmt.Errorf("%w: %w", errStorage, err), text: fmt.Sprintf("%q: %v", name, err)}
 }

@@ -63,7 +63,7 @@ func (s *sending) run(ctx context.Context) error {
 	}
 	if !errors.Is(sent, messages.ErrReset) && !errors.Is(sent, messages.ErrInDoubt) && sendCtx.Err() == nil {
 		cancel(sent) // our own error
-		<-heard
+		_ = <-heard
 		return sent
 	}
 	// The peer has ended the stream: what it said before counts.
@@ -74,7 +74,7 @@ func (s *sending) run(ctx context.Context) error {
 		}
 	case <-time.After(abortTimeout):
 		cancel(sent)
-		<-heard
+		_ = <-heard
 	}
 	return sent
 }

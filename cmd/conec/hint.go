@@ -15,6 +15,15 @@ var hints = []struct {
 	err error
 	say string
 }{
+	{"", errExists, "-overwrite replaces files that differ; those that are the same stay as they are"},
+	{"", errUnsafe, "PATH is below the DIR of the peer: without .. and a leading /, and through no symbolic link that leads outside"},
+	{"", errDiffers, "a file has changed meanwhile; the same command again copies what is missing"},
+	{"", errBusy, "somebody else copies to the same place; try again later, or take another PATH"},
+	{"", errTooMany, "copy the folders in it one by one, or an archive of all"},
+	{"", errStorage, "at the peer: is there space, and may conec write there?"},
+	{"", errLink, "-skip leaves out what is neither file nor folder, and partial files"},
+	{"", errEnded, "start the other side again; the same command then copies what is missing"},
+	{"", messages.ErrInDoubt, "the same command again copies what is missing"},
 	{"", messages.ErrNameTaken, "another client has the name now; take another with -name, or stop that one (after a crash it is free in 15 seconds, with the same -cert and -key at once)"},
 	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
 	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
@@ -23,7 +32,7 @@ var hints = []struct {
 		"if it wants certificates (-client-ca), give -cert and -key"},
 	{"", messages.ErrUntrusted, "the peer's certificate is not the one that the coordinator vouched for; is its clock right?"},
 	{"", messages.ErrVersion, "the two sides speak different protocols: compare conec version on both; is the address that of a coordinator?"},
-	{"", messages.ErrNoSuchPeer, "is the peer running (conec pipe -name PEER -accept), and attached to the same coordinator?"},
+	{"", messages.ErrNoSuchPeer, "is the peer running (conec COMMAND -name PEER -accept), and attached to the same coordinator?"},
 	{"", messages.ErrNotAccepting, "the peer only connects to others; start it with -accept"},
 	{"", messages.ErrRefused, "the peer decides whom it accepts"},
 	{"", messages.ErrBusy, "the peer has not accepted the streams before; try again later"},

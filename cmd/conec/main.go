@@ -1,5 +1,5 @@
-// Conec is the command line of conec: it runs a coordinator, connects standard input and output to a named peer, and plays
-// simulated topologies.
+// Conec is the command line of conec: it runs a coordinator, connects standard input and output to a
+// named peer, copies files to one, measures the way there, and plays simulated topologies.
 package main
 
 import (
@@ -30,6 +30,13 @@ const usage = `conec connects programs behind any network by name.
 	conec coord [flags]               run a coordinator
 	conec pipe [flags] PEER           connect stdin and stdout to a stream of PEER
 	conec pipe [flags] -accept [PEER] wait for such a stream
+	conec cp [flags] FILE|DIR PEER:[PATH]
+	                                  copy to PEER; made again, it goes on where it ended
+	conec cp [flags] -accept DIR [PEER]
+	                                  let peers copy into DIR
+	conec bench [flags] PEER          measure messages to PEER
+	conec bench [flags] -accept [PEER]
+	                                  be the other side of that
 	conec sim run [flags] FILE        play a topology file in a simulated network
 	conec version                     print the version
 	conec help                        print this
@@ -38,7 +45,7 @@ Flags of a command: conec COMMAND -h. More on simulations: conec sim help
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
-Environment, as defaults of the flags of pipe: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
+Environment, as defaults of the flags of pipe, cp and bench: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
 SSLKEYLOGFILE names a file that gets TLS secrets, for debugging.
 `
 

@@ -37,7 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"start": startCommand, "await": awaitCommand, "write": writeCommand, "signal": signalCommand, "finish": finishCommand, "join": joinCommand,
-			"random": randomCommand, "same": sameCommand, "mode": modeCommand, "certify": certifyCommand,
+			"random": randomCommand, "same": sameCommand, "mode": modeCommand, "certify": certifyCommand, "modified": modifiedCommand,
 		},
 		RequireExplicitExec: true,
 	})

@@ -264,6 +264,28 @@ func modeCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// modifiedCommand: modified FILE TIME checks when a file was modified; modified -set FILE TIME says it was then.
+func modifiedCommand(ts *testscript.TestScript, neg bool, args []string) {
+	set := len(args) == 3 && args[0] == "-set"
+	if set {
+		args = args[1:]
+	}
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: modified [-set] file time")
+	}
+	want, err := time.Parse(time.RFC3339, args[1])
+	ts.Check(err)
+	if set {
+		ts.Check(os.Chtimes(ts.MkAbs(args[0]), want, want))
+		return
+	}
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if got := info.ModTime(); !got.Equal(want) {
+		ts.Fatalf("%s was modified at %v, want %v", args[0], got, want)
+	}
+}
+
 // certifyCommand: certify NAME makes NAME.pem and NAME-key.pem, and authority.pem that vouches for them.
 func certifyCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
