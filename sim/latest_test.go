@@ -38,7 +38,8 @@ func TestLatest(t *testing.T) {
 			out.CloseSend()
 			<-time.After(5 * time.Second)
 			synctest.Wait()
-			lost := in.Stats().Lost
+			stats := in.Stats() // the ring of a sequenced stream drops, too, if this machine is slow
+			lost := stats.Lost + stats.Late + stats.Dropped
 			next := uint64(0)
 			for {
 				message, skipped, err := latest.Next(ctx)
