@@ -152,8 +152,11 @@ func (b *benching) flood(ctx context.Context, options *client.StreamOptions, row
 		return fmt.Errorf("%q could not measure: %s", b.control.Peer(), printable(report.GetFailure()))
 	}
 	row.Arrived, row.Dropped = report.GetMessages(), report.GetDropped()
-	row.Lost = row.Sent - min(row.Sent, row.Arrived)
-	if passed := time.Duration(report.GetNanoseconds()).Seconds(); passed > 0 {
+	if row.Arrived > row.Sent {
+		return fmt.Errorf("%q counted %d messages of %d: %w", b.control.Peer(), row.Arrived, row.Sent, messages.ErrProtocol)
+	}
+	row.Lost = row.Sent - row.Arrived
+	if passed := time.Duration(report.GetNanoseconds()).Seconds(); passed > 0 && row.Arrived > 0 {
 		row.MessagesPerSecond = float64(row.Arrived-1) / passed
 		row.BytesPerSecond = float64(report.GetTimedBytes()) / passed
 	}

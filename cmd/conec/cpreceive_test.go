@@ -162,6 +162,17 @@ func TestNothingIsReplacedUnasked(t *testing.T) {
 	}
 }
 
+// A file that is being replaced is not done because another one was there before.
+func TestReplacingIsNotDoneBefore(t *testing.T) {
+	r := receivingInto(t, t.TempDir(), true, stepCompare, stepKeep)
+	if err := r.part(part(1, 0, "aaa", "")); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.finish(); !errors.Is(err, errDiffers) {
+		t.Errorf("got %v, want %v", err, errDiffers)
+	}
+}
+
 func TestPercentile(t *testing.T) {
 	var row benchRow
 	times := make([]int64, 0, 200)

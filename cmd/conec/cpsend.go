@@ -48,34 +48,32 @@ func newSending(stream *client.Stream, list *fileList, flags *copyFlags, screen 
 func (s *sending) run(ctx context.Context) error {
 	sendCtx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	heard := make(chan error, 1)
+	heard := make(chan struct{}) // closed when hear has returned why
+	var why error
 	go func() {
-		err := s.hear(sendCtx)
-		if err != nil {
-			cancel(err)
+		defer close(heard)
+		if why = s.hear(sendCtx); why != nil {
+			cancel(why)
 		}
-		heard <- err
 	}()
 	sent := s.send(sendCtx)
 	if sent == nil {
 		s.stream.CloseSend()
-		return <-heard
+		<-heard
+		return why
 	}
-	if !errors.Is(sent, messages.ErrReset) && !errors.Is(sent, messages.ErrInDoubt) && sendCtx.Err() == nil {
-		cancel(sent) // our own error
-		_ = <-heard
-		return sent
-	}
-	// The peer has ended the stream: what it said before counts.
-	select {
-	case err := <-heard:
-		if err != nil && ctx.Err() == nil {
-			return err
+	if errors.Is(sent, messages.ErrReset) || errors.Is(sent, messages.ErrInDoubt) || sendCtx.Err() != nil {
+		// The peer has ended the stream: what it said before counts.
+		select {
+		case <-heard:
+			if why != nil && ctx.Err() == nil {
+				return why
+			}
+		case <-time.After(abortTimeout):
 		}
-	case <-time.After(abortTimeout):
-		cancel(sent)
-		_ = <-heard
 	}
+	cancel(sent)
+	<-heard
 	return sent
 }
 
