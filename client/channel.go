@@ -63,8 +63,8 @@ func (ch *Channel) Path() Path {
 }
 
 // OpenStream opens a stream on this channel. It blocks like [Client.OpenStream];
-// the Mode of the options does not count. A resumable stream goes on on a channel
-// that streams to the peer share, if this one has ended for good.
+// the Mode of the options does not count. If this channel ends for good, a resumable
+// stream goes on: another one, which streams to the peer share, carries it.
 func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Stream, error) {
 	if options == nil {
 		options = &StreamOptions{}

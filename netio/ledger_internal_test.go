@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -44,7 +45,6 @@ func TestLedger(t *testing.T) {
 						t.Fatalf("seed %d step %d: frames changed while they were written", seed, step)
 					}
 					l.wrote()
-					writing = nil
 				}
 				if writing = l.take(); writing == nil {
 					if read != next {
@@ -95,8 +95,7 @@ func TestLedger(t *testing.T) {
 func checkLedger(t *testing.T, l *ledger, next, acked uint64) {
 	t.Helper()
 	total, want := 0, l.next
-	for i := len(l.chunks) - 1; i >= 0; i-- {
-		c := l.chunks[i]
+	for i, c := range slices.Backward(l.chunks) {
 		if c.first+c.count != want {
 			t.Fatalf("chunk %d ends at %d, want %d", i, c.first+c.count, want)
 		}

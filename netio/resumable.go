@@ -215,8 +215,7 @@ func (s *Stream) leave(err error) {
 // isFinal reports whether an attachment ended because the stream is over, and not
 // only the attachment.
 func isFinal(err error) bool {
-	var reset *quic.StreamError
-	if errors.As(err, &reset) {
+	if reset, ok := errors.AsType[*quic.StreamError](err); ok {
 		err = fromQUIC(err)
 		return reset.Remote && !errors.Is(err, messages.ErrCanceled) && !errors.Is(err, messages.ErrShutdown)
 	}

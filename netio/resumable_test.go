@@ -89,7 +89,7 @@ func (r *rig) lose() {
 	r.ca.Close(messages.ErrReset)
 	for _, side := range []*lasting{r.ra, r.rb} {
 		select {
-		case <-side.detached:
+		case _ = <-side.detached:
 		case <-within(r.t).Done():
 			r.t.Fatal("a side did not notice the loss")
 		}
@@ -372,7 +372,7 @@ func TestResumableSupersedes(t *testing.T) {
 		if message, err := again.Receive(ctx); string(message) != "x" {
 			t.Errorf("received %q, %v", message, err)
 		}
-		<-r.ra.detached
+		_ = <-r.ra.detached
 	})
 }
 

@@ -79,7 +79,7 @@ type resumeWorld struct {
 	*sim.World
 	coordinator *sim.Coordinator
 	alice, bob  *sim.Client
-	ctx         context.Context
+	ctx         context.Context //nolint:containedctx // of the whole scenario
 	ends        []*resumeEnd
 	places      []sim.Place // where alice may be
 	down        atomic.Bool // the coordinator is
