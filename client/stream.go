@@ -57,7 +57,7 @@ func (s *Stream) Channel() *Channel {
 // arrived; [Channel.Close] and [Client.Close] wait for that. A resumable stream
 // ([StreamOptions]) keeps what it sends until the peer's client has it; Send
 // blocks, too, while Config.ResumeBuffer bytes are kept, and fails with
-// [*messages.InDoubt] when the stream can not be resumed.
+// [*messages.DoubtError] when the stream can not be resumed.
 func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if err := s.raw.Send(ctx, message); err != nil {
 		return s.opError("send", err)
@@ -84,7 +84,7 @@ func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error)
 // Confirm blocks until the peer's client has everything sent so far on a resumable
 // stream, or ctx ends. Its receive buffer has it then, and its program will get it
 // even if the stream fails. If it will never be known what arrived, Confirm returns
-// [*messages.InDoubt], in a [*messages.OpError]. For other streams it returns
+// [*messages.DoubtError], in a [*messages.OpError]. For other streams it returns
 // [messages.ErrNotResumable].
 func (s *Stream) Confirm(ctx context.Context) error {
 	err := messages.ErrNotResumable
@@ -145,7 +145,7 @@ func (s *Stream) receiveError(err error) error {
 
 func (s *Stream) opError(op string, err error) error {
 	remote := netio.IsRemote(err)
-	if doubt, ok := errors.AsType[*messages.InDoubt](err); ok {
+	if doubt, ok := errors.AsType[*messages.DoubtError](err); ok {
 		marked := *doubt
 		marked.Err = plain(doubt.Err)
 		return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: &marked}

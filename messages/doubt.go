@@ -6,12 +6,12 @@ import (
 	"net"
 )
 
-// ErrInDoubt is matched by every [InDoubt]. It matches [net.ErrClosed].
+// ErrInDoubt is matched by every [DoubtError]. It matches [net.ErrClosed].
 var ErrInDoubt error = &sentinel{"messages in doubt", net.ErrClosed}
 
 // InDoubt is why a resumable stream is over before all that was sent has been
 // confirmed. It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
-type InDoubt struct {
+type DoubtError struct {
 	// Confirmed is how many messages are with the other side for sure: the first.
 	Confirmed uint64
 	// InDoubt is how many more were sent. Some of them may be there, too: the
@@ -22,12 +22,12 @@ type InDoubt struct {
 }
 
 // Error reads like: no such stream: 7 messages confirmed, 3 in doubt.
-func (d *InDoubt) Error() string {
+func (d *DoubtError) Error() string {
 	return fmt.Sprintf("%v: %d messages confirmed, %d in doubt", d.Err, d.Confirmed, d.InDoubt)
 }
 
 // Unwrap returns Err.
-func (d *InDoubt) Unwrap() error { return d.Err }
+func (d *DoubtError) Unwrap() error { return d.Err }
 
 // Is reports whether target is [ErrInDoubt] or what that matches.
-func (d *InDoubt) Is(target error) bool { return errors.Is(ErrInDoubt, target) }
+func (d *DoubtError) Is(target error) bool { return errors.Is(ErrInDoubt, target) }

@@ -39,7 +39,7 @@ type journal struct {
 	confirms int           // calls that wait for changed
 	changed  chan struct{} // closed and replaced when more is confirmed, if somebody waits
 	space    []chan struct{}
-	doubted  *messages.InDoubt // what was not confirmed in the end
+	doubted  *messages.DoubtError // what was not confirmed in the end
 }
 
 func newJournal(buffers *bufferPool, limit, keep int, in *intake) *journal {
@@ -287,7 +287,7 @@ func (j *journal) end(err error) {
 func (j *journal) fail(err error) {
 	if j.err == nil && !j.doneNow() {
 		sent, confirmed := j.messages(), j.confirmedNow()
-		j.doubted = &messages.InDoubt{Confirmed: confirmed, InDoubt: sent - confirmed, Err: err}
+		j.doubted = &messages.DoubtError{Confirmed: confirmed, InDoubt: sent - confirmed, Err: err}
 		j.err = j.doubted
 		j.ledger.clear()
 	}
@@ -391,11 +391,11 @@ func appendUint(dst []byte, field protowire.Number, value uint64) []byte {
 }
 
 // doubt returns what is in doubt if the stream is over because of err.
-func (j *journal) doubt(err error) *messages.InDoubt {
+func (j *journal) doubt(err error) *messages.DoubtError {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.doubted != nil {
 		return j.doubted
 	}
-	return &messages.InDoubt{Confirmed: j.confirmedNow(), Err: err}
+	return &messages.DoubtError{Confirmed: j.confirmedNow(), Err: err}
 }

@@ -66,7 +66,7 @@ func (t *Transport) NewResumable(config ResumableConfig) *Resumable {
 
 // Send queues one message and keeps it until the other side has it. It blocks
 // while too much is kept, until ctx ends: then nothing of the message is sent.
-// Errors: [*messages.SizeError] (the stream stays usable), [*messages.InDoubt],
+// Errors: [*messages.SizeError] (the stream stays usable), [*messages.DoubtError],
 // [messages.ErrClosed].
 func (r *Resumable) Send(ctx context.Context, message []byte) error {
 	if len(message) > r.limits.MaxMessage {
@@ -84,7 +84,7 @@ func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, err
 }
 
 // Confirm blocks until the other side has taken over everything sent so far, it
-// is not known whether it has ([*messages.InDoubt]), or ctx ends.
+// is not known whether it has ([*messages.DoubtError]), or ctx ends.
 func (r *Resumable) Confirm(ctx context.Context) error { return r.journal.confirm(ctx) }
 
 // Confirmed returns how many messages the other side has for sure.

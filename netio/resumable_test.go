@@ -89,7 +89,7 @@ func (r *rig) lose() {
 	r.ca.Close(messages.ErrReset)
 	for _, side := range []*lasting{r.ra, r.rb} {
 		select {
-		case _ = <-side.detached:
+		case <-side.detached:
 		case <-within(r.t).Done():
 			r.t.Fatal("a side did not notice the loss")
 		}
@@ -248,7 +248,7 @@ func TestResumableConfirms(t *testing.T) {
 			t.Errorf("detached: %v", err)
 		}
 		r.ra.End(messages.ErrUnreachable)
-		var doubt *messages.InDoubt
+		var doubt *messages.DoubtError
 		if err := r.ra.Confirm(within(t)); !errors.As(err, &doubt) || doubt.Confirmed != 2 || doubt.InDoubt != 1 ||
 			!errors.Is(err, messages.ErrUnreachable) || !errors.Is(err, messages.ErrInDoubt) || !errors.Is(err, net.ErrClosed) {
 			t.Errorf("over: %v", err)
@@ -372,7 +372,7 @@ func TestResumableSupersedes(t *testing.T) {
 		if message, err := again.Receive(ctx); string(message) != "x" {
 			t.Errorf("received %q, %v", message, err)
 		}
-		_ = <-r.ra.detached
+		<-r.ra.detached
 	})
 }
 

@@ -101,7 +101,7 @@ func TestResumeWaitOver(t *testing.T) {
 				r.mustSend(b)
 				for i, e := range []*resumeEnd{a, b} {
 					err := e.Confirm(r.ctx)
-					var doubt *messages.InDoubt
+					var doubt *messages.DoubtError
 					if !errors.As(err, &doubt) || doubt.InDoubt != 1 || doubt.Confirmed != 0 || !errors.Is(err, test.want[i]) {
 						w.T.Errorf("end %d: %v, want %v", i, err, test.want[i])
 					}

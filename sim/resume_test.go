@@ -273,7 +273,7 @@ func TestResumeCrash(t *testing.T) {
 		_ = crashed.Close(r.ctx) // it has crashed: this only waits
 		for i, ends := range [][2]*resumeEnd{{a, b}, {b, a}} {
 			from, to := ends[0], ends[1]
-			var doubt *messages.InDoubt
+			var doubt *messages.DoubtError
 			if err := from.Confirm(r.ctx); !errors.As(err, &doubt) {
 				w.T.Errorf("end %d: %v", i, err)
 				continue
@@ -320,7 +320,7 @@ func TestResumePeerRestarted(t *testing.T) {
 			}
 		})
 		err := a.Confirm(r.ctx)
-		var doubt *messages.InDoubt
+		var doubt *messages.DoubtError
 		if !errors.As(err, &doubt) || doubt.Confirmed != 10 || doubt.InDoubt != 3 || !errors.Is(err, messages.ErrNoSuchStream) || !errors.Is(err, messages.ErrInDoubt) {
 			t.Errorf("confirm: %v", err)
 		}
