@@ -9,7 +9,7 @@ import (
 // ErrInDoubt is matched by every [DoubtError]. It matches [net.ErrClosed].
 var ErrInDoubt error = &sentinel{"messages in doubt", net.ErrClosed}
 
-// InDoubt is why a resumable stream is over before all that was sent has been
+// DoubtError is why a resumable stream is over before all that was sent has been
 // confirmed. It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
 type DoubtError struct {
 	// Confirmed is how many messages are with the other side for sure: the first.

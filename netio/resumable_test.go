@@ -89,7 +89,10 @@ func (r *rig) lose() {
 	r.ca.Close(messages.ErrReset)
 	for _, side := range []*lasting{r.ra, r.rb} {
 		select {
-		case <-side.detached:
+		case why := <-side.detached:
+			if why == nil {
+				r.t.Error("detached without a reason")
+			}
 		case <-within(r.t).Done():
 			r.t.Fatal("a side did not notice the loss")
 		}
@@ -372,7 +375,9 @@ func TestResumableSupersedes(t *testing.T) {
 		if message, err := again.Receive(ctx); string(message) != "x" {
 			t.Errorf("received %q, %v", message, err)
 		}
-		<-r.ra.detached
+		if why := <-r.ra.detached; why == nil {
+			t.Error("detached without a reason")
+		}
 	})
 }
 
