@@ -2,6 +2,9 @@ package sim
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -27,8 +30,10 @@ type Client struct {
 	onEvent func(client.Event)
 	current atomic.Pointer[client.Client]
 
-	mu     sync.Mutex
-	events []Event
+	mu       sync.Mutex
+	starting bool
+	link     netio.Link // of the one that runs, or ran last
+	events   []Event
 }
 
 // Event is what a client told its program.
@@ -82,7 +87,7 @@ func (w *World) NewClient(h *Host, change func(*client.Config)) *Client {
 	w.mu.Unlock()
 	c := &Client{w: w, host: h, config: client.Config{
 		Name: h.Name(), Identity: identity,
-		Coordinator: netip.AddrPortFrom(first.host.Addr(), coord.DefaultPort).String(), Fingerprint: first.Fingerprint(),
+		Coordinator: netip.AddrPortFrom(h.reaches(first.host), coord.DefaultPort).String(), Fingerprint: first.Fingerprint(),
 		Logger: w.trace.logger(h.Name()), KeyLog: w.trace.keyLog(h.Name()), Now: h.Now,
 	}}
 	if change != nil {
@@ -101,14 +106,58 @@ func (c *Client) Host() *Host { return c.host }
 // Current returns the client that runs now, nil if none does.
 func (c *Client) Current() *client.Client { return c.current.Load() }
 
+// reaches returns the first address of another host that is of a family which the
+// host has an address of.
+func (h *Host) reaches(other *Host) netip.Addr {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	for _, there := range other.interfaces {
+		for _, addr := range there.addrs {
+			for _, here := range h.interfaces {
+				if slices.ContainsFunc(here.addrs, func(own netip.Addr) bool { return own.Is4() == addr.Is4() }) {
+					return addr
+				}
+			}
+		}
+	}
+	if len(other.interfaces) == 0 {
+		return netip.Addr{}
+	}
+	return other.interfaces[0].addrs[0]
+}
+
+// errRuns is returned by Start.
+var errRuns = errors.New("the client runs already")
+
 // Start runs it, again if it was stopped or has crashed, with the same identity.
-// It blocks until the client is attached.
+// It blocks until the client is attached. While it runs that is an error; when the
+// scenario has returned, [net.ErrClosed].
 func (c *Client) Start() error {
 	c.w.ownInstant()
 	return c.start()
 }
 
 func (c *Client) start() error {
+	c.mu.Lock()
+	if c.starting || c.current.Load() != nil && c.host.hears(c.link) {
+		c.mu.Unlock()
+		return fmt.Errorf("start %s: %w", c.host.Name(), errRuns)
+	}
+	c.starting = true
+	c.mu.Unlock()
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.starting = false
+	}()
+	c.abort() // its host has crashed under it
+	if c.w.isShutting() {
+		return fmt.Errorf("start %s: the scenario is over: %w", c.host.Name(), net.ErrClosed)
+	}
+	return c.connect()
+}
+
+func (c *Client) connect() error {
 	link, err := c.host.Listen(netip.AddrPort{})
 	if err != nil {
 		return err
@@ -124,9 +173,23 @@ func (c *Client) start() error {
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	c.link = link
+	c.mu.Unlock()
 	c.Client = now
 	c.current.Store(now)
+	if c.w.isShutting() {
+		c.abort()
+		return fmt.Errorf("start %s: the scenario is over: %w", c.host.Name(), net.ErrClosed)
+	}
 	return nil
+}
+
+// hears reports whether a socket of the host is still open.
+func (h *Host) hears(link netio.Link) bool {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return slices.ContainsFunc(h.sockets, func(s *socket) bool { return s == link })
 }
 
 // Crash ends it without a goodbye, with all that runs on its host.

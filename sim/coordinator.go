@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"runtime/pprof"
+	"sync"
 	"time"
 
 	"github.com/conec-go/conec/coord"
@@ -20,7 +21,9 @@ type Coordinator struct {
 	w      *World
 	host   *Host
 	config coord.Config
-	runs   bool
+
+	mu      sync.Mutex
+	running *coord.Coordinator // nil if it does not
 }
 
 // Coordinator starts a coordinator on a host, at UDP port 1719. Clients attach to
@@ -48,16 +51,29 @@ const coordinatorName = "coordinator"
 // Host returns the host that it runs on.
 func (c *Coordinator) Host() *Host { return c.host }
 
-// Start runs it again, with the same identity at the same port.
+// Start runs it again, with the same identity at the same port. If it still runs,
+// it is stopped first. When the scenario has returned, nothing starts.
 func (c *Coordinator) Start() {
 	c.w.T.Helper()
 	c.w.ownInstant()
+	c.Stop()
+	if c.w.isShutting() {
+		return
+	}
 	link, err := c.host.Listen(netip.AddrPortFrom(netip.IPv6Unspecified(), coord.DefaultPort))
 	c.w.must(err)
-	c.config.Link = link
-	c.w.as(c.host.Name(), func(ctx context.Context) { c.Coordinator, err = coord.Start(ctx, &c.config) })
+	config := c.config
+	config.Link = link
+	var now *coord.Coordinator
+	c.w.as(c.host.Name(), func(ctx context.Context) { now, err = coord.Start(ctx, &config) })
 	c.w.must(err)
-	c.runs = true
+	c.Coordinator = now
+	c.mu.Lock()
+	c.running = now
+	c.mu.Unlock()
+	if c.w.isShutting() {
+		c.Stop()
+	}
 }
 
 // Crash ends it without a goodbye, with all that runs on its host.
@@ -71,13 +87,16 @@ func (c *Coordinator) Crash() {
 // Stop ends it in order.
 func (c *Coordinator) Stop() {
 	c.w.T.Helper()
-	if !c.runs {
+	c.mu.Lock()
+	now := c.running
+	c.running = nil
+	c.mu.Unlock()
+	if now == nil {
 		return
 	}
-	c.runs = false
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
-	if err := c.Close(ctx); err != nil {
+	if err := now.Close(ctx); err != nil {
 		c.w.T.Errorf("%s: %v", c.host.Name(), err)
 	}
 }

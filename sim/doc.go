@@ -13,9 +13,10 @@
 //		bob := w.Client(w.Host("bob", w.Internet(), sim.Line{Loss: 0.01}), nil)
 //		w.After(3*time.Second, home.Reboot)
 //		heal := w.Add(sim.Block(alice.Host(), bob.Host())) // a fault is a rule; heal takes it back
-//		…
+//		… // run your program on alice.Client and bob.Client, and say what must hold
 //	})
 //
+// w.T is the test of the scenario: what fails goes there, not to the t around it.
 // [Seeds] plays a scenario with many seeds, [Replay] twice with the same and
 // compares every packet. A [World] has a [Network], which can also be used alone.
 // Package topology plays files instead of Go code; conec sim run is its command.

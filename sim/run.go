@@ -3,8 +3,10 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -75,6 +77,15 @@ func seedFromEnvironment() (seed uint64, ok bool) {
 	return seed, err == nil
 }
 
+// checkSeed ends the test if the environment gives no seed but something else: a
+// run with another seed would repeat nothing.
+func checkSeed(t *testing.T) {
+	t.Helper()
+	if _, ok := seedFromEnvironment(); !ok && os.Getenv(seedVariable) != "" {
+		t.Fatalf("%s is %q: want a number from 0 to %d, or nothing", seedVariable, os.Getenv(seedVariable), uint64(math.MaxUint64))
+	}
+}
+
 // Test runs a scenario in a bubble of testing/synctest, on a clock of its own that
 // leaps from event to event. It returns when everything in the world has ended.
 // If the test fails, it says how to repeat it.
@@ -83,6 +94,7 @@ func seedFromEnvironment() (seed uint64, ok bool) {
 // and the garbage collector for itself: tests that call it cannot be parallel.
 func Test(t *testing.T, o *Options, scenario func(w *World)) {
 	t.Helper()
+	checkSeed(t)
 	play(t, o.withDefaults(), scenario, nil)
 }
 
@@ -90,16 +102,19 @@ func Test(t *testing.T, o *Options, scenario func(w *World)) {
 // on. CONEC_SIM_SEED in the environment plays only that one, however large.
 func Seeds(t *testing.T, n int, o *Options, scenario func(w *World)) {
 	t.Helper()
+	checkSeed(t)
 	options := o.withDefaults()
-	from, to := uint64(1), uint64(max(n, 0))
+	first, count := uint64(1), max(n, 0)
 	if seed, ok := seedFromEnvironment(); ok {
-		from, to = seed, seed
+		first, count = seed, 1
 	}
-	for seed := from; seed <= to; seed++ {
+	for i := range count {
+		seed := first + uint64(i)
 		name := fmt.Sprintf("seed=%d", seed)
 		one := options
 		one.Seed, one.Trace = seed, below(options.Trace, name)
-		t.Run(name, func(t *testing.T) { play(t, one, scenario, nil) })
+		outer := enclosing{t, t.Failed()}
+		t.Run(name, func(t *testing.T) { playIn(t, outer, one, scenario, nil) })
 	}
 }
 
@@ -120,6 +135,7 @@ func below(folder, name string) string {
 // the middle of an instant. Replay notices, and runs the scenario again.
 func Replay(t *testing.T, o *Options, scenario func(w *World)) {
 	t.Helper()
+	checkSeed(t)
 	replay(t, 2, o.withDefaults(), scenario)
 }
 
@@ -134,10 +150,11 @@ func replay(t *testing.T, times int, o Options, scenario func(w *World)) {
 		times = 1
 	}
 	var first *digest
+	outer := enclosing{t, t.Failed()}
 	for run, same, disturbed := 1, 0, 0; same < times; run++ {
 		now, name, one := newDigest(), fmt.Sprintf("run=%d", run), o
 		one.Trace = below(o.Trace, name)
-		if !t.Run(name, func(t *testing.T) { play(t, one, scenario, now) }) {
+		if !t.Run(name, func(t *testing.T) { playIn(t, outer, one, scenario, now) }) {
 			return
 		}
 		if first == nil {
@@ -168,13 +185,21 @@ func replay(t *testing.T, times int, o Options, scenario func(w *World)) {
 // play runs a scenario once. Its packets go into d, which may be nil.
 func play(t *testing.T, o Options, scenario func(w *World), d *digest) {
 	t.Helper()
+	playIn(t, enclosing{t, t.Failed()}, o, scenario, d)
+}
+
+// playIn is play, within the test that the scenario's author has at hand.
+func playIn(t *testing.T, outer enclosing, o Options, scenario func(w *World), d *digest) {
+	t.Helper()
+	watch := newWatchdog(o, repeatWith(outer.t, o.Seed))
+	defer watch.end()
 	finished := false
 	defer func() {
-		switch text := repeatWith(t, o.Seed); {
+		switch {
 		case !finished && !t.Failed(): // a panic: the log may not be shown
-			_, _ = fmt.Fprintln(os.Stderr, text)
+			_, _ = fmt.Fprintln(os.Stderr, watch.toRepeat())
 		case t.Failed():
-			t.Log(text)
+			t.Log(watch.toRepeat())
 		}
 	}()
 	t.Setenv("GODEBUG", strings.TrimPrefix(os.Getenv("GODEBUG")+",tracebacklabels=1", ",")) // stacks name components
@@ -187,16 +212,11 @@ func play(t *testing.T, o Options, scenario func(w *World), d *digest) {
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		collect = newCollector().look
 	}
-	watch := newWatchdog(o)
-	defer watch.end()
 	labels := pprof.Labels("seed", strconv.FormatUint(o.Seed, 10), componentLabel, scenarioComponent)
 	pprof.Do(t.Context(), labels, func(context.Context) {
 		synctest.Test(t, func(t *testing.T) {
 			<-time.After(time.Until(o.Epoch)) // bubbles begin in the year 2000, before any certificate
-			w := newWorld(t, o, watch, collect, d)
-			defer w.end()
-			scenario(w)
-			w.checkAlways()
+			newWorld(t, outer, o, watch, collect, d).run(scenario)
 		})
 	})
 	finished = true
@@ -207,10 +227,10 @@ func repeatWith(t *testing.T, seed uint64) string {
 	t.Helper()
 	parts := strings.Split(t.Name(), "/")
 	for i, part := range parts {
-		parts[i] = "^" + part + "$"
+		parts[i] = "^" + regexp.QuoteMeta(part) + "$"
 	}
-	return fmt.Sprintf("seed %d: repeat with %s=%d go test -run '%s' %s",
-		seed, seedVariable, seed, strings.Join(parts, "/"), packagePath())
+	pattern := strings.ReplaceAll(strings.Join(parts, "/"), "'", `'\''`) // the shell's way
+	return fmt.Sprintf("%s=%d go test -run '%s' %s", seedVariable, seed, pattern, packagePath())
 }
 
 // packagePath returns the path of the package under test from its module's root:

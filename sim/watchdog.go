@@ -27,8 +27,9 @@ const (
 // of the bubble, in real time, and ends the test binary if the world's clock does
 // not move: nothing else can end a goroutine that spins or waits for a lock.
 type watchdog struct {
-	progress atomic.Uint64 // of the world; only atomics may pass between inside and outside
-	bubble   atomic.Uint64 // its number
+	progress atomic.Uint64          // of the world; only atomics may pass between inside and outside
+	bubble   atomic.Uint64          // its number
+	repeat   atomic.Pointer[string] // the command
 	stall    time.Duration
 	seed     uint64
 	stop     chan struct{}
@@ -36,10 +37,16 @@ type watchdog struct {
 }
 
 // newWatchdog starts to watch. Called outside of the bubble.
-func newWatchdog(o Options) *watchdog {
+func newWatchdog(o Options, repeat string) *watchdog {
 	d := &watchdog{stall: o.Stall, seed: o.Seed, stop: make(chan struct{}), done: make(chan struct{})}
+	d.repeat.Store(&repeat)
 	go d.run()
 	return d
+}
+
+// toRepeat says how to repeat the run.
+func (d *watchdog) toRepeat() string {
+	return fmt.Sprintf("seed %d: repeat with %s", d.seed, *d.repeat.Load())
 }
 
 // end stops watching.
@@ -81,8 +88,8 @@ func (d *watchdog) run() {
 func (d *watchdog) die(why string) {
 	stuck := d.report(func(g goroutine) bool { return !g.waits() })
 	waiting := d.report(goroutine.waits)
-	fmt.Fprintf(os.Stderr, "sim: seed %d: %s\ngoroutines that do not wait for the clock or each other:\n%s\nthose that do:\n%s\n",
-		d.seed, why, stuck, waiting)
+	fmt.Fprintf(os.Stderr, "sim: seed %d: %s\ngoroutines that do not wait for the clock or each other:\n%s\nthose that do:\n%s\nsim: %s\n",
+		d.seed, why, stuck, waiting, d.toRepeat())
 	panic("sim: " + why) //nolint:forbidigo // no goroutine can end another one
 }
 

@@ -2,13 +2,9 @@ package sim
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"runtime"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -21,7 +17,8 @@ import (
 // are for the goroutine of the scenario, all others for every goroutine.
 type World struct {
 	*Network
-	// T is the test. It ends when the scenario does.
+	// T is the test of the scenario, with which it ends. Failures belong here, not
+	// into the test around it.
 	T *testing.T
 
 	options   Options
@@ -30,12 +27,17 @@ type World struct {
 	trace     *trace
 	random    *rand.Rand
 	authority *netio.Identity
-	limit     *time.Timer
 	over      chan struct{} // closed when the scenario has returned
+	returned  bool          // it has, and was not ended by a panic or t.Fatal
+	outer     enclosing
 	unwatch   func()
 	joined    sync.WaitGroup // functions of Go and After
 
 	mu           sync.Mutex
+	limit        *time.Timer // until something is done about a world that does not end
+	ended        bool        // it has: limit is no more
+	shutting     bool        // nothing may be started any more
+	panicked     bool        // a goroutine of the scenario has: the binary ends
 	coordinators []*Coordinator
 	clients      []*Client
 	last         time.Duration // the last instant that ownInstant gave away
@@ -56,10 +58,10 @@ type always struct {
 const scenarioStream = 1
 
 // newWorld makes an empty world. Called in its bubble.
-func newWorld(t *testing.T, o Options, watch *watchdog, collect func(), d *digest) *World {
+func newWorld(t *testing.T, outer enclosing, o Options, watch *watchdog, collect func(), d *digest) *World {
 	t.Helper()
 	w := &World{
-		T: t, options: o, watch: watch, random: rand.New(rand.NewPCG(o.Seed, scenarioStream)), over: make(chan struct{}),
+		T: t, outer: outer, options: o, watch: watch, random: rand.New(rand.NewPCG(o.Seed, scenarioStream)), over: make(chan struct{}),
 	}
 	watch.enter()
 	w.labels = watch.labels(o.Seed)
@@ -84,11 +86,10 @@ func newWorld(t *testing.T, o Options, watch *watchdog, collect func(), d *diges
 		}
 	})
 	if o.Limit > 0 {
-		w.limit = time.AfterFunc(o.Limit, w.exceeded)
+		w.arm(o.Limit, w.exceeded)
 	}
 	if !o.TraceOff {
 		w.trace = newTrace(w.Network, traceLimits{})
-		w.trace.repeat = repeatWith(t, o.Seed)
 	}
 	var err error
 	w.authority, err = newAuthority()
@@ -128,7 +129,12 @@ func (w *World) Rand() *rand.Rand { return w.random }
 
 // Go runs f in a goroutine that is joined when the scenario has returned: f has to
 // end when its client or stream does.
-func (w *World) Go(f func()) { w.joined.Go(f) }
+func (w *World) Go(f func()) {
+	w.joined.Go(func() {
+		defer w.tellOfPanic()
+		f()
+	})
+}
 
 // After does something that long from now, unless the scenario returns before: at
 // an instant at which nothing happens in the network, and no other fault. Later
@@ -136,6 +142,7 @@ func (w *World) Go(f func()) { w.joined.Go(f) }
 func (w *World) After(d time.Duration, do func()) {
 	timer := time.NewTimer(d)
 	w.joined.Go(func() {
+		defer w.tellOfPanic()
 		defer timer.Stop()
 		select {
 		case <-timer.C:
@@ -232,89 +239,3 @@ func (w *World) checkAlways() {
 // Note writes something that happened into the trace: from one component, to
 // another or, if that is empty, to nobody.
 func (w *World) Note(from, to, text string) { w.trace.note(from, to, text) }
-
-// linger is how long a world waits for what ends by itself: the throttles of logs,
-// goroutines that sleep.
-const linger = 2 * time.Second
-
-// end ends everything in the world. The network goes silent first, so that what
-// programs still say to each other, all at the same instant, is not part of the
-// run. What is left then is reported by component, before the bubble panics.
-func (w *World) end() {
-	close(w.over)
-	w.shut()
-	w.joined.Wait()
-	w.Close()
-	if w.limit != nil {
-		w.limit.Stop()
-	}
-	w.trace.close()
-	w.writeTrace()
-	<-time.After(linger)
-	w.watch.leave(w.T)
-}
-
-// shut silences the network and ends all programs. It may be called again.
-func (w *World) shut() {
-	w.mu.Lock()
-	coordinators, clients := w.coordinators, w.clients
-	w.mu.Unlock()
-	w.unwatch()
-	for _, host := range w.all() {
-		host.Crash()
-	}
-	for _, c := range clients {
-		c.abort()
-	}
-	for _, c := range coordinators {
-		c.Stop()
-	}
-}
-
-// all returns the hosts there are.
-func (n *Network) all() []*Host {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.hosts)
-}
-
-// grace is how long a scenario may take to notice that it is over.
-const grace = time.Minute
-
-// exceeded is called when the scenario has taken too long on its own clock. With
-// all programs gone it should come to its end; if it does not, the binary ends.
-func (w *World) exceeded() {
-	report := w.watch.report(func(goroutine) bool { return true })
-	w.T.Errorf("the scenario is not over after %v\n%s", w.options.Limit, report)
-	w.limit = time.AfterFunc(grace, func() {
-		_, _ = fmt.Fprintf(os.Stderr, "sim: the scenario was not over after %v\n%s", w.options.Limit, report) // the log is not shown
-		w.watch.die("the scenario does not end, although it is over its limit of " + w.options.Limit.String() +
-			" and all programs have ended")
-	})
-	w.shut()
-}
-
-// traceVariable names the environment variable with the folder for traces.
-const traceVariable = "CONEC_SIM_TRACE"
-
-// writeTrace writes what happened if the test has failed, or if it is wanted.
-func (w *World) writeTrace() {
-	folder := w.options.Trace
-	if w.trace == nil || folder == "" && !w.T.Failed() {
-		return
-	}
-	var err error
-	if folder == "" {
-		if root := os.Getenv(traceVariable); root != "" {
-			folder = filepath.Join(root, filepath.FromSlash(w.T.Name()))
-		} else if folder, err = os.MkdirTemp("", "conec-sim-"); err != nil {
-			w.T.Log(err)
-			return
-		}
-	}
-	if err = w.trace.write(folder); err != nil {
-		w.T.Logf("trace: %v", err)
-		return
-	}
-	w.T.Logf("trace: %s", folder)
-}

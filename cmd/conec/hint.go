@@ -56,6 +56,9 @@ var hints = []struct {
 
 // hintFor returns advice about an error, or nothing.
 func hintFor(err error) string {
+	if errors.Is(err, errPlay) {
+		return "" // what is wrong in a simulated network is nothing that this machine has
+	}
 	op := ""
 	if failed, ok := errors.AsType[*messages.OpError](err); ok {
 		op = failed.Op

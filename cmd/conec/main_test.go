@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -85,5 +86,8 @@ func TestHints(t *testing.T) {
 	}
 	if got := hintFor(fmt.Errorf("something else")); got != "" {
 		t.Errorf("hint for an unknown error: %q", got)
+	}
+	if got := hintFor(fmt.Errorf("%w x.yaml: %w", errPlay, syscall.EADDRINUSE)); got != "" {
+		t.Errorf("hint for an address that is taken in a simulated network: %q", got)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/conec-go/conec/sim/topology"
 )
@@ -19,6 +21,7 @@ import (
 var (
 	errBadFile = errors.New("not a topology")
 	errNotHeld = errors.New("not what was expected")
+	errPlay    = errors.New("cannot play")
 )
 
 const simUsage = `conec sim plays topologies: coordinator and clients run over a simulated network, on a clock of their own.
@@ -90,10 +93,10 @@ func parseSim(args []string, std streams) (*simFlags, error) {
 	switch {
 	case len(files) != 1:
 		return nil, fmt.Errorf("%w: sim run: %d files; want one, or - for stdin", errUsage, len(files))
-	case f.speed < 0 || f.speed > 0 && f.speed < 0.001:
-		return nil, fmt.Errorf("%w: sim run: -speed is %v: want at least 0.001, or 0 for as fast as possible", errUsage, f.speed)
-	case f.every < 0:
-		return nil, fmt.Errorf("%w: sim run: -every is %v: want more than 0", errUsage, f.every)
+	case f.speed != 0 && !(f.speed >= 0.001 && f.speed <= 1e6): // NaN neither
+		return nil, fmt.Errorf("%w: sim run: -speed is %v: want at least 0.001, at most 1000000, or 0 for as fast as possible", errUsage, f.speed)
+	case f.every != 0 && f.every < time.Millisecond:
+		return nil, fmt.Errorf("%w: sim run: -every is %v: want at least 1ms", errUsage, f.every)
 	}
 	f.file = files[0]
 	return f, nil
@@ -122,7 +125,7 @@ func simRun(ctx context.Context, args []string, std streams) error {
 	out.begin(t)
 	began := time.Now()
 	report, err := topology.Play(ctx, t, &topology.PlayOptions{
-		Seed: f.seed, Speed: f.speed, Trace: f.trace,
+		Seed: f.seed, Speed: f.speed, Trace: f.trace, Repeat: f.repeat,
 		Observer: topology.Observer{Every: f.every, Stats: out.stats, Event: out.event},
 	})
 	if report != nil {
@@ -131,14 +134,28 @@ func simRun(ctx context.Context, args []string, std streams) error {
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
+	case errors.Is(err, topology.ErrTrace):
+		return fmt.Errorf("sim run: -trace %s: %w", f.trace, err)
 	case err != nil:
-		return fmt.Errorf("play %s: %w", f.file, err)
+		return fmt.Errorf("%w %s: %w", errPlay, f.file, err)
 	case out.err != nil:
 		return out.err
 	case !report.Held():
+		fmt.Fprintf(std.err, "repeat with: %s\n", f.repeat(report.Seed))
 		return fmt.Errorf("%w: %s with seed %d", errNotHeld, f.file, report.Seed)
 	}
 	return nil
+}
+
+// repeat returns the command that plays the file with a seed, for a shell.
+func (f *simFlags) repeat(seed uint64) string {
+	file := f.file
+	if strings.ContainsFunc(file, func(r rune) bool {
+		return r < utf8.RuneSelf && !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./+,:=@%", r)
+	}) {
+		file = "'" + strings.ReplaceAll(file, "'", `'\''`) + "'"
+	}
+	return fmt.Sprintf("conec sim run -seed %d %s", seed, file)
 }
 
 // simCheck says what is wrong with files.

@@ -52,3 +52,19 @@ func blocks(text string) (list []string) {
 	}
 	return list
 }
+
+// TestRepeat holds that the command that repeats a run is one for a shell.
+func TestRepeat(t *testing.T) {
+	for file, want := range map[string]string{
+		"a/b-1.yaml":       "a/b-1.yaml",
+		"-":                "-",
+		"größe.yaml":       "größe.yaml",
+		"two words.yaml":   "'two words.yaml'",
+		"it's $HOME.yaml":  `'it'\''s $HOME.yaml'`,
+		"line\nbreak.yaml": "'line\nbreak.yaml'",
+	} {
+		if got, want := (&simFlags{file: file}).repeat(7), "conec sim run -seed 7 "+want; got != want {
+			t.Errorf("%q: %s, want %s", file, got, want)
+		}
+	}
+}

@@ -230,6 +230,33 @@ traffic: {mesh: {kind: messages, from: p, to: p, rate: 100/s}}
 x.yaml:2: traffic: makes 1500000000 messages; want at most 50000000`,
 	},
 	{
+		"loop of gateways",
+		`gateways: {a: {at: b}, b: {at: a}, c: {at: c}}
+hosts: {alice: {at: a}, bob: {at: c}}
+faults: [{at: 1s, reboot: a}]
+`,
+		`x.yaml:1: gateways.a.at: a is behind itself; want a way out to the internet
+x.yaml:1: gateways.c.at: c is behind itself; want a way out to the internet`,
+	},
+	{
+		"routed networks that overlap",
+		`gateways:
+  a: {nat: firewall}
+  b: {nat: {like: symmetric, routed: true}}
+  c: {nat: firewall, inside: 192.168.0.0/16}
+  d: {nat: firewall, inside: 10.0.0.0/24, count: 2}
+  e: {at: a, nat: firewall, inside: 192.168.1.0/24}
+  f: {inside: 192.168.1.0/24}
+  g: {at: d, nat: firewall, count: 2}
+  h: {at: d, nat: firewall, count: 3, inside: 10.1.0.0/16}
+hosts: {alice: {at: b}}
+`,
+		`x.yaml:3: gateways.b: 192.168.1.0/24 is routed at internet, as 192.168.1.0/24 of a is; want inside: a network of its own for each
+x.yaml:4: gateways.c.inside: 192.168.0.0/16 is routed at internet, as 192.168.1.0/24 of a is; want inside: a network of its own for each
+x.yaml:5: gateways.d.inside: 10.0.0.0/24 is routed at internet, as 10.0.0.0/24 of d-1 is; want inside: a network of its own for each
+x.yaml:9: gateways.h.inside: 10.1.0.0/16 is routed at d-1, as 10.1.0.0/16 of h-1 is; want inside: a network of its own for each`,
+	},
+	{
 		"no room",
 		`gateways: {home: {}}
 groups: {p: {count: 300, at: home}}

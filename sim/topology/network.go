@@ -198,6 +198,7 @@ func (p *parser) placeGateway(g *gatewayEntry, list map[string]*gatewayEntry, in
 	if slices.Contains(inner, g) {
 		g.at.fail("%s is behind itself; want a way out to the internet", g.name)
 		g.done = true
+		p.gateways.add(g.name, g.name) // who is there has no error of its own
 		return
 	}
 	places := []string{internet}
@@ -207,9 +208,7 @@ func (p *parser) placeGateway(g *gatewayEntry, list map[string]*gatewayEntry, in
 			if outer != nil {
 				p.placeGateway(outer, list, append(inner, g))
 			}
-			if outer == nil || p.gateways.of[name] != nil { // else the outer one is wrong itself
-				places = p.places(g.at)
-			}
+			places = p.places(g.at)
 		}
 	}
 	if g.done {
@@ -218,10 +217,12 @@ func (p *parser) placeGateway(g *gatewayEntry, list map[string]*gatewayEntry, in
 	g.done = true
 	if n := len(p.topology.Gateways) + g.count; n > maxGateways {
 		g.fail("makes %d gateways; want at most %d in all", n, maxGateways)
+		p.gateways.add(g.name, g.name)
 		return
 	}
 	names, ok := p.spread(g.value, g.name, g.count)
 	if !ok {
+		p.gateways.add(g.name, g.name)
 		return
 	}
 	for i, name := range names {
@@ -230,6 +231,43 @@ func (p *parser) placeGateway(g *gatewayEntry, list map[string]*gatewayEntry, in
 		p.topology.Gateways = append(p.topology.Gateways, one)
 	}
 	p.gateways.add(g.name, names...)
+	p.checkRouted(g, len(p.topology.Gateways)-len(names))
+}
+
+// defaultInside is the network inside a gateway for which the file gives none.
+var defaultInside = netip.MustParsePrefix("192.168.1.0/24")
+
+// inside returns the network behind a gateway.
+func (g *Gateway) inside() netip.Prefix {
+	if g.NAT.Inside.IsValid() {
+		return g.NAT.Inside
+	}
+	return defaultInside
+}
+
+// checkRouted holds that what is routed at one place has networks of its own: a
+// packet to an address finds one way. The gateways of g are those from first on.
+func (p *parser) checkRouted(g *gatewayEntry, first int) {
+	if !g.NAT.Routed {
+		return
+	}
+	list := p.topology.Gateways
+	for i := first; i < len(list); i++ {
+		one := &list[i]
+		for j := range i {
+			other := &list[j]
+			if !other.NAT.Routed || other.At != one.At || !other.inside().Overlaps(one.inside()) {
+				continue
+			}
+			at := g.value
+			if inside, ok := g.get("inside"); ok {
+				at = inside
+			}
+			at.fail("%s is routed at %s, as %s of %s is; want inside: a network of its own for each",
+				one.inside(), one.At, other.inside(), other.Name)
+			return
+		}
+	}
 }
 
 // spread returns the names of a group: of one thing if count is zero.
@@ -344,11 +382,7 @@ func (p *parser) checkRoom(section map[string]value) {
 		}
 	}
 	for _, g := range p.topology.Gateways {
-		bits := 24
-		if g.NAT.Inside.IsValid() {
-			bits = g.NAT.Inside.Bits()
-		}
-		if room := 1<<(32-bits) - 3; behind[g.Name] > room {
+		if room := 1<<(32-g.inside().Bits()) - 3; behind[g.Name] > room {
 			section["gateways"].fail("%d things may be behind %s, and its inside has %d addresses; want inside: 10.0.0.0/16 or so, or count: gateways",
 				behind[g.Name], g.Name, room)
 		}

@@ -2,6 +2,10 @@ package topology
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/conec-go/conec/sim"
@@ -18,6 +22,9 @@ type PlayOptions struct {
 	// Trace is a folder for what happened, packets included. If empty, none is
 	// written.
 	Trace string
+	// Repeat returns the command that repeats the run with a seed, for the trace. If
+	// nil, the trace has none.
+	Repeat func(seed uint64) string
 	// Observer is told what happens. Its Pace is not used.
 	Observer Observer
 }
@@ -32,14 +39,18 @@ const (
 
 // Play plays a topology in a bubble of its own, in a program that is not a test:
 // once, because it takes the process for itself (see inBubble). It blocks until the
-// run is over, or ctx ends: then it returns what there was and ctx's error. What
-// makes the world fail, a leak or a clock that stands still, ends the process.
+// run is over, or ctx ends: then it returns what there was and ctx's error. So it
+// does if the trace cannot be written. What makes the world fail, a leak or a clock
+// that stands still, ends the process.
 //
 // A test calls [Run] in a scenario of [sim.Test].
 func Play(ctx context.Context, t *Topology, o *PlayOptions) (*Report, error) {
 	var options PlayOptions
 	if o != nil {
 		options = *o
+	}
+	if err := prepareTrace(options.Trace); err != nil {
+		return nil, err
 	}
 	observer := options.Observer
 	observer.Pace = func(time.Duration) error { return ctx.Err() }
@@ -55,8 +66,50 @@ func Play(ctx context.Context, t *Topology, o *PlayOptions) (*Report, error) {
 	}
 	var report *Report
 	var err error
-	inBubble(&world, func(w *sim.World) { report, err = Run(w, t, &observer) })
-	return report, err
+	inBubble(&world, func(w *sim.World) {
+		if options.Repeat != nil {
+			w.RepeatWith(options.Repeat(w.Seed()))
+		}
+		report, err = Run(w, t, &observer)
+	})
+	return report, errors.Join(err, checkTrace(options.Trace))
+}
+
+// ErrTrace tells that a trace cannot be written.
+var ErrTrace = errors.New("cannot write the trace")
+
+// traceReadme is the file that a world writes last into a trace.
+const traceReadme = "README.txt"
+
+// prepareTrace makes the folder, which may be there, before the time that a run
+// takes. An empty README says that no run has ended.
+func prepareTrace(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	err := os.MkdirAll(folder, 0o755)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, traceReadme), nil, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTrace, err)
+	}
+	return nil
+}
+
+// checkTrace tells whether there is a trace: a world says in the log of its test
+// what went wrong, and that is not shown.
+func checkTrace(folder string) error {
+	if folder == "" {
+		return nil
+	}
+	switch info, err := os.Stat(filepath.Join(folder, traceReadme)); {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrTrace, err)
+	case info.Size() == 0:
+		return fmt.Errorf("%w: %s is not complete", ErrTrace, folder)
+	}
+	return nil
 }
 
 // pacer holds a run to real time. It lives outside of the bubble, where the clock is

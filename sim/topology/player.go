@@ -16,7 +16,8 @@ import (
 
 // Observer is told what happens while a topology plays. Nil functions are not called.
 type Observer struct {
-	// Every is how often Stats is called, on the clock of the run. If zero, every second.
+	// Every is how often Stats is called, on the clock of the run, but at most every
+	// millisecond. If zero, every second.
 	Every time.Duration
 	// Stats is told the counters.
 	Stats func(Stats)
@@ -26,7 +27,8 @@ type Observer struct {
 	// blocking on something outside of the bubble. If it returns an error, the run
 	// ends early.
 	Pace func(elapsed time.Duration) error
-	// Step is how often Pace is called. If zero, every 100 milliseconds.
+	// Step is how often Pace is called, but at most every millisecond. If zero, every
+	// 100 milliseconds.
 	Step time.Duration
 }
 
@@ -41,8 +43,8 @@ type Event struct {
 	Text string `json:"text"`
 }
 
-// scale of the random source that decides pairs, offsets and faults; others are the
-// world's own.
+// playStream is the number of the random source that decides pairs, offsets and
+// faults (rand.NewPCG); others are the world's own.
 const playStream = 2
 
 // player plays one topology in a world. The scenario's goroutine owns it; what
@@ -78,6 +80,21 @@ type player struct {
 // It is to be called by the goroutine of the world's scenario. The topology has to
 // come from [Parse].
 func Run(w *sim.World, t *Topology, o *Observer) (*Report, error) {
+	p := newPlayer(w, t, o)
+	if err := p.build(); err != nil {
+		return nil, fmt.Errorf("build the network: %w", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.ctx = ctx
+	p.begin()
+	err := p.watch()
+	report := p.report()
+	cancel()
+	p.running.Wait()
+	return report, errors.Join(err, p.failed)
+}
+
+func newPlayer(w *sim.World, t *Topology, o *Observer) *player {
 	p := &player{
 		world: w, topology: t, random: rand.New(rand.NewPCG(w.Seed(), playStream)),
 		places: map[string]sim.Place{internet: w.Internet()}, gateways: map[string]*sim.Gateway{},
@@ -92,17 +109,9 @@ func Run(w *sim.World, t *Topology, o *Observer) (*Report, error) {
 	if p.observer.Step <= 0 {
 		p.observer.Step = 100 * time.Millisecond
 	}
-	if err := p.build(); err != nil {
-		return nil, fmt.Errorf("build the network: %w", err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.ctx = ctx
-	p.begin()
-	err := p.watch()
-	report := p.report()
-	cancel()
-	p.running.Wait()
-	return report, errors.Join(err, p.failed)
+	// In smaller steps the clock would hardly leave its place.
+	p.observer.Every, p.observer.Step = max(p.observer.Every, minStep), max(p.observer.Step, minStep)
+	return p
 }
 
 // build makes the network and the programs, which do not run yet.

@@ -325,3 +325,23 @@ func TestPace(t *testing.T) {
 		}
 	}
 }
+
+// TestSmallSteps holds that an observer cannot keep the clock from going on.
+func TestSmallSteps(t *testing.T) {
+	parsed, err := topology.Parse("test.yaml", []byte("duration: 1s\nhosts: {alice: {}}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, enough := 0, errors.New("enough")
+	sim.Test(t, nil, func(w *sim.World) {
+		_, err = topology.Run(w, parsed, &topology.Observer{Every: 1, Step: 1, Stats: func(topology.Stats) {}, Pace: func(time.Duration) error {
+			if calls++; calls > 5000 {
+				return enough
+			}
+			return nil
+		}})
+	})
+	if err != nil || calls < 900 {
+		t.Errorf("after %d looks: %v; want about a thousand in a second", calls, err)
+	}
+}

@@ -12,21 +12,12 @@ import (
 type faults struct {
 	planned int // strikes, while the run is set up
 	turn    chan struct{}
-	active  map[target]int // strikes that are not taken back yet
-
-	down map[string]bool // crashed or stopped
-}
-
-// target is something that may be struck more than once at a time.
-type target struct {
-	act Act
-	who string
+	victims map[string]*victim
+	down    map[string]bool // crashed or stopped
 }
 
 func newFaults() faults {
-	return faults{
-		turn: make(chan struct{}, 1), active: map[target]int{}, down: map[string]bool{},
-	}
+	return faults{turn: make(chan struct{}, 1), victims: map[string]*victim{}, down: map[string]bool{}}
 }
 
 // plan decides when a fault strikes, whom, and for how long; from the seed alone.
@@ -107,6 +98,7 @@ func (p *player) strike(f *Fault, hosts, to []string) (undo func()) {
 		return p.world.Add(sim.Partition(groups...))
 	case Start:
 		for _, name := range hosts {
+			p.victim(name).downs = nil
 			p.setDown(name, Start)
 		}
 		return nil
@@ -130,43 +122,49 @@ func (p *player) strike(f *Fault, hosts, to []string) (undo func()) {
 	}
 }
 
-// strikeOne does it to one victim. Strikes of one kind may overlap: the last to be
-// taken back brings back what was before the first.
+// strikeOne does it to one victim. Faults of one kind may overlap: see layers.
 func (p *player) strikeOne(f *Fault, name string, number int) (undo func()) {
-	key := target{f.Act, name}
-	lasting := func(back func()) func() {
-		p.faults.active[key]++
-		return func() {
-			if p.faults.active[key]--; p.faults.active[key] == 0 {
-				back()
-			}
-		}
-	}
+	v := p.victim(name)
 	switch f.Act {
 	case Crash, Stop:
-		if p.faults.down[name] {
-			return nil // it is down already; whoever did that takes it back
-		}
+		remove := v.downs.add(f.Act)
 		p.setDown(name, f.Act)
-		return func() { p.setDown(name, Start) }
-	case SetLine:
-		p.setLine(name, *f.Line)
-		return lasting(func() { p.setLine(name, p.lineOf(name)) })
-	case Move:
-		p.move(name, f.Place[number%len(f.Place)], f.Line)
-		return lasting(func() { p.move(name, p.members[name].given.At, nil) })
-	case Pause:
-		p.hosts[name].Pause()
-		return lasting(p.hosts[name].Resume)
-	case Skew:
-		p.hosts[name].Skew(f.By)
-		return lasting(func() { p.hosts[name].Skew(0) })
+		return func() {
+			if remove(); len(v.downs) == 0 {
+				p.setDown(name, Start)
+			}
+		}
 	case UDPBlocked:
-		p.blockUDP(name, true)
-		return lasting(func() { p.blockUDP(name, false) })
+		remove := v.blocks.add(f.Act)
+		if len(v.blocks) == 1 {
+			p.blockUDP(name, true)
+		}
+		return func() {
+			if remove(); len(v.blocks) == 0 {
+				p.blockUDP(name, false)
+			}
+		}
+	case SetLine:
+		return p.layered(name, v.changes.add(change{line: f.Line}), p.settle)
+	case Move:
+		return p.layered(name, v.changes.add(change{f.Place[number%len(f.Place)], f.Line}), p.settle)
+	case Pause:
+		return p.layered(name, v.pauses.add(f.Act), p.sleep)
+	case Skew:
+		return p.layered(name, v.skews.add(f.By), p.skew)
 	case Cut, Block, Partition, Start, Reboot:
 	}
 	return nil
+}
+
+// layered applies what was added to layers, and again what is left when that has
+// been removed.
+func (p *player) layered(name string, remove func(), apply func(name string)) (undo func()) {
+	apply(name)
+	return func() {
+		remove()
+		apply(name)
+	}
 }
 
 // names makes a set.
@@ -208,38 +206,6 @@ func (p *player) setDown(name string, act Act) {
 		p.center.Crash()
 	default:
 		p.center.Stop()
-	}
-}
-
-// lineOf returns the line that the file gives a host.
-func (p *player) lineOf(name string) sim.Line {
-	if m := p.members[name]; m != nil {
-		return m.given.Line
-	}
-	return p.topology.Coordinator.Line
-}
-
-func (p *player) setLine(name string, line sim.Line) {
-	p.must(p.hosts[name].SetLine(line))
-}
-
-// move takes a host to another place, by its own line there unless another is given.
-func (p *player) move(name, place string, line *sim.Line) {
-	m := p.members[name]
-	by := m.given.Line
-	if line != nil {
-		by = *line
-	}
-	p.must(m.host.Move(p.places[place], by, m.addrsAt(place)...))
-}
-
-func (p *player) blockUDP(name string, blocked bool) {
-	for _, g := range p.topology.Gateways {
-		if g.Name == name {
-			nat := g.NAT
-			nat.NoUDP = blocked || nat.NoUDP
-			p.must(p.gateways[name].SetNAT(nat))
-		}
 	}
 }
 
