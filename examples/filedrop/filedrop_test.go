@@ -28,7 +28,11 @@ func TestProgram(t *testing.T) {
 // their way, alice's host moves from the home to a mobile network and the coordinator restarts. Nothing is lost, at any of
 // the seeds.
 func TestOnTheRoad(t *testing.T) {
-	sim.Seeds(t, 5, nil, func(w *sim.World) {
+	seeds := 5
+	if testing.Short() {
+		seeds = 2
+	}
+	sim.Seeds(t, seeds, nil, func(w *sim.World) {
 		fiber := sim.Line{Latency: 5 * time.Millisecond, Rate: 5_000_000}
 		mobile := sim.Line{Latency: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Rate: 2_000_000, Loss: 0.01}
 		home := w.Gateway("home", w.Internet(), sim.PortRestricted(), fiber)
