@@ -339,6 +339,9 @@ func TestSilentPeer(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
+		if _, err := incoming.AwaitOpen(w.ctx); err != nil {
+			w.Fatal(err)
+		}
 		if err := incoming.Accept(); err != nil {
 			w.Fatal(err)
 		}
