@@ -299,8 +299,9 @@ func (pl *player) openStream() {
 	s, err := pl.cl.OpenStream(pl.ctx, peer, &client.StreamOptions{Purpose: purpose, Mode: mode})
 	if err != nil {
 		pl.giveUp(purpose, pl.name, peer)
-		// Somebody else may close the channel, or leave, just now.
-		if !isOneOf(err, net.ErrClosed, messages.ErrNoSuchPeer, messages.ErrUnreachable, messages.ErrTimeout, messages.ErrBusy) {
+		// Somebody else may close the channel, or leave, just now: a peer that has given a channel up refuses the
+		// connection that is still on its way.
+		if !isOneOf(err, net.ErrClosed, messages.ErrNoSuchPeer, messages.ErrUnreachable, messages.ErrTimeout, messages.ErrBusy, messages.ErrRefused) {
 			pl.Errorf("%s: %v", pl.name, err)
 		}
 		return
