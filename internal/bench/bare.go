@@ -28,9 +28,10 @@ const (
 
 // bare is quic-go as one would use it without conec: on a *net.UDPConn, with its defaults.
 type bare struct {
-	streams chan *quic.Stream // that came to the host
-	count   atomic.Int64      // connections that the host has
-	at      Place             // where the host is
+	streams map[byte]chan barePipe // that came to the host, by kind
+	count   atomic.Int64           // connections that the host has
+	at      Place                  // where the host is
+	conn    *quic.Conn             // to it
 }
 
 // bareTLS is what both sides have in common: the same kind of certificate as conec, and no tickets, as conec.
@@ -76,16 +77,19 @@ func (b *bare) host(context.Context) (place Place, err error) {
 	if err != nil {
 		return place, err
 	}
-	listener, err := (&quic.Transport{Conn: socket}).Listen(config, nil)
+	listener, err := (&quic.Transport{Conn: socket}).Listen(config, bareConfig())
 	if err != nil {
 		return place, err
 	}
-	b.streams = make(chan *quic.Stream)
+	b.streams = map[byte]chan barePipe{kindStream: make(chan barePipe), kindBulk: make(chan barePipe), kindDatagrams: make(chan barePipe)}
 	go b.acceptAll(listener)
 	return Place{Addr: socket.LocalAddr().String(), Authority: authority.Certificate().Raw}, nil
 }
 
-// acceptAll takes connections and the one stream of each.
+// bareConfig is what quic-go has by default, and datagrams.
+func bareConfig() *quic.Config { return &quic.Config{EnableDatagrams: true} }
+
+// acceptAll takes connections and their streams.
 func (b *bare) acceptAll(listener *quic.Listener) {
 	for {
 		conn, err := listener.Accept(context.Background())
@@ -94,22 +98,21 @@ func (b *bare) acceptAll(listener *quic.Listener) {
 		}
 		b.count.Add(1)
 		go func() {
-			stream, err := conn.AcceptStream(context.Background())
-			if err != nil {
-				b.count.Add(-1)
-				return
-			}
-			var kind [1]byte
-			if _, err := io.ReadFull(stream, kind[:]); err != nil {
-				b.count.Add(-1)
-				return
-			}
-			if kind[0] == kindStream {
-				b.streams <- stream
-				return
-			}
-			if _, err := stream.Write(kind[:]); err == nil {
-				go wait(stream)
+			defer b.count.Add(-1)
+			for {
+				stream, err := conn.AcceptStream(context.Background())
+				if err != nil {
+					return
+				}
+				var kind [1]byte
+				if _, err := io.ReadFull(stream, kind[:]); err != nil {
+					return
+				}
+				if kind[0] != kindIdle {
+					b.streams[kind[0]] <- barePipe{conn: conn, stream: stream}
+				} else if _, err := stream.Write(kind[:]); err == nil {
+					go wait(stream)
+				}
 			}
 		}()
 	}
@@ -117,9 +120,22 @@ func (b *bare) acceptAll(listener *quic.Listener) {
 
 // The first byte of a stream says what it is for.
 const (
-	kindStream = 1 // messages
-	kindIdle   = 2 // nothing: it is answered, and then stays
+	kindStream    = 1 // messages
+	kindIdle      = 2 // nothing: it is answered, and then stays
+	kindBulk      = 3 // messages beside the others
+	kindDatagrams = 4 // to say when datagrams, which carry the messages, have ended
 )
+
+// bareKind is the first byte of streams of a kind.
+func bareKind(kind Kind) byte {
+	switch {
+	case kind.Delivery != client.Ordered:
+		return kindDatagrams
+	case kind.Bulk:
+		return kindBulk
+	}
+	return kindStream
+}
 
 // wait is what an idle end does.
 func wait(stream *quic.Stream) {
@@ -168,7 +184,7 @@ func (g *bareGuest) dial(ctx context.Context) (conn *quic.Conn, leave func() err
 		return nil, nil, err
 	}
 	transport := &quic.Transport{Conn: socket}
-	if conn, err = transport.Dial(ctx, net.UDPAddrFromAddrPort(g.to), g.config, nil); err != nil {
+	if conn, err = transport.Dial(ctx, net.UDPAddrFromAddrPort(g.to), g.config, bareConfig()); err != nil {
 		return nil, nil, errors.Join(err, transport.Close(), socket.Close())
 	}
 	return conn, func() error {
@@ -176,29 +192,37 @@ func (g *bareGuest) dial(ctx context.Context) (conn *quic.Conn, leave func() err
 	}, nil
 }
 
-func (b *bare) open(ctx context.Context, _ client.Mode, small bool) (pipe, error) {
-	who, err := newBareGuest(b.at, senderName)
+func (b *bare) open(ctx context.Context, kind Kind) (pipe, error) {
+	if err := b.connect(ctx); err != nil {
+		return nil, err
+	}
+	stream, err := b.conn.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, _, err := who.dial(ctx)
-	if err != nil {
+	if _, err := stream.Write([]byte{bareKind(kind)}); err != nil {
 		return nil, err
 	}
-	stream, err := conn.OpenStreamSync(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := stream.Write([]byte{kindStream}); err != nil {
-		return nil, err
-	}
-	return newBarePipe(stream, small), nil
+	return newBarePipe(barePipe{conn: b.conn, stream: stream}, kind), nil
 }
 
-func (b *bare) accept(ctx context.Context, small bool) (pipe, error) {
+// connect dials with the first stream.
+func (b *bare) connect(ctx context.Context) error {
+	if b.conn != nil {
+		return nil
+	}
+	who, err := newBareGuest(b.at, senderName)
+	if err != nil {
+		return err
+	}
+	b.conn, _, err = who.dial(ctx)
+	return err
+}
+
+func (b *bare) accept(ctx context.Context, kind Kind) (pipe, error) {
 	select {
-	case stream := <-b.streams:
-		return newBarePipe(stream, small), nil
+	case got := <-b.streams[bareKind(kind)]:
+		return newBarePipe(got, kind), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
@@ -226,6 +250,7 @@ func (g *bareGuest) attach(ctx context.Context, stays bool) (func() error, error
 
 // barePipe frames messages on a QUIC stream: a varint length and the payload.
 type barePipe struct {
+	conn   *quic.Conn
 	stream *quic.Stream
 	reader *bufio.Reader
 	writer *bufio.Writer // of small messages; nil if every frame is written by itself
@@ -233,12 +258,15 @@ type barePipe struct {
 	last   []byte        // message that was read
 }
 
-func newBarePipe(stream *quic.Stream, small bool) *barePipe {
-	p := &barePipe{stream: stream, reader: bufio.NewReaderSize(stream, bareBuffer)}
-	if small {
-		p.writer = bufio.NewWriterSize(stream, bareBuffer)
+func newBarePipe(p barePipe, kind Kind) pipe {
+	if kind.Delivery != client.Ordered {
+		return newBareDatagrams(p)
 	}
-	return p
+	p.reader = bufio.NewReaderSize(p.stream, bareBuffer)
+	if kind.Size < smallLimit && !kind.Prompt {
+		p.writer = bufio.NewWriterSize(p.stream, bareBuffer)
+	}
+	return &p
 }
 
 func (p *barePipe) send(_ context.Context, message []byte) error {
@@ -282,3 +310,34 @@ func (p *barePipe) finish() error {
 }
 
 func (p *barePipe) relayed() bool { return false }
+
+// bareDatagrams sends every message in a datagram. Its stream says when there are no more.
+type bareDatagrams struct {
+	barePipe
+	ended context.Context
+}
+
+// straggling is how long after the end of the stream datagrams may come.
+const straggling = 50 * time.Millisecond
+
+func newBareDatagrams(p barePipe) *bareDatagrams {
+	ended, end := context.WithCancel(context.Background())
+	go func() {
+		wait(p.stream)
+		<-time.After(straggling)
+		end()
+	}()
+	return &bareDatagrams{p, ended}
+}
+
+func (p *bareDatagrams) send(_ context.Context, message []byte) error {
+	return p.conn.SendDatagram(message)
+}
+
+func (p *bareDatagrams) receive(context.Context) ([]byte, error) {
+	message, err := p.conn.ReceiveDatagram(p.ended)
+	if p.ended.Err() != nil {
+		err = io.EOF
+	}
+	return message, err
+}

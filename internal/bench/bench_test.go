@@ -131,7 +131,7 @@ func TestDrain(t *testing.T) {
 				number(message, n)
 				sent = append(sent, message)
 			}
-			got, err := drain(t.Context(), &list{test.spoil(sent)}, size, 0)
+			got, err := drain(t.Context(), &list{test.spoil(sent)}, Drain{Kind: Kind{Size: size}})
 			if test.failed == "" {
 				if err != nil || got.Messages != 4*stride || got.Counted != got.Messages-stride-1 {
 					t.Errorf("drained %+v, %v", got, err)

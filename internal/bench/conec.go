@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/conec-go/conec/client"
@@ -17,6 +19,9 @@ type conec struct {
 	coordinator *coord.Coordinator
 	client      *client.Client
 	resumable   bool // its streams are
+
+	accepting sync.Mutex
+	accepted  map[string]*client.Stream // by purpose
 }
 
 func (c *conec) host(ctx context.Context) (place Place, err error) {
@@ -38,25 +43,42 @@ func (c *conec) config(at Place, name string, who *netio.Identity) *client.Confi
 }
 
 func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
+	c.accepted = map[string]*client.Stream{}
 	c.client, err = client.Connect(ctx, c.config(at, name, nil))
 	return err
 }
 
-func (c *conec) open(ctx context.Context, mode client.Mode, _ bool) (pipe, error) {
-	stream, err := c.client.OpenStream(ctx, receiverName, &client.StreamOptions{Mode: mode, Resumable: c.resumable})
+func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
+	options := &client.StreamOptions{Purpose: purpose(kind), Mode: kind.Mode, Resumable: c.resumable, Delivery: kind.Delivery}
+	if kind.Bulk {
+		options.Urgency = client.Bulk
+	}
+	stream, err := c.client.OpenStream(ctx, receiverName, options)
 	if err != nil {
 		return nil, err
 	}
 	return &conecPipe{stream: stream}, nil
 }
 
-func (c *conec) accept(ctx context.Context, _ bool) (pipe, error) {
-	stream, err := c.client.AcceptStream(ctx)
-	if err != nil {
-		return nil, err
+// accept may be waiting for one kind of stream at a time; the others wait for their turn.
+func (c *conec) accept(ctx context.Context, kind Kind) (pipe, error) {
+	c.accepting.Lock()
+	defer c.accepting.Unlock()
+	for {
+		if stream := c.accepted[purpose(kind)]; stream != nil {
+			delete(c.accepted, purpose(kind))
+			return &conecPipe{stream: stream}, nil
+		}
+		stream, err := c.client.AcceptStream(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.accepted[stream.Purpose()] = stream
 	}
-	return &conecPipe{stream: stream}, nil
 }
+
+// purpose tells streams of different kinds apart.
+func purpose(kind Kind) string { return fmt.Sprintf("bulk=%v", kind.Bulk) }
 
 func (c *conec) guest(at Place, name string) (guest, error) {
 	who, err := netio.NewIdentity(name, time.Now())

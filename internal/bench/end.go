@@ -34,10 +34,10 @@ type system interface {
 	attended() int
 	// join makes this process an end of streams.
 	join(ctx context.Context, at Place, name string) error
-	// open opens a stream to the receiver. small says that messages are small and many may be written at once.
-	open(ctx context.Context, mode client.Mode, small bool) (pipe, error)
-	// accept waits for a stream of the sender.
-	accept(ctx context.Context, small bool) (pipe, error)
+	// open opens a stream to the receiver, on one connection with those that it opened before.
+	open(ctx context.Context, kind Kind) (pipe, error)
+	// accept waits for a stream of the sender that is of this kind.
+	accept(ctx context.Context, kind Kind) (pipe, error)
 	// guest makes the key and the certificate of a further client.
 	guest(at Place, name string) (guest, error)
 }
@@ -74,17 +74,24 @@ type (
 		At   Place
 		Name string
 	}
+	// Kind is the kind of a stream.
+	Kind struct {
+		Mode     client.Mode
+		Delivery client.Delivery
+		Bulk     bool // it gives way to others
+		Prompt   bool // each message is written at once, even if more might follow
+		Size     int  // of its messages
+	}
 	// Pour sends messages as fast as it goes.
 	Pour struct {
-		Mode   client.Mode
-		Size   int
+		Kind
 		Length time.Duration
 	}
 	// Poured tells how many.
 	Poured struct{ Messages int64 }
 	// Drain receives them. What comes during Warm is not counted.
 	Drain struct {
-		Size int
+		Kind
 		Warm time.Duration
 	}
 	// Drained tells how many came, how many of them counted, and how long those took.
@@ -92,10 +99,11 @@ type (
 		Messages, Counted int64
 		Elapsed           time.Duration
 	}
+	// Echo sends back what comes.
+	Echo struct{ Kind }
 	// Ask sends a message when the last one came back.
 	Ask struct {
-		Mode   client.Mode
-		Size   int
+		Kind
 		Length time.Duration
 	}
 	// Asked tells how long that took.
@@ -124,7 +132,7 @@ type (
 	}
 )
 
-// end does what the parent says. The parent calls one method at a time, but for Drain and Echo.
+// end does what the parent says. The parent may call Pour, Drain, Echo and Ask while others are at work.
 type end struct {
 	sys     system
 	profile string
@@ -186,7 +194,7 @@ func (e *end) Join(args Join, _ *Nothing) error {
 // Pour sends messages for a while.
 func (e *end) Pour(args Pour, reply *Poured) error {
 	ctx := context.Background()
-	p, err := e.sys.open(ctx, args.Mode, args.Size < smallLimit)
+	p, err := e.sys.open(ctx, args.Kind)
 	if err != nil {
 		return err
 	}
@@ -202,18 +210,18 @@ func (e *end) Pour(args Pour, reply *Poured) error {
 // Drain receives and checks what Pour sends.
 func (e *end) Drain(args Drain, reply *Drained) error {
 	ctx := context.Background()
-	p, err := e.sys.accept(ctx, args.Size < smallLimit)
+	p, err := e.sys.accept(ctx, args.Kind)
 	if err != nil {
 		return err
 	}
-	*reply, err = drain(ctx, p, args.Size, args.Warm)
+	*reply, err = drain(ctx, p, args)
 	return err
 }
 
 // Echo answers what Ask asks.
-func (e *end) Echo(Nothing, *Nothing) error {
+func (e *end) Echo(args Echo, _ *Nothing) error {
 	ctx := context.Background()
-	p, err := e.sys.accept(ctx, false)
+	p, err := e.sys.accept(ctx, args.Kind)
 	if err != nil {
 		return err
 	}
@@ -223,7 +231,7 @@ func (e *end) Echo(Nothing, *Nothing) error {
 // Ask asks for a while.
 func (e *end) Ask(args Ask, reply *Asked) error {
 	ctx := context.Background()
-	p, err := e.sys.open(ctx, args.Mode, false)
+	p, err := e.sys.open(ctx, args.Kind)
 	if err != nil {
 		return err
 	}

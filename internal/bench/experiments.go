@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,11 +13,12 @@ type experiment struct {
 	name    string
 	streams bool   // needs an end that receives
 	system  string // what is compared with plain conec; if empty, conec is, with bare quic-go
+	alone   bool   // conec has it alone
 	measure func(*world) (figures, error)
 	rows    []row
 }
 
-// ours is the system that promises something, other what it is compared with.
+// ours is the system that promises something, other what it is compared with, if anything.
 func (e experiment) ours() string {
 	if e.system != "" {
 		return e.system
@@ -25,6 +27,9 @@ func (e experiment) ours() string {
 }
 
 func (e experiment) other() string {
+	if e.alone {
+		return ""
+	}
 	if e.system != "" {
 		return conecSystem
 	}
@@ -33,7 +38,9 @@ func (e experiment) other() string {
 
 // Sizes of messages, in bytes.
 const (
+	hugeMessage  = 1 << 20
 	largeMessage = 64 << 10
+	packet       = 1000 // fits into a datagram
 	smallMessage = 64
 )
 
@@ -48,79 +55,126 @@ func experiments() []experiment {
 	const mega, kibi = 1e6, 1 << 10
 	const micro = float64(time.Microsecond)
 	return []experiment{
-		{"direct", true, "", pouring(client.DirectOnly, largeMessage), []row{
+		{name: "direct", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
 			{what: "direct stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 1.15},
 		}},
-		{"relayed", true, "", pouring(client.RelayOnly, largeMessage), []row{
+		{name: "relayed", streams: true, measure: pouring(Kind{Mode: client.RelayOnly, Size: largeMessage}), rows: []row{
 			{what: "relayed stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.9},
 			{what: "  CPU of the relay", figure: "relay", scale: 1, unit: "ns/byte", target: 1.5, atMost: true, alone: true},
 		}},
-		{"small", true, "", pouring(client.DirectOnly, smallMessage), []row{
+		{name: "small", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage}), rows: []row{
 			{what: "direct stream, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.8},
 		}},
-		{"request", true, "", asking, []row{
+		{name: "request", streams: true, measure: asking, rows: []row{
 			{what: "request and response, 64 B, p50", figure: "p50", scale: micro, unit: "us", target: 1.25, atMost: true},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 		}},
-		{"resumable", true, resumableSystem, pouring(client.DirectOnly, largeMessage), []row{
+		{name: "resumable", streams: true, system: resumableSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
 			{what: "resumable / plain, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.85},
 		}},
-		{"resumable-small", true, resumableSystem, pouring(client.DirectOnly, smallMessage), []row{
+		{name: "resumable-small", streams: true, system: resumableSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage}), rows: []row{
 			{what: "resumable / plain, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.85},
 		}},
-		{"resumable-request", true, resumableSystem, asking, []row{
+		{name: "resumable-request", streams: true, system: resumableSystem, measure: asking, rows: []row{
 			{what: "resumable / plain, request, 64 B, p50", figure: "p50", scale: micro, unit: "us"},
 			{what: "  p99, resumable", figure: "p99", scale: micro, unit: "us"},
 		}},
-		{idleName, false, "", idling, []row{
+		{name: "beside", streams: true, measure: askingBeside, rows: []row{
+			{what: "request, 64 B, beside 1 MiB flow, p50", figure: "p50", scale: micro, unit: "us", target: 0.6, atMost: true},
+			{what: "  p50, at most 500 us", figure: "p50", scale: micro, unit: "us", target: 500, atMost: true, alone: true},
+			{what: "  p99, at most 2500 us", figure: "p99", scale: micro, unit: "us", target: 2500, atMost: true, alone: true},
+			{what: "  the flow", figure: "bytes", scale: mega, unit: "MB/s"},
+		}},
+		{name: "unordered", streams: true, alone: true, measure: pouring(Kind{Mode: client.DirectOnly, Delivery: client.Unordered, Size: smallMessage}), rows: []row{
+			{what: "unordered, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.1, alone: true},
+		}},
+		{name: "lossy", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Delivery: client.Lossy, Size: packet}), rows: []row{
+			{what: "lossy, 1,000 B datagrams that came", figure: "messages", scale: mega, unit: "M/s", target: 0.8},
+			{what: "  lost", figure: "lost", scale: 0.01, unit: "%"},
+		}},
+		{name: idleName, measure: idling, rows: []row{
 			{what: "attached idle client, coordinator side", figure: "host", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 			{what: "  client side", figure: "client", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 		}},
-		{"attach", false, "", attaching, []row{
+		{name: "attach", measure: attaching, rows: []row{
 			{what: "attach and close, 8 at a time", figure: "attaches", scale: 1, unit: "/s", target: 0.7},
 		}},
 	}
 }
 
-// pouring sends messages of one size as fast as it goes. Bare quic-go is always direct.
-func pouring(mode client.Mode, size int) func(*world) (figures, error) {
+// pouring sends messages of one kind as fast as it goes. Bare quic-go is always direct.
+func pouring(kind Kind) func(*world) (figures, error) {
 	return func(w *world) (figures, error) {
 		before, err := w.host.usage()
 		if err != nil {
 			return nil, err
 		}
-		var drained Drained
-		draining := w.receiver.begin("Drain", Drain{Size: size, Warm: w.length / 5}, &drained)
-		var poured Poured
-		if err := w.sender.call("Pour", Pour{Mode: mode, Size: size, Length: w.length + w.length/5}, &poured); err != nil {
-			return nil, err
-		}
-		if err := draining(); err != nil {
+		pouring := w.pour(kind)
+		poured, drained, err := pouring()
+		if err != nil {
 			return nil, err
 		}
 		after, err := w.host.usage()
 		if err != nil {
 			return nil, err
 		}
-		if poured.Messages != drained.Messages {
-			return nil, fmt.Errorf("%d messages were sent and %d received", poured.Messages, drained.Messages)
-		}
-		rate := float64(drained.Counted) / drained.Elapsed.Seconds()
-		return figures{
-			"messages": rate, "bytes": rate * float64(size),
-			"relay": float64(after-before) / float64(drained.Messages*int64(size)),
-		}, nil
+		got := drained.figures(kind)
+		got["relay"] = float64(after-before) / float64(drained.Messages*int64(kind.Size))
+		got["lost"] = float64(poured.Messages-drained.Messages) / float64(poured.Messages)
+		return got, nil
 	}
+}
+
+// pour has messages of one kind sent and received. The returned function waits for the end of it.
+func (w *world) pour(kind Kind) func() (Poured, Drained, error) {
+	warm := w.length / 5
+	var poured Poured
+	var drained Drained
+	draining := w.receiver.begin("Drain", Drain{Kind: kind, Warm: warm}, &drained)
+	pouring := w.sender.begin("Pour", Pour{Kind: kind, Length: w.length + warm}, &poured)
+	return func() (Poured, Drained, error) {
+		if err := pouring(); err != nil {
+			return poured, drained, err
+		}
+		err := draining()
+		if lossy := kind.Delivery == client.Lossy; err == nil && !lossy && poured.Messages != drained.Messages {
+			err = fmt.Errorf("%d messages were sent and %d received", poured.Messages, drained.Messages)
+		}
+		return poured, drained, err
+	}
+}
+
+// figures are the rates at which messages came.
+func (d Drained) figures(kind Kind) figures {
+	rate := float64(d.Counted) / d.Elapsed.Seconds()
+	return figures{"messages": rate, "bytes": rate * float64(kind.Size)}
 }
 
 // asking sends a request when the last one was answered.
 func asking(w *world) (figures, error) {
-	echoing := w.receiver.begin("Echo", Nothing{}, &Nothing{})
+	kind := Kind{Mode: client.DirectOnly, Prompt: true, Size: smallMessage}
+	echoing := w.receiver.begin("Echo", Echo{kind}, &Nothing{})
 	var asked Asked
-	if err := w.sender.call("Ask", Ask{Mode: client.DirectOnly, Size: smallMessage, Length: w.length}, &asked); err != nil {
+	if err := w.sender.call("Ask", Ask{kind, w.length}, &asked); err != nil {
 		return nil, err
 	}
 	return figures{"p50": float64(asked.P50), "p99": float64(asked.P99)}, echoing()
+}
+
+// askingBeside does so while huge messages flow on the same connection, from before the first to after the last request.
+func askingBeside(w *world) (figures, error) {
+	flow := Kind{Mode: client.DirectOnly, Bulk: true, Size: hugeMessage}
+	pouring := w.pour(flow)
+	<-time.After(w.length / 10)
+	beside := *w
+	beside.length = w.length * 8 / 10
+	got, err := asking(&beside)
+	_, drained, flowErr := pouring()
+	if err := errors.Join(err, flowErr); err != nil {
+		return nil, err
+	}
+	got["bytes"] = drained.figures(flow)["bytes"]
+	return got, nil
 }
 
 // idling attaches many clients and looks at what the two processes hold for each.

@@ -9,6 +9,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/conec-go/conec/client"
 )
 
 const (
@@ -42,10 +44,15 @@ func pour(ctx context.Context, p pipe, size int, length time.Duration) (sent int
 	return sent, p.finish()
 }
 
-// drain receives what pour sends, and checks that nothing is missing, out of order or damaged. All of the bytes of every
-// stride-th message are looked at, of the others the number and the size.
-func drain(ctx context.Context, p pipe, size int, warm time.Duration) (d Drained, err error) {
+// drain receives what pour sends, and checks that nothing is damaged or comes twice, and for ordered streams that nothing is
+// missing or out of order. All of the bytes of every stride-th message are looked at, of the others the number and the size.
+func drain(ctx context.Context, p pipe, args Drain) (d Drained, err error) {
+	size := args.Size
 	want := newMessage(size)
+	check := inOrder
+	if args.Delivery != client.Ordered {
+		check = (&seen{}).once
+	}
 	var begin, mark time.Time
 	for ; ; d.Messages++ {
 		message, err := p.receive(ctx)
@@ -55,7 +62,7 @@ func drain(ctx context.Context, p pipe, size int, warm time.Duration) (d Drained
 		if err != nil {
 			return d, err
 		}
-		if len(message) != size || binary.LittleEndian.Uint64(message) != uint64(d.Messages) {
+		if len(message) != size || !check(binary.LittleEndian.Uint64(message), uint64(d.Messages)) {
 			return d, fmt.Errorf("message %d has %d bytes and starts with %x", d.Messages, len(message), message[:min(8, len(message))])
 		}
 		if d.Messages%stride != 0 {
@@ -66,7 +73,7 @@ func drain(ctx context.Context, p pipe, size int, warm time.Duration) (d Drained
 		}
 		if now := time.Now(); begin.IsZero() {
 			begin = now
-		} else if mark.IsZero() && now.Sub(begin) >= warm {
+		} else if mark.IsZero() && now.Sub(begin) >= args.Warm {
 			mark, d.Counted = now, d.Messages+1
 		}
 	}
@@ -78,6 +85,23 @@ func drain(ctx context.Context, p pipe, size int, warm time.Duration) (d Drained
 	}
 	d.Counted, d.Elapsed = d.Messages-d.Counted, time.Since(mark)
 	return d, nil
+}
+
+// inOrder says whether a message is the one that has to come.
+func inOrder(number, want uint64) bool { return number == want }
+
+// seen is the numbers of the messages that came, a bit each.
+type seen struct{ bits []uint64 }
+
+// once says whether a message has not come before.
+func (s *seen) once(number, _ uint64) bool {
+	at, bit := number/64, uint64(1)<<(number%64)
+	if more := int(at) + 1 - len(s.bits); more > 0 {
+		s.bits = append(s.bits, make([]uint64, more)...)
+	}
+	before := s.bits[at]
+	s.bits[at] |= bit
+	return before&bit == 0
 }
 
 // echo sends back what comes.

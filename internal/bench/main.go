@@ -119,6 +119,10 @@ func run(ctx context.Context, w io.Writer, opts *options) error {
 				system string
 				to     *[]figures
 			}{{e.ours(), &ours}, {e.other(), &bare}} {
+				if side.system == "" {
+					*side.to = append(*side.to, figures{})
+					continue
+				}
 				got, err := measureOnce(ctx, opts, e, side.system)
 				if err != nil {
 					return fmt.Errorf("%s, %s: %w", e.name, side.system, err)
