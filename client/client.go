@@ -165,7 +165,7 @@ func (cl *Client) listen() error {
 	}
 	cl.transport, err = netio.NewTransport(sw, cl.identity, false, &netio.Config{
 		Limits:     netio.Limits{MaxMessage: cl.config.MaxMessage},
-		MaxStreams: cl.config.MaxStreams, KeepAlive: cl.config.KeepAlive, IdleTimeout: cl.config.IdleTimeout,
+		MaxStreams: cl.config.MaxStreams, PeerMemory: cl.config.PeerMemory, KeepAlive: cl.config.KeepAlive, IdleTimeout: cl.config.IdleTimeout,
 		KeyLog: cl.config.KeyLog, Now: cl.config.Now,
 	})
 	if err != nil {

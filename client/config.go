@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -62,6 +63,15 @@ type Config struct {
 	// MaxStreams is how many streams a peer may have open on a channel. If zero,
 	// 1,024.
 	MaxStreams int
+	// PeerMemory is how many bytes one peer can make this client hold, on all its
+	// channels together. A fourth is for what streams may receive at first, 64 KiB
+	// each: a stream for which that is not left is refused with [messages.ErrLimit].
+	// A fourth is for streams that are read fast, one for large messages, and one for
+	// what resumable streams keep until the peer has it: senders wait for what is not
+	// left there. QUIC holds up to 16 MiB beside it for each channel, while packets are
+	// missing. If zero, 256 MiB, or 4 times MaxMessage if that is more; else at least 4
+	// times MaxMessage.
+	PeerMemory int
 	// Backlog is how many streams may wait for AcceptStream; more are refused
 	// with [messages.ErrBusy]. If zero, 256.
 	Backlog int
@@ -135,6 +145,9 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("Identity: %w", err))
 		}
 	}
+	if least := 4 * cmp.Or(c.MaxMessage, netio.DefaultMaxMessage); c.PeerMemory > 0 && c.PeerMemory < least {
+		errs = append(errs, fmt.Errorf("PeerMemory is %d: want 0 for the default, or at least 4 times MaxMessage, %d", c.PeerMemory, least))
+	}
 	for _, field := range []struct {
 		name  string
 		value int64
@@ -142,6 +155,7 @@ func (c *Config) Validate() error {
 		{"MaxMessage", int64(c.MaxMessage)},
 		{"MaxChannels", int64(c.MaxChannels)},
 		{"MaxStreams", int64(c.MaxStreams)},
+		{"PeerMemory", int64(c.PeerMemory)},
 		{"Backlog", int64(c.Backlog)},
 		{"IdleTimeout", int64(c.IdleTimeout)},
 		{"OpenTimeout", int64(c.OpenTimeout)},

@@ -71,16 +71,18 @@ func newID() []byte {
 }
 
 // add makes a stream. Called with mu held.
-func (all *resumptions) add(to map[resumeKey]*resumable, r *resumable) *resumable {
+func (all *resumptions) add(to map[resumeKey]*resumable, r *resumable) (err error) {
 	r.all = all
 	pumps := &all.cl.sys.Pumps
-	r.Resumable = all.cl.transport.NewResumable(netio.ResumableConfig{
-		ID: []byte(r.key.id), Incarnation: all.incarnation, Keep: all.cl.config.ResumeBuffer,
+	r.Resumable, err = all.cl.transport.NewResumable(netio.ResumableConfig{
+		Peer: r.key.peer, ID: []byte(r.key.id), Incarnation: all.incarnation, Keep: all.cl.config.ResumeBuffer,
 		Detached: func(error) { pumps.Go(r.detached) },
 		Ended:    func() { pumps.Go(r.forget) },
 	})
-	to[r.key] = r
-	return r
+	if err == nil {
+		to[r.key] = r
+	}
+	return err
 }
 
 // open makes a stream that this side opens. Who opens it calls settle once it is
@@ -91,9 +93,13 @@ func (all *resumptions) open(peer string, terms *conecv1.OpenStream, mode Mode) 
 	if all.err != nil {
 		return nil, all.err
 	}
-	return all.add(all.opened, &resumable{
+	r := &resumable{
 		key: resumeKey{peer, string(newID())}, purpose: terms.GetPurpose(), terms: terms, mode: mode, opens: true, attaching: true,
-	}), nil
+	}
+	if err := all.add(all.opened, r); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // accept attaches a stream that a peer opens again, or takes a new one. It does
@@ -149,11 +155,14 @@ func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
 	case len(all.accepted) >= all.cl.config.MaxResumable:
 		return fmt.Errorf("%w: %d resumable streams", messages.ErrLimit, len(all.accepted))
 	}
-	r := all.add(all.accepted, &resumable{key: key, purpose: in.Purpose, terms: in.Stream.Terms(), process: in.Resume.GetIncarnation()})
+	r := &resumable{key: key, purpose: in.Purpose, terms: in.Stream.Terms(), process: in.Resume.GetIncarnation()}
+	if err := all.add(all.accepted, r); err != nil {
+		return err
+	}
 	r.channel.Store(&channelRef{in.Channel, in.Channel.PID()})
 	err := all.cl.incoming.offer(in, r)
 	if err != nil {
-		delete(all.accepted, key)
+		r.giveUp()
 	}
 	return err
 }

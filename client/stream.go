@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"iter"
+	"net"
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -56,8 +57,11 @@ func (s *Stream) Channel() *Channel {
 // the message is sent. That Send returned nil does not mean that the message has
 // arrived; [Channel.Close] and [Client.Close] wait for that. A resumable stream
 // ([StreamOptions]) keeps what it sends until the peer's client has it; Send
-// blocks, too, while Config.ResumeBuffer bytes are kept, and fails with
-// [*messages.DoubtError] when the stream can not be resumed.
+// blocks, too, while Config.ResumeBuffer bytes are kept.
+//
+// When the stream fails, the error has a [*messages.DoubtError] that says how many
+// messages the peer's client has for sure; [StreamStats] says when it tells. It is
+// none if nothing is in doubt.
 func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if err := s.raw.Send(ctx, message); err != nil {
 		return s.opError("send", err)
@@ -83,7 +87,7 @@ func (s *Stream) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, error)
 
 // Confirm blocks until the peer's client has everything sent so far on a resumable
 // stream, or ctx ends. Its receive buffer has it then, and its program will get it
-// even if the stream fails. If it will never be known what arrived, Confirm returns
+// even if the stream fails. If it will never be known what has arrived, Confirm returns
 // [*messages.DoubtError], in a [*messages.OpError]. For other streams it returns
 // [messages.ErrNotResumable].
 func (s *Stream) Confirm(ctx context.Context) error {
@@ -97,14 +101,9 @@ func (s *Stream) Confirm(ctx context.Context) error {
 	return nil
 }
 
-// Confirmed returns how many messages of a resumable stream the peer's client has
-// for sure: the first so many. It is 0 for other streams.
-func (s *Stream) Confirmed() uint64 {
-	if s.resumable == nil {
-		return 0
-	}
-	return s.resumable.Confirmed()
-}
+// Confirmed returns how many messages the peer's client has for sure: the first so
+// many. See [StreamStats] for when it tells, if the stream is not resumable.
+func (s *Stream) Confirmed() uint64 { return s.raw.Stats().Confirmed }
 
 // Messages iterates over the messages until the peer's last. An error, of the
 // stream or of ctx, comes as the last pair.
@@ -145,6 +144,11 @@ func (s *Stream) receiveError(err error) error {
 
 func (s *Stream) opError(op string, err error) error {
 	remote := netio.IsRemote(err)
+	if s.resumable == nil && errors.Is(err, net.ErrClosed) && !errors.Is(err, messages.ErrClosed) {
+		if stats := s.raw.Stats(); stats.Confirmed < stats.Sent {
+			err = &messages.DoubtError{Confirmed: stats.Confirmed, InDoubt: stats.Sent - stats.Confirmed, Err: err}
+		}
+	}
 	if doubt, ok := errors.AsType[*messages.DoubtError](err); ok {
 		marked := *doubt
 		marked.Err = plain(doubt.Err)

@@ -9,13 +9,13 @@ import (
 // ErrInDoubt is matched by every [DoubtError]. It matches [net.ErrClosed].
 var ErrInDoubt error = &sentinel{"messages in doubt", net.ErrClosed}
 
-// DoubtError is why a resumable stream is over before all that was sent has been
-// confirmed. It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
+// DoubtError is why a stream is over before all that was sent has been confirmed.
+// It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
 type DoubtError struct {
 	// Confirmed is how many messages are with the other side for sure: the first.
 	Confirmed uint64
-	// InDoubt is how many more were sent. Some of them may be there, too: the
-	// first of them.
+	// InDoubt is how many more were sent. Some of them may be there, too: on an ordered
+	// stream the first of them.
 	InDoubt uint64
 	// Err is why the stream is over.
 	Err error

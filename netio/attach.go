@@ -19,7 +19,7 @@ func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumab
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
+	stream := c.newStream(raw)
 	stream.carries.Store(r)
 	resume, err := r.open(stream)
 	if err == nil {
@@ -66,7 +66,7 @@ func (r *Resumable) answered(stream *Stream, opened *conecv1.StreamOpened) error
 	}
 	stream.in.intake.Store(r.intake)
 	r.at, r.opening = stream, nil
-	return r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), nil)
+	return r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), opened.GetCredit(), nil)
 }
 
 // AcceptFor accepts a QUIC stream that is to carry r. It does not block. An attempt
@@ -89,7 +89,7 @@ func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
 	r.at = s
 	s.carries.Store(r)
 	s.in.intake.Store(r.intake)
-	received := r.intake.attach(s.in)
+	received, limit := r.intake.attach(s.in), r.intake.again()
 	select {
 	case <-s.in.over: // its pump may have ended before it knew of r
 		r.mu.Unlock()
@@ -99,10 +99,10 @@ func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
 	default:
 	}
 	opened, err := appendMessageFrame(nil, fieldOpened, &conecv1.StreamOpened{
-		Incarnation: r.config.Incarnation, Received: received,
+		Incarnation: r.config.Incarnation, Received: received, Credit: limit,
 	})
 	if err == nil {
-		err = r.journal.attach(s, resume.GetReceived(), received, opened)
+		err = r.journal.attach(s, resume.GetReceived(), received, s.credit, opened)
 	}
 	r.mu.Unlock()
 	if former != nil {

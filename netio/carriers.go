@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,27 +16,33 @@ import (
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
-// carriers are what carries the messages of a connection's loose streams: its
-// datagrams and its unidirectional streams. Each begins with the number of the
-// head of the stream that it belongs to, and so finds it here.
+// carriers are what the streams of a connection share: credit, the pace of bulk
+// streams, and what carries the messages of loose streams: datagrams and
+// unidirectional streams. Each of these begins with the number of the head of the
+// stream that it belongs to, and so finds it here.
 //
-// Used by the loose streams and by pumps of its own, under mu, which may be taken
-// with that of a loose stream held, and not the other way around.
+// Used by the streams and by pumps of its own, under mu, which may be taken with
+// that of a stream held, and not the other way around.
 type carriers struct {
-	raw   *quic.Conn
-	epoch time.Time // when this connection's clock began
+	raw    *quic.Conn
+	epoch  time.Time // when this connection's clock began
+	budget *budget   // nil: without limit
+	pace   pace
 
 	mu       sync.Mutex
+	credits  credits
 	loose    map[uint64]*loose // by the number of the head; those that receive
-	reading  bool              // the pumps that read run
+	reading  bool              // the pump that reads datagrams runs
 	sendable [2][]*loose       // those with datagrams to send, by urgency
 	sending  bool              // the pump that sends datagrams runs
 	probe    []byte            // larger than any datagram
 	turn     *turn             // nil until the first datagrams are sent
 }
 
-func newCarriers(raw *quic.Conn) *carriers {
-	return &carriers{raw: raw, epoch: time.Now()}
+func newCarriers(raw *quic.Conn, budget *budget) *carriers {
+	c := &carriers{raw: raw, epoch: time.Now(), budget: budget}
+	c.pace.now = c.now
+	return c
 }
 
 // gateNumber begins the unidirectional stream that carries no messages. Heads are
@@ -54,7 +61,6 @@ func (c *carriers) register(l *loose) {
 	if !c.reading {
 		c.reading = true
 		go c.readDatagrams()
-		go c.readStreams()
 	}
 }
 
@@ -170,9 +176,13 @@ func (c *carriers) readStream(raw *quic.ReceiveStream) {
 		n, err := raw.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
 		if l == nil {
-			head, _, ok := cutVarint(b)
+			head, rest, ok := cutVarint(b)
 			if ok && head == gateNumber {
 				_, _ = io.Copy(io.Discard, raw)
+				return
+			}
+			if ok && head == creditNumber {
+				c.startCredit(io.MultiReader(bytes.NewReader(rest), raw))
 				return
 			}
 			if ok {
@@ -186,7 +196,7 @@ func (c *carriers) readStream(raw *quic.ReceiveStream) {
 		if l != nil && len(b) > firstRead {
 			if !l.comes(len(b) - counted) {
 				raw.CancelRead(resetCode)
-				l.head.Reset(fmt.Errorf("%w: more unordered messages than allowed", messages.ErrTooLarge))
+				l.head.Reset(fmt.Errorf("%w: more unordered messages than allowed", messages.ErrProtocol))
 				return
 			}
 			counted = len(b)
@@ -228,8 +238,8 @@ func (l *loose) room(b []byte) int {
 	return room
 }
 
-// comes counts bytes of messages that are not whole yet. It returns false if they
-// are more than a sender may have on the way. A nil stream counts nothing.
+// comes counts bytes of messages that are not whole yet. It returns false if the
+// window does not allow so many. A nil stream counts nothing.
 func (l *loose) comes(n int) bool {
 	if l == nil || n == 0 {
 		return true
@@ -237,7 +247,7 @@ func (l *loose) comes(n int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.in.partial += n
-	return n < 0 || l.in.partial+l.in.size <= looseWindow+l.head.limits.MaxMessage+firstRead*2
+	return n < 0 || l.in.window.allows(l.in.partial) == nil
 }
 
 // arriveBatch takes the messages of a whole unidirectional stream.

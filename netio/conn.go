@@ -25,8 +25,17 @@ type Conn struct {
 	carriers  *carriers
 }
 
-func (t *Transport) newConn(raw *quic.Conn, port *Port) *Conn {
-	return &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr()), carriers: newCarriers(raw)}
+// newConn wraps a connection to a peer, or a home channel if that is empty.
+func (t *Transport) newConn(raw *quic.Conn, port *Port, peer string) *Conn {
+	c := &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr())}
+	if peer == "" {
+		c.carriers = newCarriers(raw, nil)
+		return c
+	}
+	budget, done := t.budgetFor(peer)
+	c.carriers = newCarriers(raw, budget)
+	c.OnDone(done)
+	return c
 }
 
 // Port returns the channel's place at the switch, nil for a home channel.
@@ -82,7 +91,7 @@ func (c *Conn) OpenStream(ctx context.Context, open *conecv1.OpenStream) (*Strea
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
+	stream := c.newStream(raw)
 	if err := stream.startOpener(open); err != nil {
 		stream.Reset(err)
 		return nil, err
@@ -97,7 +106,7 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	stream := newStream(raw, c.Done(), &c.transport.buffers, c.transport.config.Limits, c.carriers)
+	stream := c.newStream(raw)
 	stream.startAcceptor()
 	return stream, nil
 }

@@ -20,16 +20,17 @@ const (
 
 // inbox is the receiving half of a stream. One pump reads the QUIC stream into
 // chunks and hands over runs of whole frames; receivers cut messages out of
-// them. The pump reads while less than limit bytes wait (its credit); then the
-// stream's QUIC window fills and stops the sender, and only this sender.
+// them. The pump always reads: what may come is what the window has granted, so
+// that a stream which nobody reads stops its own sender, and neither QUIC nor
+// anybody else.
 //
 // What the pump alone owns comes first; the rest is under mu.
 type inbox struct {
 	raw     io.Reader
-	lost    <-chan struct{} // closed when the connection has ended: reading fails then
-	buffers *bufferPool     // nil: no memory is used again
-	limit   int             // bytes that may wait, not counting one message
-	maxBody int             // bytes of the largest message
+	buffers *bufferPool // nil: no memory is used again
+	maxBody int         // bytes of the largest message
+	pace    *pace       // of the connection; nil: there is none
+	bulk    bool        // the stream gives way
 	first   func(field int, body []byte) error
 
 	chunk      []byte // being filled
@@ -45,27 +46,32 @@ type inbox struct {
 	err     error  // why receiving is over, once current and runs are used up
 	readers int    // receivers that wait
 	total   uint64 // messages received by the user
+	come    uint64 // messages that came
+	window  receiveWindow
+	lasting bool   // this is the queue of a resumable stream
+	from    *inbox // of its present attachment
+	tell    func() // has the sender told what it may send; nil: nobody to tell
 
 	intake atomic.Pointer[intake] // set if a resumable stream gets what comes, instead of receivers of this one
 
-	reuse  atomic.Bool   // messages are copied out, so the memory of large ones can be used again
-	ready  chan struct{} // tells one waiting receiver to look again
-	credit chan struct{} // tells the pump to look again
-	over   chan struct{} // closed when err is set
+	reuse atomic.Bool   // messages are copied out, so the memory of large ones can be used again
+	ready chan struct{} // tells one waiting receiver to look again
+	over  chan struct{} // closed when err is set
 }
 
 // run is a run of whole frames, handed from the pump to the receivers.
 type run struct {
-	frames []byte
-	whole  []byte // the pool's buffer that holds the one frame; nil if it is not the pool's
+	frames  []byte
+	whole   []byte // the pool's buffer that holds the one frame; nil if it is not the pool's
+	counted bool   // its bytes were counted as they came
 }
 
 // newInbox returns an inbox that the caller starts with go pump. If first is not
 // nil, the first frame goes to it and not to receivers.
-func newInbox(raw io.Reader, limit, maxBody int, first func(field int, body []byte) error) *inbox {
+func newInbox(raw io.Reader, maxBody int, first func(field int, body []byte) error) *inbox {
 	return &inbox{
-		raw: raw, limit: limit, maxBody: maxBody, first: first, began: first == nil,
-		ready: make(chan struct{}, 1), credit: make(chan struct{}, 1), over: make(chan struct{}),
+		raw: raw, maxBody: maxBody, first: first, began: first == nil,
+		ready: make(chan struct{}, 1), over: make(chan struct{}),
 	}
 }
 
@@ -132,11 +138,10 @@ func (i *inbox) cut() []byte {
 	size := header.size + header.body
 	message := i.current.frames[header.size:size:size]
 	i.current.frames = i.current.frames[size:]
-	full := i.bytes >= i.limit
 	i.bytes -= size
 	i.total++
-	if full && i.bytes < i.limit {
-		signal(i.credit)
+	if i.window.use(size) {
+		i.tell()
 	}
 	return message
 }
@@ -158,9 +163,6 @@ func (i *inbox) read() error {
 	size := minChunk
 	i.chunk = make([]byte, size)
 	for {
-		if err := i.awaitCredit(); err != nil {
-			return err
-		}
 		if i.peek && len(i.chunk)-i.end < minChunk {
 			i.nextChunk(size)
 		}
@@ -189,29 +191,6 @@ func (i *inbox) read() error {
 				size = min(2*size, maxChunk)
 			}
 			i.nextChunk(size)
-		}
-	}
-}
-
-// awaitCredit blocks while too much waits for receivers.
-func (i *inbox) awaitCredit() error {
-	if to := i.intake.Load(); to != nil {
-		return to.awaitCredit(i)
-	}
-	for {
-		i.mu.Lock()
-		err, full := i.err, i.bytes >= i.limit
-		i.mu.Unlock()
-		if err != nil {
-			return err
-		}
-		if !full {
-			return nil
-		}
-		select {
-		case <-i.credit:
-		case <-i.lost:
-			return nil // the next read says why; no receiver might ever come
 		}
 	}
 }
@@ -304,48 +283,78 @@ func (i *inbox) check(header frameHeader) error {
 // a message that came whole before it, or one chunk.
 func (i *inbox) large(at int, header frameHeader) error {
 	size := header.size + header.body
-	reuse := i.reuse.Load()
-	if to := i.intake.Load(); to != nil {
-		reuse = to.queue.reuse.Load()
+	queue := i
+	if k := i.intake.Load(); k != nil {
+		queue = k.queue
 	}
-	if reuse && size <= min(largeBuffer, max(i.largest, maxChunk)) {
-		return i.largeInto(i.buffers.get(size)[:size], at)
+	if err := queue.allows(i, size); err != nil {
+		return err
 	}
-	message := make([]byte, min(size, max(i.largest, maxChunk, 2*(i.end-at))))
-	have := copy(message, i.chunk[at:i.end])
+	r := run{counted: true}
+	if queue.reuse.Load() && size <= min(largeBuffer, max(i.largest, maxChunk)) {
+		r.whole = i.buffers.get(size)[:size]
+		r.frames = r.whole
+	} else {
+		r.frames = make([]byte, min(size, max(i.largest, maxChunk, 2*(i.end-at))))
+	}
+	have := copy(r.frames, i.chunk[at:i.end])
 	i.start, i.end, i.peek = at, at, true
-	for have < size {
-		if have == len(message) {
-			grown := make([]byte, min(size, 2*len(message)))
-			copy(grown, message)
-			message = grown
+	err := queue.arrived(i, have)
+	for have < size && err == nil {
+		if have == len(r.frames) {
+			grown := make([]byte, min(size, 2*len(r.frames)))
+			copy(grown, r.frames)
+			r.frames = grown
 		}
-		n, err := i.raw.Read(message[have:])
+		var n int
+		n, err = i.raw.Read(r.frames[have:])
 		have += n
-		if err != nil && have < size {
-			if errors.Is(err, io.EOF) {
-				err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
-			}
-			return err
+		if left := queue.arrived(i, n); left != nil {
+			err = left
 		}
 	}
-	i.largest = max(i.largest, size)
-	return i.deliver(run{frames: message}, 1)
-}
-
-// largeInto reads the rest of a message that begins at chunk[at] into a buffer
-// of the pool, which returns there when the message was copied out of it.
-func (i *inbox) largeInto(message []byte, at int) error {
-	have := copy(message, i.chunk[at:i.end])
-	i.start, i.end, i.peek = at, at, true
-	if _, err := io.ReadFull(i.raw, message[have:]); err != nil {
-		i.buffers.put(message)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if have < size {
+		i.buffers.put(r.whole)
+		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%w: stream ends inside a message", messages.ErrProtocol)
 		}
 		return err
 	}
-	return i.deliver(run{frames: message, whole: message}, 1)
+	i.largest = max(i.largest, size)
+	return i.deliver(r, 1)
+}
+
+// allows reports why a message of size bytes must not come. from is the inbox that
+// reads, i the one that has its messages received.
+func (i *inbox) allows(from *inbox, size int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.lasting && i.from != from {
+		return errLeft
+	}
+	return i.window.allows(size)
+}
+
+// arrived counts a part of a message that came, for [inbox.allows].
+func (i *inbox) arrived(from *inbox, n int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.lasting && i.from != from {
+		return errLeft
+	}
+	i.count(n)
+	return nil
+}
+
+// count counts bytes that came. Of a bulk stream, the sender is told of each unit.
+// Called with mu held.
+func (i *inbox) count(n int) {
+	units := i.window.come / paceUnit
+	if i.window.come += uint64(n); i.bulk && i.window.come/paceUnit > units {
+		i.tell()
+	} else if !i.bulk && i.pace != nil {
+		i.pace.touch()
+	}
 }
 
 // deliver hands a run of count whole messages to the receivers. An error says
@@ -358,15 +367,56 @@ func (i *inbox) deliver(run run, count uint64) error {
 		return to.deliver(i, run, count)
 	}
 	i.mu.Lock()
-	if i.err == nil {
-		i.runs = append(i.runs, run)
-		i.bytes += len(run.frames)
-		if i.readers > 0 {
-			signal(i.ready)
-		}
+	defer i.mu.Unlock()
+	if i.err != nil {
+		return nil
 	}
-	i.mu.Unlock()
+	return i.put(run, count)
+}
+
+// put queues a run for the receivers. An error says that it may not come. Called
+// with mu held.
+func (i *inbox) put(run run, count uint64) error {
+	size := len(run.frames)
+	if !run.counted {
+		if err := i.window.allows(size); err != nil {
+			return err
+		}
+		i.count(size)
+	}
+	i.runs = append(i.runs, run)
+	i.bytes += size
+	i.come += count
+	if i.readers > 0 {
+		signal(i.ready)
+	}
 	return nil
+}
+
+// wanted hears that the sender, which has sent put bytes, has a frame of n bytes
+// that it may not send yet.
+func (i *inbox) wanted(put uint64, n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.window.want(put, n, i.bytes, i.claimed) {
+		i.tell()
+	}
+}
+
+// claimed hears that the window has grown.
+func (i *inbox) claimed() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.window.granted() {
+		i.tell()
+	}
+}
+
+// grant returns what the sender is to be told.
+func (i *inbox) grant() grant {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return grant{limit: i.window.limit, come: i.window.come, messages: i.come}
 }
 
 // finish records why receiving is over: messages that wait can still be
@@ -381,8 +431,12 @@ func (i *inbox) finish(err error) error {
 		i.err = err
 		close(i.over)
 	}
+	keep := 0
+	if errors.Is(i.err, io.EOF) {
+		keep = i.bytes
+	}
+	i.window.close(keep)
 	signal(i.ready)
-	signal(i.credit)
 	return i.err
 }
 
@@ -395,6 +449,7 @@ func (i *inbox) discard(err error) {
 		i.err = err
 	}
 	i.current, i.runs, i.bytes = run{}, nil, 0
+	i.window.close(0)
 	i.mu.Unlock()
 }
 

@@ -64,10 +64,10 @@ func plainDecode(wire []byte, maxBody int) (bodies [][]byte, err error) {
 
 // compareInbox lets an inbox read wire and compares all it gives with plainDecode, at the end, when everything could
 // have been overwritten; each message is written to as its owner may.
-func compareInbox(t *testing.T, raw *pieces, limit, maxBody int, into func() bool) {
+func compareInbox(t *testing.T, raw *pieces, maxBody int, into func() bool) {
 	t.Helper()
 	want, wantErr := plainDecode(bytes.Clone(raw.rest), maxBody)
-	in := newInbox(raw, limit, maxBody, nil)
+	in := newInbox(raw, maxBody, nil)
 	in.buffers = &bufferPool{}
 	ended := make(chan error, 1)
 	go func() { ended <- in.pump() }()
@@ -155,7 +155,7 @@ func TestInboxAgreesWithPlainDecoder(t *testing.T) {
 		mode := random.IntN(3)
 		choose := rand.New(rand.NewPCG(seed, 2))
 		t.Logf("seed %d", seed)
-		compareInbox(t, raw, 1+random.IntN(300_000), 350_000, func() bool { return mode == 0 || mode == 1 && choose.IntN(2) == 0 })
+		compareInbox(t, raw, 350_000, func() bool { return mode == 0 || mode == 1 && choose.IntN(2) == 0 })
 		if raw.excess > maxChunk {
 			t.Errorf("%d bytes of memory for what had not come", raw.excess)
 		}
@@ -168,14 +168,14 @@ func TestInboxAgreesWithPlainDecoder(t *testing.T) {
 // FuzzInbox gives any bytes in any pieces to the inbox.
 func FuzzInbox(f *testing.F) {
 	message := appendFrame(nil, fieldMessages, bytes.Repeat([]byte("x"), 300))
-	f.Add(message, uint16(1), uint16(1), false)
-	f.Add(slices.Concat(message, []byte("\x22\x00"), message), uint16(100), uint16(5), true)
-	f.Add([]byte("\x22\xff\xff\x03more"), uint16(3), uint16(9), false)
-	f.Add([]byte("\x22\xff\xff\xff\xff\xff"), uint16(1), uint16(9), true)
-	f.Add(append(message, 0x08), uint16(1000), uint16(1), false)
-	f.Fuzz(func(t *testing.T, wire []byte, piece, limit uint16, into bool) {
+	f.Add(message, uint16(1), false)
+	f.Add(slices.Concat(message, []byte("\x22\x00"), message), uint16(100), true)
+	f.Add([]byte("\x22\xff\xff\x03more"), uint16(3), false)
+	f.Add([]byte("\x22\xff\xff\xff\xff\xff"), uint16(1), true)
+	f.Add(append(message, 0x08), uint16(1000), false)
+	f.Fuzz(func(t *testing.T, wire []byte, piece uint16, into bool) {
 		raw := &pieces{rest: wire, next: func() int { return int(piece)%2000 + 1 }, eager: piece&1 == 0}
-		compareInbox(t, raw, int(limit)+1, 1<<20, func() bool { return into })
+		compareInbox(t, raw, 1<<20, func() bool { return into })
 		if raw.excess > maxChunk {
 			t.Errorf("%d bytes of memory for what had not come", raw.excess)
 		}
@@ -189,7 +189,7 @@ func TestInboxLengthAlone(t *testing.T) {
 		small := appendFrame(nil, fieldMessages, make([]byte, 10_000))
 		claim := binary.AppendUvarint([]byte{fieldMessages<<3 | 2}, 16<<20)
 		raw := &pieces{rest: slices.Concat(small, claim, make([]byte, 100)), next: func() int { return 10_000 }}
-		in := newInbox(raw, 1<<20, 16<<20, nil)
+		in := newInbox(raw, 16<<20, nil)
 		in.buffers = &bufferPool{}
 		in.reuse.Store(into)
 		if err := in.pump(); !errors.Is(err, messages.ErrProtocol) {
@@ -221,72 +221,38 @@ func (g *gate) Read(b []byte) (int, error) {
 
 func newGate() (*gate, *inbox) {
 	g := &gate{in: make(chan []byte)}
-	return g, newInbox(g, 1000, 1<<20, nil)
+	return g, newInbox(g, 1<<20, nil)
 }
 
-// TestInboxCredit has a receiver that does not come: reading stops at the limit, and goes on when there is space.
-func TestInboxCredit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, in := newGate()
-		ended := make(chan error, 1)
-		go func() { ended <- in.pump() }()
-		one := appendFrame(nil, fieldMessages, make([]byte, 98)) // 100 bytes
-		taken := func() (n int) {
-			for {
-				synctest.Wait()
-				select {
-				case g.in <- one:
-					n++
-				default:
-					return n
-				}
+// TestInboxExceeds has a sender that sends more than it may, in small messages and in a large one: what it may send is
+// received, and no memory is taken for the rest.
+func TestInboxExceeds(t *testing.T) {
+	for _, size := range []int{98, 60_000} {
+		small := slices.Repeat(appendFrame(nil, fieldMessages, make([]byte, size)), 2*baseWindow/size)
+		raw := &pieces{rest: small, next: func() int { return 3000 }}
+		in := newInbox(raw, 16<<20, nil)
+		in.window.budget = newBudget(1 << 20)
+		if !in.window.open() {
+			t.Fatal("no memory")
+		}
+		if err := in.pump(); !errors.Is(err, messages.ErrProtocol) {
+			t.Errorf("messages of %d bytes: pump ended with %v", size, err)
+		}
+		got := 0
+		for {
+			message, err := in.receive(t.Context())
+			if err != nil {
+				break
 			}
+			got += len(message)
 		}
-		if n := taken(); n != 10 {
-			t.Errorf("read %d messages of 100 bytes, the limit is 1000", n)
+		if got > baseWindow || got < baseWindow-maxChunk-size {
+			t.Errorf("messages of %d bytes: %d bytes received", size, got)
 		}
-		for range 3 {
-			if _, err := in.receive(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+		if raw.excess > maxChunk {
+			t.Errorf("messages of %d bytes: %d bytes of memory for what had not come", size, raw.excess)
 		}
-		if n := taken(); n != 3 {
-			t.Errorf("read %d more after 3 were received", n)
-		}
-		for range 10 {
-			if _, err := in.receive(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		close(g.in)
-		if _, err := in.receive(t.Context()); !errors.Is(err, io.EOF) {
-			t.Error(err)
-		}
-		if err := <-ended; !errors.Is(err, io.EOF) {
-			t.Error(err)
-		}
-	})
-}
-
-// TestInboxLost ends the connection while the pump waits for credit that no receiver gives.
-func TestInboxLost(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		g, in := newGate()
-		lost := make(chan struct{})
-		in.lost = lost
-		ended := make(chan error, 1)
-		go func() { ended <- in.pump() }()
-		g.in <- appendFrame(nil, fieldMessages, make([]byte, 2000))
-		synctest.Wait()
-		close(lost)
-		close(g.in)
-		if err := <-ended; err == nil {
-			t.Error("the pump ended without a reason")
-		}
-		if got, err := in.receive(t.Context()); len(got) != 2000 || err != nil {
-			t.Errorf("%d bytes, %v", len(got), err)
-		}
-	})
+	}
 }
 
 // TestInboxDiscard drops what waits, in every state that the other side's end can be in.

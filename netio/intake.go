@@ -29,9 +29,7 @@ var errLeft = fmt.Errorf("%w: attached elsewhere", messages.ErrCanceled)
 type intake struct {
 	queue   *inbox
 	journal *journal // says what has arrived
-
-	from    *inbox // of the present attachment
-	unsaid  int    // bytes that came since the last acknowledgment was wanted
+	unsaid  int      // bytes that came since the last acknowledgment was wanted
 	timer   *time.Timer
 	waits   bool          // timer runs
 	taken   atomic.Uint64 // frames that have arrived, with the end
@@ -39,18 +37,49 @@ type intake struct {
 	stopped atomic.Bool   // the program wants no more
 }
 
-func newIntake(limit, maxBody int) *intake {
-	return &intake{queue: newInbox(nil, limit, maxBody, nil)}
+func newIntake(maxBody int) *intake {
+	queue := newInbox(nil, maxBody, nil)
+	queue.lasting = true
+	return &intake{queue: queue}
 }
 
 // attach lets an attachment deliver, and no other. It returns how many frames
 // there are, which stays so until this attachment delivers.
-func (k *intake) attach(from *inbox) uint64 {
+func (k *intake) attach(from *inbox) (taken uint64) {
 	k.queue.mu.Lock()
 	defer k.queue.mu.Unlock()
-	k.from = from
-	signal(k.queue.credit) // the former one leaves
+	k.queue.from = from
+	if from != nil {
+		k.queue.tell, k.queue.pace, k.queue.bulk = from.tell, from.pace, from.bulk
+	} else {
+		k.queue.tell = func() {}
+	}
 	return k.taken.Load()
+}
+
+// again begins to count what comes anew, for a QUIC stream that is to be
+// attached. It returns the limit that its sender is to be told.
+func (k *intake) again() uint64 {
+	k.queue.mu.Lock()
+	defer k.queue.mu.Unlock()
+	return k.queue.window.again(k.queue.bytes)
+}
+
+// wanted is [inbox.wanted] for an attachment.
+func (k *intake) wanted(from *inbox, put uint64, n int) {
+	k.queue.mu.Lock()
+	defer k.queue.mu.Unlock()
+	if k.queue.from == from && k.queue.window.want(put, n, k.queue.bytes, k.queue.claimed) {
+		k.queue.tell()
+	}
+}
+
+// grant returns what the sender of an attachment is to be told, and whether it is
+// the present one.
+func (k *intake) grant(from *inbox) (grant, bool) {
+	k.queue.mu.Lock()
+	defer k.queue.mu.Unlock()
+	return grant{limit: k.queue.window.limit, come: k.queue.window.come}, k.queue.from == from
 }
 
 // deliver takes n whole messages of an attachment.
@@ -59,17 +88,15 @@ func (k *intake) deliver(from *inbox, run run, n uint64) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case k.from != from:
+	case k.queue.from != from:
 		return errLeft
 	case k.ended.Load():
 		return fmt.Errorf("%w: message after the end", messages.ErrProtocol)
 	case k.stopped.Load() || q.err != nil:
 		return nil
 	}
-	q.runs = append(q.runs, run)
-	q.bytes += len(run.frames)
-	if q.readers > 0 {
-		signal(q.ready)
+	if err := q.put(run, n); err != nil {
+		return err
 	}
 	k.taken.Add(n)
 	if k.unsaid += len(run.frames); k.unsaid >= ackBytes {
@@ -106,7 +133,7 @@ func (k *intake) control(from *inbox, field int, body []byte) error {
 		return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 	}
 	k.queue.mu.Lock()
-	left := k.from != from
+	left := k.queue.from != from
 	k.queue.mu.Unlock()
 	if left {
 		return errLeft
@@ -122,7 +149,7 @@ func (k *intake) takeEnd(from *inbox, body []byte) error {
 	}
 	k.queue.mu.Lock()
 	switch taken := k.taken.Load(); {
-	case k.from != from:
+	case k.queue.from != from:
 		k.queue.mu.Unlock()
 		return errLeft
 	case k.stopped.Load():
@@ -139,28 +166,6 @@ func (k *intake) takeEnd(from *inbox, body []byte) error {
 	_ = from.finish(io.EOF)
 	k.journal.acknowledge()
 	return nil
-}
-
-// awaitCredit blocks while too much waits for receivers.
-func (k *intake) awaitCredit(from *inbox) error {
-	q := k.queue
-	for {
-		q.mu.Lock()
-		left, full := k.from != from, q.err == nil && q.bytes >= q.limit
-		q.mu.Unlock()
-		switch {
-		case left:
-			signal(q.credit) // it may have been for the next one
-			return errLeft
-		case !full:
-			return nil
-		}
-		select {
-		case <-q.credit:
-		case <-from.lost:
-			return nil // the next read says why
-		}
-	}
 }
 
 // stop drops what waits and takes no more.

@@ -10,9 +10,9 @@ import (
 // TestIntakeAttachments: only the present attachment delivers, and only what it
 // delivers is counted.
 func TestIntakeAttachments(t *testing.T) {
-	k := newIntake(1<<20, 1<<20)
+	k := newIntake(1 << 20)
 	k.journal = newJournal(nil, 1<<20, 1<<20, k)
-	former, present := newInbox(nil, 1, 1, nil), newInbox(nil, 1, 1, nil)
+	former, present := newInbox(nil, 1, nil), newInbox(nil, 1, nil)
 	one := run{frames: appendFrame(nil, fieldMessages, []byte("x"))}
 	k.attach(former)
 	if err := k.deliver(former, one, 1); err != nil {
@@ -30,8 +30,8 @@ func TestIntakeAttachments(t *testing.T) {
 	if err := k.control(former, fieldAck, nil); !errors.Is(err, errLeft) {
 		t.Errorf("the former attachment acknowledges: %v", err)
 	}
-	if err := k.awaitCredit(former); !errors.Is(err, errLeft) {
-		t.Errorf("the former attachment has credit: %v", err)
+	if _, ok := k.grant(former); ok {
+		t.Error("the former attachment has credit")
 	}
 	if taken, _ := k.state(); taken != 1 {
 		t.Errorf("taken %d, want 1", taken)
@@ -41,20 +41,20 @@ func TestIntakeAttachments(t *testing.T) {
 
 // TestJournalRepeatsStop: that no more is received is said on every attachment.
 func TestJournalRepeatsStop(t *testing.T) {
-	k := newIntake(1<<20, 1<<20)
+	k := newIntake(1 << 20)
 	j := newJournal(nil, 1<<20, 1<<20, k)
 	k.journal = j
 	j.pumping = true // by this test
 	k.stop(messages.ErrClosed)
 	for attachment := range 3 {
-		if err := j.attach(&Stream{}, 0, 0, nil); err != nil {
+		if err := j.attach(&Stream{}, 0, 0, 0, nil); err != nil {
 			t.Fatal(err)
 		}
 		want := appendAck(nil, 0, false, true)
-		if got := j.nextFrames(nil); string(got) != string(want) {
+		if got, _ := j.nextFrames(nil); string(got) != string(want) {
 			t.Errorf("attachment %d: frames %x, want %x", attachment, got, want)
 		}
-		if got := j.nextFrames(nil); got != nil {
+		if got, _ := j.nextFrames(nil); got != nil {
 			t.Errorf("attachment %d: said twice: %x", attachment, got)
 		}
 	}

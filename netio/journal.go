@@ -25,7 +25,9 @@ type journal struct {
 
 	mu       sync.Mutex
 	ledger   ledger
+	memory   memory        // for what is kept
 	to       *Stream       // the attachment; nil while there is none
+	credit   credit        // what may be written to it
 	opening  []byte        // frame that goes first
 	pumping  bool          // a pump runs
 	ends     bool          // the last frame of the ledger is the end
@@ -68,7 +70,19 @@ func (j *journal) send(ctx context.Context, message []byte) error {
 // fits reports whether a frame of size bytes may be queued now.
 func (j *journal) fits(size int) bool {
 	l := &j.ledger
-	return l.acked == l.next || l.bytes+size <= j.keep && (j.to == nil || l.waiting == 0 || l.waiting+size <= j.limit)
+	if l.acked == l.next {
+		return true
+	}
+	return l.bytes+size <= j.keep && (j.to == nil || l.waiting == 0 || l.waiting+size <= j.limit) &&
+		j.memory.has(l.bytes+size, j.freed)
+}
+
+// freed hears that there is memory again that was missing.
+func (j *journal) freed() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.memory.granted(j.err != nil)
+	j.wake()
 }
 
 // awaitSpace blocks until all that came before are served and size bytes fit, or
@@ -100,8 +114,10 @@ func (j *journal) over() error {
 	return j.err
 }
 
-// wake lets the first of the senders who wait look again. Called with mu held.
+// wake lets the first of the senders who wait look again, and gives memory back that
+// is not needed. Called with mu held.
 func (j *journal) wake() {
+	j.memory.trim(j.ledger.bytes, j.err != nil || j.doneNow())
 	if len(j.space) > 0 {
 		signal(j.space[0])
 	}
@@ -187,7 +203,7 @@ func (j *journal) closeSend() {
 // attach has everything written to an attachment that comes after the first
 // received frames. opening goes before it. due tells whether the other side
 // has to be told anew what this side has; it knows of told.
-func (j *journal) attach(to *Stream, received, told uint64, opening []byte) error {
+func (j *journal) attach(to *Stream, received, told, limit uint64, opening []byte) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.stopped && j.err == nil {
@@ -197,6 +213,7 @@ func (j *journal) attach(to *Stream, received, told uint64, opening []byte) erro
 		j.ledger.rewind(received)
 	}
 	j.to, j.opening = to, opening
+	j.credit = credit{stream: to, limit: max(limit, baseWindow)}
 	j.told, j.toldStop, j.due, j.finished = told, false, false, false
 	j.asks = j.confirms > 0 || len(j.space) > 0
 	j.wake()
@@ -211,6 +228,17 @@ func (j *journal) detach() {
 	defer j.mu.Unlock()
 	j.to, j.opening = nil, nil
 	j.wake() // more may wait while nothing can be written
+}
+
+// granted takes over what the other side lets this one send on an attachment.
+func (j *journal) granted(to *Stream, g grant) {
+	j.mu.Lock()
+	if j.to == to {
+		j.credit.take(g)
+		j.startPump()
+	}
+	j.mu.Unlock()
+	to.out.writer.came(g.come)
 }
 
 // heard acts on what the other side says it has.
@@ -309,9 +337,9 @@ func (j *journal) pump() {
 	j.mu.Lock()
 	for j.to != nil {
 		to := j.to
-		frames := j.nextFrames(scratch[:0])
+		frames, counts := j.nextFrames(scratch[:0])
 		if frames == nil {
-			if j.isFinal() {
+			if j.ledger.waiting == 0 && j.isFinal() {
 				j.finished, j.to = true, nil
 				j.mu.Unlock()
 				_ = to.raw.Close() // only says that the stream was reset before
@@ -320,7 +348,7 @@ func (j *journal) pump() {
 			break
 		}
 		j.mu.Unlock()
-		_, err := to.raw.Write(frames)
+		err := to.out.writer.write(frames, counts)
 		j.mu.Lock()
 		j.ledger.wrote()
 		if err != nil && j.to == to {
@@ -334,29 +362,31 @@ func (j *journal) pump() {
 	j.mu.Unlock()
 }
 
-// nextFrames returns what is to be written next, nil if nothing is. Called with
-// mu held.
-func (j *journal) nextFrames(scratch []byte) []byte {
+// nextFrames returns what is to be written next, and whether that counts against
+// the credit; nil if nothing may be. Called with mu held.
+func (j *journal) nextFrames(scratch []byte) (frames []byte, counts bool) {
 	if frames := j.opening; frames != nil {
 		j.opening = nil
-		return frames
+		return frames, false
 	}
 	received, stopped := j.intake.state()
 	if j.due && j.ledger.waiting == 0 && j.asks {
 		j.due = false // one frame for both
 	} else if j.due || stopped && !j.toldStop {
 		j.due, j.told, j.toldStop = false, received, stopped
-		return appendAck(scratch, received, false, stopped)
+		return appendAck(scratch, received, false, stopped), false
 	}
-	if frames := j.ledger.take(); frames != nil {
+	if n := j.credit.cut(j.ledger.peek()); n > 0 {
+		j.credit.put += uint64(n)
+		frames = j.ledger.take(n)
 		j.wake()
-		return frames
+		return frames, true
 	}
 	if j.asks {
 		j.asks, j.told, j.toldStop = false, received, stopped
-		return appendAck(scratch, received, true, stopped)
+		return appendAck(scratch, received, true, stopped), false
 	}
-	return nil
+	return nil, false
 }
 
 // isFinal reports whether both directions are done and the other side was told

@@ -60,20 +60,32 @@ func (l *ledger) add(field int, body []byte) {
 	l.waiting += size
 }
 
-// take hands out the next frames for writing; nil if there are none. They stay
-// as they are until wrote is called, whatever is acknowledged meanwhile.
-func (l *ledger) take() []byte {
+// peek returns frames that are to be handed out next; nil if there are none.
+func (l *ledger) peek() []byte {
 	if l.waiting == 0 {
 		return nil
 	}
 	if l.offset == len(l.chunks[l.at].frames) {
 		l.at, l.offset = l.at+1, 0
 	}
+	return l.chunks[l.at].frames[l.offset:]
+}
+
+// take hands out the first n bytes, which are whole frames, of what peek returned,
+// for writing. They stay as they are until wrote is called, whatever is
+// acknowledged meanwhile.
+func (l *ledger) take(n int) []byte {
 	c := l.chunks[l.at]
-	frames := c.frames[l.offset:]
-	l.offset = len(c.frames)
-	l.handed = c.first + c.count
-	l.waiting -= len(frames)
+	frames := c.frames[l.offset : l.offset+n]
+	if l.offset += n; l.offset == len(c.frames) {
+		l.handed = c.first + c.count
+	} else {
+		for rest := frames; len(rest) > 0; l.handed++ {
+			header, _, _ := parseFrameHeader(rest) // our own
+			rest = rest[header.size+header.body:]
+		}
+	}
+	l.waiting -= n
 	l.writing = l.at
 	return frames
 }

@@ -46,7 +46,19 @@ func TestLedger(t *testing.T) {
 					}
 					l.wrote()
 				}
-				if writing = l.take(); writing == nil {
+				ready := l.peek()
+				if len(ready) > 0 && source.IntN(2) == 0 { // a part of them
+					at := 0
+					for at == 0 || at < len(ready) && source.IntN(8) > 0 {
+						header, _, _ := parseFrameHeader(ready[at:])
+						at += header.size + header.body
+					}
+					ready = ready[:at]
+				}
+				if writing = nil; ready != nil {
+					writing = l.take(len(ready))
+				}
+				if writing == nil {
 					if read != next {
 						t.Fatalf("seed %d step %d: nothing is left after %d of %d", seed, step, read, next)
 					}

@@ -15,10 +15,6 @@ import (
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
-// looseWindow is how many bytes of unordered messages, each counted by cost, may
-// be on their way or unread, beside one message.
-const looseWindow = 1 << 20
-
 // messageCost is what a message counts beside its size, so that empty ones count too.
 const messageCost = 64
 
@@ -109,6 +105,10 @@ func (t terms) quicUrgency() int8 {
 type DeliveryStats struct {
 	// Sent is how many messages Send took.
 	Sent uint64
+	// Confirmed of them, the first, have come to the peer or were given up, as it has
+	// told: at the latest after a fourth of its window, of 64 KiB or more. Of sequenced
+	// and lossy messages, and by streams that ended in order, nothing is told.
+	Confirmed uint64
 	// GivenUp of them were not sent, or no longer: their deadline passed, or the
 	// path now takes smaller datagrams only. The peer counts them as lost or late.
 	GivenUp uint64
@@ -126,13 +126,23 @@ type DeliveryStats struct {
 	Duplicates uint64
 }
 
-// newLoose makes the loose part of a stream, and starts to listen to its head.
+// newLoose makes the loose part of a stream.
 func newLoose(head *Stream, carriers *carriers, terms terms) *loose {
 	l := &loose{head: head, carriers: carriers, terms: terms}
 	l.in.init(terms)
-	carriers.register(l)
-	go l.listen()
+	l.in.window.budget, l.in.window.most = carriers.budget, head.limits.ReceiveBuffer
+	l.out.limit = baseWindow
 	return l
+}
+
+// start lets messages come, and listens to the head.
+func (l *loose) start() error {
+	if !l.in.window.open() {
+		return errNoMemory
+	}
+	l.carriers.register(l)
+	go l.listen()
+	return nil
 }
 
 // listen reads the news of the other side until the end of the head.
@@ -182,7 +192,7 @@ func (l *loose) hear(news *conecv1.DeliveryNews) error {
 	if l.over != nil {
 		return nil
 	}
-	if err := l.heardUsed(news.GetUsed(), news.GetComplete()); err != nil {
+	if err := l.heardComplete(news.GetComplete()); err != nil {
 		return err
 	}
 	for _, message := range news.GetGivenUp() {
@@ -249,7 +259,7 @@ func (l *loose) deliveryStats() DeliveryStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	stats := l.stats
-	stats.Sent = l.out.number
+	stats.Sent, stats.Confirmed = l.out.number, l.out.complete
 	stats.Lost = l.in.numbers.missing()
 	if l.in.ended {
 		stats.Lost = l.in.total - min(l.in.total, l.in.numbers.count)

@@ -72,7 +72,7 @@ func TestHostileLoose(t *testing.T) {
 	}{
 		{name: "head ends", open: delivery(unordered), fin: true, want: messages.ErrProtocol},
 		{name: "head ends (lossy)", open: delivery(lossy), fin: true, want: messages.ErrProtocol},
-		{name: "used what was not sent", open: delivery(unordered), news: &conecv1.DeliveryNews{Used: 1}, want: messages.ErrProtocol},
+		{name: "more than allowed", open: delivery(unordered), uni: append(varints(head, 0, 300_000), make([]byte, 300_000)...), want: messages.ErrProtocol},
 		{name: "has what was not sent", open: delivery(unordered), news: &conecv1.DeliveryNews{Complete: 1}, want: messages.ErrProtocol},
 		{
 			name: "gives up without a deadline", open: delivery(unordered),
@@ -118,9 +118,7 @@ func TestHostileLoose(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					if _, err = uni.Write(h.uni); err != nil {
-						t.Fatal(err)
-					}
+					_, _ = uni.Write(h.uni) // may be refused before it is over
 					_ = uni.Close()
 				}
 				synctest.Wait()

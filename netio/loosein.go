@@ -2,6 +2,7 @@ package netio
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -14,10 +15,11 @@ import (
 const (
 	// spanDatagrams is more than are sent between a message and its copy.
 	spanDatagrams = 1 << 13
-	// spanUnordered is more than may be ahead of one that has not come: what is
-	// used is not told while the oldest is further behind than half of it, and
-	// what was told allows no more than looseWindow/messageCost further.
-	spanUnordered = 1 << 17
+	// spanUnordered is more than may be ahead of one that has not come: no more is
+	// granted while the oldest is further behind than aheadUnordered, and what was
+	// granted allows no more than mostWindow/messageCost further.
+	spanUnordered  = 1 << 18
+	aheadUnordered = 1 << 16
 	// maxNumber is more than anybody sends.
 	maxNumber = 1 << 62
 )
@@ -39,9 +41,10 @@ type looseIn struct {
 	roundTrip   time.Duration
 	roundTripAt time.Duration
 
-	used, told uint64 // cost of the messages used up, and what the sender knows of it
-	toldAt     time.Duration
-	toldUpTo   uint64 // numbers below which the sender knows that all have come
+	window   receiveWindow // of costs; of datagrams, for what waits
+	unused   int           // cost of what was used up and the window does not know
+	toldAt   time.Duration
+	toldUpTo uint64 // numbers below which the sender knows that all have come
 
 	ended    bool        // the sender has said so
 	total    uint64      // how many it sent, then
@@ -96,14 +99,15 @@ func (l *loose) arrive(number uint64, sent time.Duration, message []byte) error 
 		late = late || number < i.newest
 		i.newest = max(i.newest, number+1)
 	}
-	if late {
-		l.stats.Late++
-		l.use(message, now)
-		return l.checkEnd()
-	}
-	if err := l.keep(a); err != nil {
+	if err := l.comeWhole(cost(message)); err != nil {
 		return err
 	}
+	if late {
+		l.stats.Late++
+		l.use(cost(message))
+		return l.checkEnd()
+	}
+	l.keep(a)
 	l.tellSometimes(now)
 	return l.checkEnd()
 }
@@ -117,19 +121,34 @@ func (l *loose) again(number uint64) {
 	}
 }
 
-// keep puts a message into the ring.
-func (l *loose) keep(a arrived) error {
+// comeWhole counts an unordered message against the window.
+func (l *loose) comeWhole(cost int) error {
+	if l.terms.datagrams() {
+		return nil
+	}
+	w := &l.in.window
+	if err := w.allows(cost); err != nil {
+		return err
+	}
+	w.come += uint64(cost)
+	return nil
+}
+
+// keep puts a message into the ring. One of datagrams holds what the window
+// allows, which grows as long as there is memory: then the oldest are dropped.
+func (l *loose) keep(a arrived) {
 	i := &l.in
 	if l.terms.datagrams() {
-		for i.size+cost(a.message) > l.head.limits.ReceiveBuffer && i.size > 0 {
+		limit := l.head.limits.ReceiveBuffer
+		if i.window.budget != nil {
+			limit = min(limit, i.window.hold(min(i.size+cost(a.message), limit)))
+		}
+		for i.size+cost(a.message) > limit && i.size > 0 {
 			l.stats.Dropped++
 			_ = i.take()
 		}
-	} else if i.size >= looseWindow+l.head.limits.MaxMessage {
-		return fmt.Errorf("%w: more unordered messages than allowed", messages.ErrProtocol)
 	}
 	i.put(a)
-	return nil
 }
 
 func (i *looseIn) put(a arrived) {
@@ -180,7 +199,7 @@ func (l *loose) receive(ctx context.Context) ([]byte, error) {
 			if a.expires > 0 {
 				now = l.carriers.now()
 			}
-			l.use(a.message, now)
+			l.use(cost(a.message))
 			if a.expires > 0 && now > a.expires {
 				l.stats.Late++
 				continue
@@ -218,38 +237,75 @@ func (l *loose) receive(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// use counts a message as used up, and tells the sender when that is a good part
-// of what it may send. Called with mu held.
-func (l *loose) use(message []byte, now time.Duration) {
+// use counts unordered messages of that cost as used up, and has the sender told
+// what it may send. Called with mu held.
+func (l *loose) use(cost int) {
+	i := &l.in
 	if l.terms.datagrams() {
+		if i.over {
+			i.window.use(cost)
+		}
 		return
 	}
-	l.in.used += uint64(cost(message))
-	if l.in.used-l.in.told >= looseWindow/4 {
-		l.tell(now)
+	if i.unused += cost; !i.over && i.numbers.next-i.numbers.floor > aheadUnordered {
+		return // or the numbers would not be known any more
+	}
+	cost, i.unused = i.unused, 0
+	if i.window.use(cost) {
+		l.carriers.tell(l.head)
 	}
 }
 
-// tell tells the sender what was used up and has come.
-func (l *loose) tell(now time.Duration) {
-	i := &l.in
-	if i.over || i.numbers.next-i.numbers.floor > spanUnordered/2 { // or the numbers would not be known any more
-		return
+// grant returns what the sender is to be told that it may send.
+func (l *loose) grant() (grant, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return grant{limit: l.in.window.limit, come: l.in.window.come, messages: l.in.numbers.floor}, !l.terms.datagrams() && !l.in.over
+}
+
+// startLimit is what the sender may send from the beginning.
+func (l *loose) startLimit() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.terms.datagrams() {
+		return 0
 	}
-	i.told, i.toldAt, i.toldUpTo = i.used, now, i.numbers.floor
-	l.say(&conecv1.DeliveryNews{Used: i.used, Complete: i.numbers.floor})
+	return l.in.window.start()
+}
+
+// wanted hears that the sender, which has sent messages of put, has one of that
+// cost which it may not send yet.
+func (l *loose) wanted(put uint64, cost int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.terms.datagrams() && l.in.window.want(put, cost, l.in.size, l.claimed) {
+		l.carriers.tell(l.head)
+	}
+}
+
+// claimed hears that the window has grown.
+func (l *loose) claimed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.in.window.granted() {
+		l.carriers.tell(l.head)
+	}
 }
 
 // tellSometimes tells the sender what has come often enough that it does not
-// reset after the deadline what came before it. It also tells what could not be
-// told while a message was far behind.
+// reset after the deadline what came before it. It also counts what could not be
+// counted while a message was far behind.
 func (l *loose) tellSometimes(now time.Duration) {
 	i := &l.in
-	switch {
-	case l.terms.datagrams():
-	case l.terms.deadline > 0 && now-i.toldAt >= l.terms.deadline/4 && i.numbers.floor > i.toldUpTo,
-		i.used-i.told >= looseWindow/4:
-		l.tell(now)
+	if l.terms.datagrams() {
+		return
+	}
+	if i.unused > 0 {
+		l.use(0)
+	}
+	if l.terms.deadline > 0 && now-i.toldAt >= l.terms.deadline/4 && i.numbers.floor > i.toldUpTo {
+		i.toldAt, i.toldUpTo = now, i.numbers.floor
+		l.say(&conecv1.DeliveryNews{Complete: i.numbers.floor})
 	}
 }
 
@@ -265,10 +321,11 @@ func (l *loose) heardGivenUp(message *conecv1.GivenUp) error {
 		return nil
 	}
 	i.givenUp++
-	i.used += message.GetSize() + messageCost
-	if i.used-i.told >= looseWindow/4 {
-		l.tell(l.carriers.now())
+	n := int(message.GetSize()) + messageCost
+	if err := l.comeWhole(n); err != nil {
+		return err
 	}
+	l.use(n)
 	return nil
 }
 
@@ -284,7 +341,7 @@ func (l *loose) checkEnd() error {
 	switch {
 	case i.numbers.count == i.total:
 		if l.terms.deadline > 0 && !l.terms.datagrams() {
-			l.say(&conecv1.DeliveryNews{Used: i.used, Complete: i.total}) // nothing is left to reset
+			l.say(&conecv1.DeliveryNews{Complete: i.total}) // nothing is left to reset
 		}
 		l.endReceiving(io.EOF)
 		l.endHead()
@@ -321,6 +378,11 @@ func (l *loose) endReceiving(err error) {
 		}
 		close(i.done)
 		l.carriers.forget(l)
+		keep := 0
+		if errors.Is(i.err, io.EOF) {
+			keep = i.size
+		}
+		i.window.close(keep)
 	}
 	signal(i.ready)
 }
@@ -332,6 +394,7 @@ func (l *loose) discard(why error) {
 		i.err = why
 	}
 	i.ring, i.first, i.size = nil, 0, 0
+	i.window.close(0)
 	signal(i.ready)
 }
 

@@ -29,10 +29,13 @@ type looseOut struct {
 	timer   *time.Timer
 	timerAt time.Duration // when it fires, 0 if it does not
 
-	pumping bool // a pump is at work, or the connection's pump has the stream on its list
-	sent    uint64
-	used    uint64 // of sent, what the receiver has used up
+	pumping bool   // a pump is at work, or the connection's pump has the stream on its list
+	sent    uint64 // cost of the unordered messages that were sent or given up
+	limit   uint64 // of sent, as the receiver has told
+	wanted  uint64 // sent when the receiver was asked for more, and 1
 	flights []*flight
+
+	complete uint64 // numbers below which all have come, as the receiver has told
 	writing int                // messages that are being written by goroutines of their own
 	cancel  context.CancelFunc // ends the pump's wait for a QUIC stream
 
@@ -274,7 +277,7 @@ func (l *loose) startPump() {
 	case l.terms.datagrams():
 		o.pumping = true
 		l.carriers.enlist(l)
-	case o.sent-o.used < looseWindow:
+	case l.mayFly(o.waiting[0]):
 		o.pumping = true
 		ctx, cancel := context.WithCancel(context.Background())
 		o.cancel = cancel
@@ -282,18 +285,42 @@ func (l *loose) startPump() {
 	}
 }
 
-// heardUsed takes what the receiver has used up, and what has come.
-func (l *loose) heardUsed(used, complete uint64) error {
+// mayFly reports whether an unordered message may be sent now. If not, the
+// receiver hears of it, once. Called with mu held.
+func (l *loose) mayFly(it item) bool {
 	o := &l.out
-	if used > o.sent || complete > o.number {
-		return fmt.Errorf("%w: used more than was sent", messages.ErrProtocol)
+	if o.sent+uint64(it.cost()) <= o.limit {
+		return true
 	}
-	o.used = max(o.used, used)
+	if o.wanted != o.sent+1 && l.head.isAnswered() {
+		o.wanted = o.sent + 1
+		l.carriers.want(l.head, o.sent, it.cost())
+	}
+	return false
+}
+
+// granted takes over what the receiver lets this side send.
+func (l *loose) granted(g grant) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.limit = max(l.out.limit, g.limit)
+	l.out.complete = max(l.out.complete, min(g.messages, l.out.number))
+	if !l.terms.datagrams() {
+		l.startPump()
+	}
+}
+
+// heardComplete takes up to where all messages have come.
+func (l *loose) heardComplete(complete uint64) error {
+	o := &l.out
+	if complete > o.number {
+		return fmt.Errorf("%w: more came than was sent", messages.ErrProtocol)
+	}
+	o.complete = max(o.complete, complete)
 	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].items[len(o.flights[0].items)-1].number < complete {
 		o.flights = o.flights[1:]
 	}
 	l.endHead()
-	l.startPump()
 	return nil
 }
 

@@ -19,8 +19,11 @@ type outbox struct {
 	raw     rawSender
 	buffers *bufferPool
 	limit   int // bytes that may wait, not counting one oversized frame
+	writer  writer
 
 	mu       sync.Mutex
+	credit   credit          // what may be written
+	first    []byte          // frames that go before all others, and need no credit
 	waiting  []byte          // frames that the pump has not taken yet
 	spare    []byte          // buffer of the last write, kept while the pump runs
 	pumping  bool            // a pump runs
@@ -39,7 +42,7 @@ type rawSender interface {
 }
 
 func newOutbox(raw rawSender, buffers *bufferPool, limit int) *outbox {
-	return &outbox{raw: raw, buffers: buffers, limit: limit, done: make(chan struct{})}
+	return &outbox{raw: raw, buffers: buffers, limit: limit, writer: writer{raw: raw}, done: make(chan struct{})}
 }
 
 // send queues one frame. It blocks while the buffer is full, until ctx ends: then
@@ -58,6 +61,30 @@ func (o *outbox) send(ctx context.Context, field int, body []byte) error {
 	}
 	o.queue(field, body, size)
 	return nil
+}
+
+// begin queues a frame that goes before all others. It does not block.
+func (o *outbox) begin(field int, body []byte) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err := o.over(); err != nil {
+		return err
+	}
+	o.first = appendFrame(o.first, field, body)
+	o.startPump()
+	return nil
+}
+
+// granted takes over what the other side lets this one send.
+func (o *outbox) granted(g grant) {
+	o.mu.Lock()
+	g.messages = min(g.messages, o.total)
+	o.credit.take(g)
+	if len(o.waiting) > 0 {
+		o.startPump()
+	}
+	o.mu.Unlock()
+	o.writer.came(g.come)
 }
 
 // awaitSpace blocks until all that came before are served and size bytes fit, or
@@ -147,21 +174,24 @@ func (o *outbox) startPump() {
 // behalf of all senders.
 func (o *outbox) pump() {
 	o.mu.Lock()
-	for o.err == nil && len(o.waiting) > 0 {
-		frames := o.waiting
-		o.waiting = o.spare[:0]
-		o.wake()
+	for o.err == nil {
+		frames, counts := o.take()
+		if frames == nil {
+			break
+		}
 		o.mu.Unlock()
-		_, err := o.raw.Write(frames)
+		err := o.writer.write(frames, counts)
 		o.mu.Lock()
-		o.spare = frames
+		if counts {
+			o.spare = frames
+		}
 		if err != nil {
 			o.fail(fromQUIC(err))
 		}
 	}
 	o.pumping = false
 	o.rest()
-	ending := o.ending && o.err == nil
+	ending := o.ending && o.err == nil && len(o.waiting) == 0
 	o.mu.Unlock()
 	if ending {
 		_ = o.raw.Close() // only says that the stream was reset before
@@ -171,14 +201,35 @@ func (o *outbox) pump() {
 	}
 }
 
+// take returns what is to be written next, and whether it counts against the
+// credit; nil if nothing may be. Called with mu held.
+func (o *outbox) take() (frames []byte, counts bool) {
+	if frames, o.first = o.first, nil; len(frames) > 0 {
+		return frames, false
+	}
+	n := o.credit.cut(o.waiting)
+	if n == 0 {
+		return nil, false
+	}
+	frames, rest := o.waiting[:n], o.waiting[n:]
+	if cap(o.spare) < len(rest) {
+		o.buffers.put(o.spare)
+		o.spare = o.buffers.get(len(rest))
+	}
+	o.waiting, o.spare = append(o.spare[:0], rest...), nil
+	o.credit.put += uint64(n)
+	o.wake()
+	return frames, true
+}
+
 // rest gives the buffers back, but for a small one: an idle stream costs little.
 func (o *outbox) rest() {
-	if cap(o.waiting) == 0 || cap(o.waiting) > smallBuffer && cap(o.spare) <= smallBuffer {
+	if len(o.waiting) == 0 && (cap(o.waiting) == 0 || cap(o.waiting) > smallBuffer && cap(o.spare) <= smallBuffer) {
 		o.waiting, o.spare = o.spare[:0], o.waiting
 	}
 	o.buffers.put(o.spare)
 	o.spare = nil
-	if cap(o.waiting) > smallBuffer {
+	if cap(o.waiting) > smallBuffer && len(o.waiting) == 0 {
 		o.buffers.put(o.waiting)
 		o.waiting = nil
 	}
@@ -207,7 +258,8 @@ func (o *outbox) end(err error) {
 func (o *outbox) fail(err error) {
 	if o.err == nil {
 		o.err = err
-		o.waiting = nil
+		o.first, o.waiting = nil, nil
+		o.writer.end()
 	}
 	o.wake()
 }

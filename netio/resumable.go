@@ -22,6 +22,7 @@ type Resumable struct {
 	journal *journal
 	intake  *intake
 	over    chan struct{} // closed when the stream needs no attachment any more
+	leave   func()        // gives the budget back
 
 	mu      sync.Mutex
 	at      *Stream // that carries the stream now; nil while none does
@@ -33,6 +34,8 @@ type Resumable struct {
 
 // ResumableConfig says which resumable stream it is.
 type ResumableConfig struct {
+	// Peer is the name of the other side.
+	Peer string
 	// ID names it among those that its opener opened to its acceptor; [IDSize]
 	// bytes.
 	ID []byte
@@ -52,16 +55,24 @@ type ResumableConfig struct {
 // IDSize is the size in bytes of what names resumable streams and processes.
 const IDSize = 16
 
-// NewResumable returns a stream that is attached to nothing yet.
-func (t *Transport) NewResumable(config ResumableConfig) *Resumable {
+// NewResumable returns a stream that is attached to nothing yet. It returns an error
+// that matches [messages.ErrLimit] if the peer's memory is used up.
+func (t *Transport) NewResumable(config ResumableConfig) (*Resumable, error) {
 	limits := t.config.Limits
 	r := &Resumable{config: config, limits: limits, over: make(chan struct{})}
-	r.intake = newIntake(limits.ReceiveBuffer, limits.MaxMessage)
-	r.intake.queue.buffers = &t.buffers
+	r.intake = newIntake(limits.MaxMessage)
+	queue := r.intake.queue
+	queue.buffers = &t.buffers
+	queue.window.budget, r.leave = t.budgetFor(config.Peer)
+	if queue.window.most = limits.ReceiveBuffer; !queue.window.open() {
+		r.leave()
+		return nil, errNoMemory
+	}
 	r.journal = newJournal(&t.buffers, limits.SendBuffer, config.Keep, r.intake)
 	r.intake.journal = r.journal
 	r.journal.failed = r.lost
-	return r
+	r.journal.memory.from = &queue.window.budget.keep
+	return r, nil
 }
 
 // Send queues one message and keeps it until the other side has it. It blocks
@@ -139,6 +150,7 @@ func (r *Resumable) finish() (at, opening *Stream) {
 	r.mu.Unlock()
 	if first {
 		close(r.over)
+		r.leave()
 		r.config.Ended()
 	}
 	return at, opening

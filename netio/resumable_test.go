@@ -28,10 +28,14 @@ type lasting struct {
 
 func newLasting(e *end, name byte, keep int) *lasting {
 	l := &lasting{detached: make(chan error, 100)}
-	l.Resumable = e.NewResumable(netio.ResumableConfig{
-		ID: bytes.Repeat([]byte{1}, netio.IDSize), Incarnation: bytes.Repeat([]byte{name}, netio.IDSize), Keep: keep,
+	var err error
+	l.Resumable, err = e.NewResumable(netio.ResumableConfig{
+		Peer: "peer", ID: bytes.Repeat([]byte{1}, netio.IDSize), Incarnation: bytes.Repeat([]byte{name}, netio.IDSize), Keep: keep,
 		Detached: func(err error) { l.detached <- err }, Ended: func() {},
 	})
+	if err != nil {
+		panic(err)
+	}
 	return l
 }
 

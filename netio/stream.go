@@ -22,7 +22,6 @@ const maxFirstFrame = 4 << 10
 // goroutine.
 type Stream struct {
 	raw    *quic.Stream
-	lost   <-chan struct{} // closed when the connection has ended
 	limits Limits
 	out    *outbox
 	in     *inbox
@@ -36,8 +35,17 @@ type Stream struct {
 
 	carriers *carriers
 	terms    terms
+	credit   uint64                // that the other side's first frame gives
 	loose    atomic.Pointer[loose] // nil if the stream is ordered
+
+	tells   bool   // the other side is to be told what it may send; under mu of carriers
+	wants   int    // it is to be told the size of a frame that waits; likewise
+	wantsAt uint64 // what was sent before
 }
+
+// DefaultMaxMessage is the size in bytes of the largest message, unless [Limits] say
+// otherwise.
+const DefaultMaxMessage = 16 << 20
 
 // Limits bound what one stream holds, in bytes. A zero field means its default.
 type Limits struct {
@@ -45,14 +53,15 @@ type Limits struct {
 	MaxMessage int
 	// SendBuffer is how much may wait to be sent. If zero, 256 KiB.
 	SendBuffer int
-	// ReceiveBuffer is how much may wait to be received, beside what QUIC holds
-	// (see [Config]). If zero, 256 KiB.
+	// ReceiveBuffer is how much may wait to be received, or be on its way, at first,
+	// if the peer's memory allows it ([Config]). It is at least 64 KiB, and grows up
+	// to 6 MiB, or to one message, while what came is received fast. If zero, 256 KiB.
 	ReceiveBuffer int
 }
 
 func (l Limits) withDefaults() Limits {
 	if l.MaxMessage == 0 {
-		l.MaxMessage = 16 << 20
+		l.MaxMessage = DefaultMaxMessage
 	}
 	if l.SendBuffer == 0 {
 		l.SendBuffer = 256 << 10
@@ -63,11 +72,12 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// newStream wraps a QUIC stream of a connection that lost tells the end of.
-func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limits Limits, carriers *carriers) *Stream {
+// newStream wraps a QUIC stream.
+func (c *Conn) newStream(raw *quic.Stream) *Stream {
+	limits := c.transport.config.Limits
 	return &Stream{
-		raw: raw, lost: lost, limits: limits, carriers: carriers,
-		out:      newOutbox(raw, buffers, limits.SendBuffer),
+		raw: raw, limits: limits, carriers: c.carriers,
+		out:      newOutbox(raw, &c.transport.buffers, limits.SendBuffer),
 		ended:    make(chan struct{}),
 		answered: make(chan struct{}),
 	}
@@ -77,26 +87,46 @@ func newStream(raw *quic.Stream, lost <-chan struct{}, buffers *bufferPool, limi
 func (s *Stream) startOpener(open *conecv1.OpenStream) error {
 	s.in = s.newInbox(s.takeAnswer)
 	s.opened = open
-	body, err := proto.Marshal(open)
-	if err != nil {
-		return err
-	}
 	if err := s.agree(open); err != nil {
 		return err
 	}
+	first := &conecv1.OpenStream{}
+	proto.Merge(first, open)
+	if limit := s.startLimit(); limit > baseWindow {
+		first.Credit = limit
+	}
+	body, err := proto.Marshal(first)
+	if err != nil {
+		return err
+	}
+	s.carriers.enter(s)
 	go s.pump()
-	return s.out.send(context.Background(), fieldOpen, body)
+	return s.out.begin(fieldOpen, body)
+}
+
+// startLimit is what the other side may send from the beginning.
+func (s *Stream) startLimit() uint64 {
+	if r := s.carries.Load(); r != nil {
+		return r.intake.again()
+	}
+	if l := s.loose.Load(); l != nil {
+		return l.startLimit()
+	}
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	return s.in.window.start()
 }
 
 // startAcceptor expects the frame that says what the stream is for.
 func (s *Stream) startAcceptor() {
 	s.in = s.newInbox(s.takeOpen)
+	s.carriers.enter(s)
 	go s.pump()
 }
 
 func (s *Stream) newInbox(first func(field int, body []byte) error) *inbox {
-	in := newInbox(s.raw, s.limits.ReceiveBuffer, s.limits.MaxMessage, first)
-	in.lost, in.buffers = s.lost, s.out.buffers
+	in := newInbox(s.raw, s.limits.MaxMessage, first)
+	in.buffers, in.tell = s.out.buffers, func() { s.carriers.tell(s) }
 	return in
 }
 
@@ -108,6 +138,7 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 		if err := proto.Unmarshal(body, &opened); err != nil {
 			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 		}
+		s.granted(grant{limit: opened.GetCredit()})
 		if r := s.carries.Load(); r != nil {
 			if err := r.answered(s, &opened); err != nil {
 				return err
@@ -126,7 +157,18 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 		return fmt.Errorf("%w: frame %d answers no open", messages.ErrProtocol, field)
 	}
 	close(s.answered)
+	s.granted(grant{}) // it may ask for more now
 	return nil
+}
+
+// isAnswered reports whether the other side knows the stream for sure.
+func (s *Stream) isAnswered() bool {
+	select {
+	case <-s.answered:
+		return true
+	default:
+		return false
+	}
 }
 
 // takeOpen is given the first frame of the side that opens.
@@ -145,6 +187,8 @@ func (s *Stream) takeOpen(field int, body []byte) error {
 	if err := s.agree(open); err != nil {
 		return err
 	}
+	s.granted(grant{limit: open.GetCredit()})
+	s.credit, open.Credit = open.GetCredit(), 0 // what is left are the terms
 	close(s.answered)
 	return nil
 }
@@ -163,10 +207,65 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 		}
 	}
 	s.raw.SetPriority(s.terms.quicUrgency(), true)
+	bulk := s.terms.urgency == conecv1.Urgency_URGENCY_BULK
+	s.out.writer.pace, s.out.writer.bulk, s.out.writer.gone = &s.carriers.pace, bulk, s.raw.Context().Done()
+	s.in.pace, s.in.bulk = &s.carriers.pace, bulk
 	if !s.terms.ordered() {
-		s.loose.Store(newLoose(s, s.carriers, s.terms))
+		l := newLoose(s, s.carriers, s.terms)
+		s.loose.Store(l)
+		return l.start()
+	}
+	s.out.mu.Lock()
+	s.out.credit = credit{stream: s, limit: baseWindow}
+	s.out.mu.Unlock()
+	if open.GetResume() != nil || s.carries.Load() != nil {
+		return nil // its window lasts longer than this
+	}
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	s.in.window.budget, s.in.window.most = s.carriers.budget, s.limits.ReceiveBuffer
+	if !s.in.window.open() {
+		return errNoMemory
 	}
 	return nil
+}
+
+// errNoMemory refuses a stream for which no window is left.
+var errNoMemory = fmt.Errorf("%w: memory for this peer", messages.ErrLimit)
+
+// grant returns what the other side is to be told that it may send; false if it
+// need not be any more.
+func (s *Stream) grant() (grant, bool) {
+	if k := s.in.intake.Load(); k != nil {
+		return k.grant(s.in)
+	}
+	if l := s.loose.Load(); l != nil {
+		return l.grant()
+	}
+	return s.in.grant(), true
+}
+
+// granted takes over what the other side lets this one send.
+func (s *Stream) granted(g grant) {
+	if r := s.carries.Load(); r != nil {
+		r.journal.granted(s, g)
+	} else if l := s.loose.Load(); l != nil {
+		l.granted(g)
+	} else {
+		s.out.granted(g)
+	}
+}
+
+// wanted hears that the other side, which has sent put bytes, has a frame of n
+// bytes that it may not send yet.
+func (s *Stream) wanted(put uint64, n int) {
+	if k := s.in.intake.Load(); k != nil {
+		k.wanted(s.in, put, n)
+	} else if l := s.loose.Load(); l != nil {
+		l.wanted(put, n)
+	} else {
+		s.in.wanted(put, n)
+	}
 }
 
 // AwaitAnswer blocks until the other side accepted the stream (nil) or refused
@@ -206,14 +305,14 @@ func (s *Stream) awaitFirst(ctx context.Context) error {
 // Accept tells the opener that the stream is open. It does not block. If only the
 // opener sends, the direction to it is over then.
 func (s *Stream) Accept() error {
-	var body []byte
-	if s.loose.Load() != nil { // it must know the delivery, and says so
-		var err error
-		if body, err = proto.Marshal(&conecv1.StreamOpened{Delivery: s.opened.GetDelivery()}); err != nil {
-			return err
-		}
+	opened := &conecv1.StreamOpened{Delivery: s.opened.GetDelivery()} // it must know the delivery, and says so
+	if limit := s.startLimit(); limit > baseWindow {
+		opened.Credit = limit
 	}
-	err := s.out.send(context.Background(), fieldOpened, body)
+	body, err := proto.Marshal(opened)
+	if err == nil {
+		err = s.out.begin(fieldOpened, body)
+	}
 	if err == nil && s.opened.GetOneWay() {
 		s.CloseSend()
 	}
@@ -226,7 +325,7 @@ func (s *Stream) Refuse(why error) {
 	code, reason := messages.ToCode(why)
 	body, err := proto.Marshal(&conecv1.StreamRefused{Code: code, Reason: reason})
 	if err == nil {
-		_ = s.out.send(context.Background(), fieldRefused, body) // the stream may be gone already
+		_ = s.out.begin(fieldRefused, body) // the stream may be gone already
 	}
 	if loose := s.loose.Load(); loose != nil {
 		loose.fail(messages.ErrRefused, true)
@@ -361,6 +460,7 @@ func (s *Stream) Ended() <-chan struct{} { return s.ended }
 // pump reads until the other side's end; then it waits for the end of sending.
 func (s *Stream) pump() {
 	defer close(s.ended)
+	defer s.carriers.leave(s)
 	err := s.in.read()
 	if r := s.carries.Load(); r != nil {
 		_ = s.in.finish(err)

@@ -23,12 +23,17 @@ type Config struct {
 	// Limits bound each stream.
 	Limits Limits
 	// MaxStreams is how many streams the other side may have open on a channel
-	// at the same time. If zero, 1,024. Together with Limits it bounds what a
-	// peer that sends it all can make this side hold: per stream, ReceiveBuffer,
-	// one message of MaxMessage, and what QUIC holds, which is 256 KiB, or 6 MiB
-	// where the stream was read fast before; an unordered stream holds 1 MiB and two
-	// messages instead, and as many QUIC streams again carry those messages.
+	// at the same time. If zero, 1,024.
 	MaxStreams int
+	// PeerMemory is how many bytes one peer can make this side hold, on all of its
+	// channels. A fourth is for what streams may receive at first, 64 KiB each: a
+	// stream for which that is not left is refused. A fourth is for streams that are
+	// read fast, one for large messages, and one for what resumable streams keep until
+	// the peer has it; what is not left there is waited for. QUIC holds up to 16 MiB
+	// beside it for each channel, while packets are missing. If zero, 256 MiB, or 4
+	// times MaxMessage if that is more; else at least that, or large messages can not
+	// come.
+	PeerMemory int
 	// KeepAlive is how often an idle connection sends a packet. If zero, 5
 	// seconds on home channels, 10 on others; if negative, never.
 	KeepAlive time.Duration
@@ -60,6 +65,9 @@ func (c *Config) withDefaults() Config {
 	if config.MaxStreams == 0 {
 		config.MaxStreams = 1024
 	}
+	if config.PeerMemory == 0 {
+		config.PeerMemory = max(256<<20, 4*config.Limits.MaxMessage)
+	}
 	if config.HandshakeTimeout == 0 {
 		config.HandshakeTimeout = 10 * time.Second
 	}
@@ -71,8 +79,9 @@ func (c *Config) withDefaults() Config {
 
 // QUIC flow control, in bytes.
 const (
-	streamWindow     = 256 << 10 // of a stream that nobody reads
-	maxStreamWindow  = 6 << 20   // of a stream that is read fast
+	streamWindow     = 1 << 20   // of a stream, at first
+	maxStreamWindow  = 8 << 20   // of a stream
+	channelWindow    = 16 << 20  // of a channel: all streams are always read
 	homeWindow       = 256 << 10 // of a control stream
 	firstPacket      = 1200      // size of the first packets: fits every path that QUIC may use
 	expectedChannels = 1         // connections that wait for each port's acceptor
@@ -90,6 +99,7 @@ type Transport struct {
 
 	mu       sync.Mutex
 	expected map[netip.AddrPort]*expected
+	budgets  map[string]*budget // by peer
 	closed   bool
 
 	coordinator bool
@@ -123,7 +133,7 @@ func NewTransport(sw *Switch, identity *Identity, coordinator bool, config *Conf
 		config: config.withDefaults(), identity: identity, sw: sw,
 		quic:     &quic.Transport{Conn: sw, StatelessResetKey: &resetKey},
 		home:     make(chan *Conn),
-		expected: map[netip.AddrPort]*expected{}, coordinator: coordinator,
+		expected: map[netip.AddrPort]*expected{}, budgets: map[string]*budget{}, coordinator: coordinator,
 		closing: make(chan struct{}),
 	}
 	if !coordinator {
@@ -235,20 +245,19 @@ func (t *Transport) homeConfig(incoming int64) *quic.Config {
 	}
 }
 
-// channelConfig gives the connection a window that all its streams together can
-// not use up: then no set of unread streams stops another one.
+// channelConfig does not limit streams by their number: what may come on each is a
+// matter of its credit.
 func (t *Transport) channelConfig() *quic.Config {
-	streams := 2*uint64(t.config.MaxStreams) + 1 // as many again carry unordered messages
 	return &quic.Config{
 		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
 		MaxIdleTimeout:                 orDefault(t.config.IdleTimeout, 30*time.Second),
 		KeepAlivePeriod:                orDefault(t.config.KeepAlive, 10*time.Second),
 		InitialStreamReceiveWindow:     streamWindow,
 		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: streams * maxStreamWindow,
-		MaxConnectionReceiveWindow:     streams * maxStreamWindow,
+		InitialConnectionReceiveWindow: channelWindow,
+		MaxConnectionReceiveWindow:     channelWindow,
 		MaxIncomingStreams:             int64(t.config.MaxStreams) + 1,
-		MaxIncomingUniStreams:          int64(t.config.MaxStreams),
+		MaxIncomingUniStreams:          int64(t.config.MaxStreams) + 2, // for credit and for the turn of datagrams
 		EnableDatagrams:                true,
 		InitialPacketSize:              firstPacket,
 	}
@@ -277,7 +286,7 @@ func (t *Transport) DialHome(ctx context.Context, addr netip.AddrPort, coordinat
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	return t.newConn(raw, nil), nil
+	return t.newConn(raw, nil, ""), nil
 }
 
 // DialChannel connects to the peer behind port, which must present exactly
@@ -291,7 +300,7 @@ func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, ce
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	return t.newConn(raw, port), nil
+	return t.newConn(raw, port, peer), nil
 }
 
 // Expect lets the peer behind port dial; it must present exactly certificate.
@@ -357,7 +366,7 @@ func (t *Transport) accept() {
 			t.give(raw)
 			continue
 		}
-		conn := t.newConn(raw, nil)
+		conn := t.newConn(raw, nil, "")
 		if err := verifyClient(raw.ConnectionState().TLS, t.config.ClientRoots, t.config.Now()); err != nil {
 			conn.Close(err)
 			continue
@@ -373,10 +382,14 @@ func (t *Transport) accept() {
 // give hands a channel to the port that expects it. A second one is refused, and
 // one that nobody expects any more: the wait may end during the handshake.
 func (t *Transport) give(raw *quic.Conn) {
-	conn, why := t.newConn(raw, nil), errNotExpected
+	waiting := t.lookup(raw.RemoteAddr())
+	if waiting == nil {
+		t.newConn(raw, nil, "").Close(errNotExpected)
+		return
+	}
+	conn, why := t.newConn(raw, waiting.port, waiting.peer), errNotExpected
 	t.mu.Lock()
-	if waiting := t.expected[addrPort(raw.RemoteAddr())]; waiting != nil {
-		conn.port = waiting.port
+	if t.expected[addrPort(raw.RemoteAddr())] == waiting {
 		select {
 		case waiting.conns <- conn:
 			why = nil

@@ -60,12 +60,12 @@ func (s *Stream) Stats() DeliveryStats {
 		return loose.deliveryStats()
 	}
 	s.out.mu.Lock()
-	sent := s.out.total
+	stats := DeliveryStats{Sent: s.out.total, Confirmed: s.out.credit.grant.messages}
 	s.out.mu.Unlock()
 	s.in.mu.Lock()
-	delivered := s.in.total
+	stats.Delivered = s.in.total
 	s.in.mu.Unlock()
-	return DeliveryStats{Sent: sent - min(sent, 1), Delivered: delivered} // the first frame is no message
+	return stats
 }
 
 // TrySend is like [Stream.TrySend]; space also ends where too much is kept.
@@ -101,15 +101,13 @@ func (r *Resumable) TryReceive() ([]byte, error) {
 // Stats is like [Stream.Stats].
 func (r *Resumable) Stats() DeliveryStats {
 	r.journal.mu.Lock()
-	sent := r.journal.ledger.next
-	if r.journal.ends {
-		sent-- // the end is no message
-	}
+	stats := DeliveryStats{Sent: r.journal.messages(), Confirmed: r.journal.confirmedNow()}
 	r.journal.mu.Unlock()
 	q := r.intake.queue
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return DeliveryStats{Sent: sent, Delivered: q.total}
+	stats.Delivered = q.total
+	return stats
 }
 
 // wouldBlock says that nothing was there, instead of that the context has ended.

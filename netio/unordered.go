@@ -32,9 +32,9 @@ func (l *loose) nextBatch() (batch []item) {
 		it := o.waiting[0]
 		if l.terms.deadline > 0 && now >= it.at+l.terms.deadline {
 			gone = append(gone, it)
-			o.sent += uint64(it.cost()) // the receiver counts it as used
+			o.sent += uint64(it.cost()) // the receiver counts it as come and used up
 		} else {
-			if o.sent-o.used >= looseWindow || len(batch) > 0 && size+len(it.bytes) > packetSize {
+			if len(batch) > 0 && size+len(it.bytes) > packetSize || !l.mayFly(it) {
 				break
 			}
 			if len(batch) > 0 && it.number != batch[0].number+uint64(len(batch)) {

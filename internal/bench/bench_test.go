@@ -94,7 +94,7 @@ func TestJudge(t *testing.T) {
 		{"within", row{target: 2, atMost: true}, list(4, 3), list(2, 2), 1.75, "ok"},
 		{"above", row{target: 1.5, atMost: true}, list(4, 3, 4), list(2, 2, 2), 2, "MISSED"},
 		{"median of ratios, not ratio of medians", row{target: 1}, list(1, 10, 20), list(2, 2, 40), 0.5, "MISSED"},
-		{"alone", row{target: 5, alone: true}, list(4, 6, 7), list(0, 0, 0), 6, "ok"},
+		{"alone", row{target: 5, alone: true, scale: 1}, list(4, 6, 7), list(0, 0, 0), 6, "ok"},
 		{"nothing promised", row{}, list(4), list(2), 2, ""},
 	}
 	for _, test := range tests {

@@ -24,7 +24,7 @@ type row struct {
 type result struct {
 	row
 	ours, bare       float64 // medians
-	ratio, low, high float64 // of the pairs; of conec's figures if it is alone
+	ratio, low, high float64 // of the pairs; of conec's scaled figures if it is alone
 }
 
 // judge puts the pairs of measurements together.
@@ -34,7 +34,7 @@ func (r row) judge(ours, bare []figures) result {
 		a = append(a, ours[i][r.figure])
 		b = append(b, bare[i][r.figure])
 		if r.alone {
-			ratios = append(ratios, a[i])
+			ratios = append(ratios, a[i]/r.scale)
 		} else {
 			ratios = append(ratios, a[i]/b[i])
 		}

@@ -280,7 +280,10 @@ type OpenStream struct {
 	// What goes first when the channel has not enough for all, in both directions.
 	Urgency Urgency `protobuf:"varint,4,opt,name=urgency,proto3,enum=conec.v1.Urgency" json:"urgency,omitempty"`
 	// Makes the stream resumable, or attaches it again.
-	Resume        *Resume `protobuf:"bytes,5,opt,name=resume,proto3" json:"resume,omitempty"`
+	Resume *Resume `protobuf:"bytes,5,opt,name=resume,proto3" json:"resume,omitempty"`
+	// How many bytes of messages frames the acceptor may send until it is told more,
+	// if that is more than 65,536.
+	Credit        uint64 `protobuf:"varint,6,opt,name=credit,proto3" json:"credit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -348,6 +351,13 @@ func (x *OpenStream) GetResume() *Resume {
 		return x.Resume
 	}
 	return nil
+}
+
+func (x *OpenStream) GetCredit() uint64 {
+	if x != nil {
+		return x.Credit
+	}
+	return 0
 }
 
 // Resume says which resumable stream a QUIC stream is to carry.
@@ -553,7 +563,10 @@ type StreamOpened struct {
 	// counting the end of the direction as one more.
 	Received uint64 `protobuf:"varint,2,opt,name=received,proto3" json:"received,omitempty"`
 	// The delivery that was asked for: a side that does not know it says nothing.
-	Delivery      *Delivery `protobuf:"bytes,4,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	Delivery *Delivery `protobuf:"bytes,4,opt,name=delivery,proto3" json:"delivery,omitempty"`
+	// How many bytes of messages frames the opener may send until it is told more, if
+	// that is more than 65,536.
+	Credit        uint64 `protobuf:"varint,5,opt,name=credit,proto3" json:"credit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +620,13 @@ func (x *StreamOpened) GetDelivery() *Delivery {
 		return x.Delivery
 	}
 	return nil
+}
+
+func (x *StreamOpened) GetCredit() uint64 {
+	if x != nil {
+		return x.Credit
+	}
+	return 0
 }
 
 // StreamRefused does not.
@@ -734,9 +754,6 @@ func (x *Delivery) GetCopyAfter() uint64 {
 // bidirectional QUIC stream carries one.
 type DeliveryNews struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unordered: how much of the other direction was used up so far: the sum over
-	// its messages of their size and 64.
-	Used uint64 `protobuf:"varint,1,opt,name=used,proto3" json:"used,omitempty"`
 	// Unordered: all messages of the other direction below this number have
 	// arrived or were given up.
 	Complete uint64 `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
@@ -778,13 +795,6 @@ func (x *DeliveryNews) ProtoReflect() protoreflect.Message {
 // Deprecated: Use DeliveryNews.ProtoReflect.Descriptor instead.
 func (*DeliveryNews) Descriptor() ([]byte, []int) {
 	return file_conec_v1_stream_proto_rawDescGZIP(), []int{9}
-}
-
-func (x *DeliveryNews) GetUsed() uint64 {
-	if x != nil {
-		return x.Used
-	}
-	return 0
 }
 
 func (x *DeliveryNews) GetComplete() uint64 {
@@ -929,14 +939,15 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\arefused\x18\x03 \x01(\v2\x17.conec.v1.StreamRefusedR\arefused\x12\x1a\n" +
 	"\bmessages\x18\x04 \x03(\fR\bmessages\x12%\n" +
 	"\x03ack\x18\x05 \x03(\v2\x13.conec.v1.StreamAckR\x03ack\x12%\n" +
-	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"\xc6\x01\n" +
+	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"\xde\x01\n" +
 	"\n" +
 	"OpenStream\x12\x18\n" +
 	"\apurpose\x18\x01 \x01(\tR\apurpose\x12.\n" +
 	"\bdelivery\x18\x02 \x01(\v2\x12.conec.v1.DeliveryR\bdelivery\x12\x17\n" +
 	"\aone_way\x18\x03 \x01(\bR\x06oneWay\x12+\n" +
 	"\aurgency\x18\x04 \x01(\x0e2\x11.conec.v1.UrgencyR\aurgency\x12(\n" +
-	"\x06resume\x18\x05 \x01(\v2\x10.conec.v1.ResumeR\x06resume\"\x84\x01\n" +
+	"\x06resume\x18\x05 \x01(\v2\x10.conec.v1.ResumeR\x06resume\x12\x16\n" +
+	"\x06credit\x18\x06 \x01(\x04R\x06credit\"\x84\x01\n" +
 	"\x06Resume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x12\n" +
@@ -948,11 +959,12 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\x04asks\x18\x02 \x01(\bR\x04asks\x12\x18\n" +
 	"\astopped\x18\x03 \x01(\bR\astopped\"'\n" +
 	"\tStreamEnd\x12\x1a\n" +
-	"\bmessages\x18\x01 \x01(\x04R\bmessages\"|\n" +
+	"\bmessages\x18\x01 \x01(\x04R\bmessages\"\x94\x01\n" +
 	"\fStreamOpened\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x1a\n" +
 	"\breceived\x18\x02 \x01(\x04R\breceived\x12.\n" +
-	"\bdelivery\x18\x04 \x01(\v2\x12.conec.v1.DeliveryR\bdelivery\"K\n" +
+	"\bdelivery\x18\x04 \x01(\v2\x12.conec.v1.DeliveryR\bdelivery\x12\x16\n" +
+	"\x06credit\x18\x05 \x01(\x04R\x06credit\"K\n" +
 	"\rStreamRefused\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"q\n" +
@@ -960,13 +972,12 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\x04mode\x18\x01 \x01(\x0e2\x16.conec.v1.DeliveryModeR\x04mode\x12\x1a\n" +
 	"\bdeadline\x18\x02 \x01(\x04R\bdeadline\x12\x1d\n" +
 	"\n" +
-	"copy_after\x18\x03 \x01(\x04R\tcopyAfter\"\xb9\x01\n" +
-	"\fDeliveryNews\x12\x12\n" +
-	"\x04used\x18\x01 \x01(\x04R\x04used\x12\x1a\n" +
+	"copy_after\x18\x03 \x01(\x04R\tcopyAfter\"\xab\x01\n" +
+	"\fDeliveryNews\x12\x1a\n" +
 	"\bcomplete\x18\x02 \x01(\x04R\bcomplete\x12,\n" +
 	"\bgiven_up\x18\x03 \x03(\v2\x11.conec.v1.GivenUpR\agivenUp\x12'\n" +
 	"\x03end\x18\x04 \x01(\v2\x15.conec.v1.DeliveryEndR\x03end\x12\"\n" +
-	"\x04stop\x18\x05 \x01(\x0e2\x0e.conec.v1.CodeR\x04stop\"5\n" +
+	"\x04stop\x18\x05 \x01(\x0e2\x0e.conec.v1.CodeR\x04stopJ\x04\b\x01\x10\x02\"5\n" +
 	"\aGivenUp\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\")\n" +

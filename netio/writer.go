@@ -1,0 +1,67 @@
+package netio
+
+import "sync/atomic"
+
+// writer hands the frames of a stream to QUIC: those of a bulk stream at the pace
+// of its connection. One pump at a time writes.
+type writer struct {
+	raw  rawSender
+	pace *pace           // nil: there is none
+	bulk bool            // the stream gives way
+	gone <-chan struct{} // closed when the QUIC stream takes no more
+
+	put   int           // bytes since the last whole unit; for the pump
+	taken atomic.Uint64 // units that were handed to QUIC
+	told  atomic.Uint64 // units that are known to have come
+	over  atomic.Bool   // nothing will be heard of those that are handed over from now on
+}
+
+// write writes frames. counts tells whether they are messages.
+func (w *writer) write(frames []byte, counts bool) error {
+	if w.pace == nil || !counts {
+		_, err := w.raw.Write(frames)
+		return err
+	}
+	if !w.bulk {
+		w.pace.touch()
+		_, err := w.raw.Write(frames)
+		return err
+	}
+	for len(frames) > 0 {
+		n := min(len(frames), paceUnit-w.put)
+		if w.put += n; w.put == paceUnit {
+			w.put = 0
+			w.pace.take(w.gone)
+			if w.taken.Add(1); w.over.Load() {
+				w.end()
+			}
+		}
+		if _, err := w.raw.Write(frames[:n]); err != nil {
+			return err
+		}
+		frames = frames[n:]
+	}
+	return nil
+}
+
+// came notes how many bytes the other side has.
+func (w *writer) came(bytes uint64) { w.account(bytes / paceUnit) }
+
+// end notes that nothing more will be heard.
+func (w *writer) end() {
+	w.over.Store(true)
+	w.account(w.taken.Load())
+}
+
+func (w *writer) account(units uint64) {
+	for w.pace != nil {
+		told := w.told.Load()
+		if units = min(units, w.taken.Load()); units <= told {
+			return
+		}
+		if w.told.CompareAndSwap(told, units) {
+			w.pace.arrived(int(units - told))
+			return
+		}
+	}
+}
