@@ -112,7 +112,7 @@ func (cl *Client) openRaw(ctx context.Context, ref *channelRef, open actors.Open
 // stream comes either from here or from [Client.AcceptStream]. It blocks until
 // there is one, ctx ends or the channel has ended.
 func (ch *Channel) AcceptStream(ctx context.Context) (*Stream, error) {
-	return ch.cl.acceptStream(ctx, ch.ref)
+	return ch.cl.acceptStream(ctx, ch.cl.incoming.rest, ch.ref)
 }
 
 // Close ends the channel in order: the sending side of its streams ends, and

@@ -346,8 +346,9 @@ type StreamOptions struct {
 	// can not be resumable. See docs/delivery.md.
 	Delivery Delivery
 	// Deadline is how old a message may get, from Send until Receive; older ones are
-	// given up. Not for ordered streams; at most 24 hours. If zero, any age. The age
-	// is measured across two clocks: docs/delivery.md says how well.
+	// given up. Stream.SendWithin sets a shorter one. At most 24 hours; not for
+	// resumable streams. If zero, any age. The age is measured across two clocks:
+	// docs/delivery.md says how well.
 	Deadline time.Duration
 	// Copies sends every message of a sequenced or lossy stream twice; the peer
 	// drops the second.
@@ -422,28 +423,23 @@ func (cl *Client) openOn(ctx context.Context, ref *channelRef, terms *conecv1.Op
 	return stream, nil
 }
 
-// AcceptStream returns the next stream that a peer opened, on any channel. It
-// blocks until there is one, ctx ends or the client is closed. The peer's name
-// is authenticated by the channel.
+// AcceptStream returns the next stream that a peer opened, on any channel, with a
+// purpose that no [Listener] takes. It blocks until there is one, ctx ends or the
+// client is closed. The peer's name is authenticated by the channel.
 func (cl *Client) AcceptStream(ctx context.Context) (*Stream, error) {
-	return cl.acceptStream(ctx, nil)
+	return cl.acceptStream(ctx, cl.incoming.rest, nil)
 }
 
-func (cl *Client) acceptStream(ctx context.Context, of *channelRef) (*Stream, error) {
+func (cl *Client) acceptStream(ctx context.Context, q *streamQueue, of *channelRef) (*Stream, error) {
 	var only *actors.Channel
 	if of != nil {
 		only = of.Channel
 	}
-	in, err := cl.incoming.acceptStream(ctx, only)
+	in, err := cl.incoming.acceptStream(ctx, q, only)
 	if err != nil {
 		return nil, cl.opError(ctx, "accept stream", "", err)
 	}
-	ref := &channelRef{in.Channel, in.Channel.PID()}
-	stream := &Stream{raw: in.Stream, resumable: in.resumable, peer: in.Peer, terms: in.Stream.Terms(), channel: &Channel{cl: cl, ref: ref}}
-	if in.resumable != nil {
-		stream.raw = in.resumable
-	}
-	return stream, nil
+	return cl.incomingStream(in), nil
 }
 
 // remoteError carries that the other side decided.

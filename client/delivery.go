@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"fmt"
 	"strconv"
 	"time"
@@ -16,7 +17,7 @@ type Delivery int
 
 // The modes of delivery.
 const (
-	// Ordered streams deliver every message, in order.
+	// Ordered streams deliver every message, unless its deadline passes, in order.
 	Ordered Delivery = iota
 	// Unordered streams deliver every message, unless its deadline passes, as each
 	// arrives: a loss holds up only what was lost.
@@ -99,8 +100,8 @@ func (o *StreamOptions) terms() (*conecv1.OpenStream, error) {
 		wrong = fmt.Sprintf("Urgency is %d", o.Urgency)
 	case o.Resumable && o.Delivery != Ordered:
 		wrong = fmt.Sprintf("Resumable is for ordered streams, Delivery is %v", o.Delivery)
-	case o.Deadline != 0 && o.Delivery == Ordered:
-		wrong = "Deadline is not for ordered streams"
+	case o.Resumable && o.Deadline != 0:
+		wrong = "Deadline is not for resumable streams"
 	case o.Deadline < 0 || o.Deadline > 0 && o.Deadline < time.Microsecond || o.Deadline > maxDeadline:
 		wrong = fmt.Sprintf("Deadline is %v: want up to %v", o.Deadline, maxDeadline)
 	case (o.Copies || o.CopyAfter != 0) && !datagrams:
@@ -114,7 +115,7 @@ func (o *StreamOptions) terms() (*conecv1.OpenStream, error) {
 		return nil, fmt.Errorf("stream options: %s", wrong)
 	}
 	open := &conecv1.OpenStream{Purpose: o.Purpose, OneWay: o.OneWay, Urgency: conecv1.Urgency(o.Urgency)}
-	if o.Delivery != Ordered {
+	if o.Delivery != Ordered || o.Deadline != 0 {
 		open.Delivery = &conecv1.Delivery{
 			Mode: conecv1.DeliveryMode(o.Delivery), Deadline: uint64(o.Deadline / time.Microsecond),
 		}
@@ -142,13 +143,18 @@ func optionsOf(open *conecv1.OpenStream) StreamOptions {
 // admit asks the program about a stream that a peer opens, unless it is one that
 // is only attached again, or carries actor messages.
 func (cl *Client) admit(in actors.Incoming) error {
-	if cl.config.Admit == nil || in.Purpose == actors.RemotePurpose || len(in.Resume.GetPeer()) > 0 {
+	if in.Purpose == actors.RemotePurpose || len(in.Resume.GetPeer()) > 0 {
 		return nil
 	}
 	offer := Offer{Peer: in.Peer, StreamOptions: optionsOf(in.Stream.Terms())}
 	offer.Mode = Mode(in.Channel.Mode)
-	if err := cl.config.Admit(offer); err != nil {
-		return fmt.Errorf("%w: %w", messages.ErrRefused, err)
+	for _, admit := range []func(Offer) error{cl.config.Admit, cl.incoming.queue(in.Purpose).admit} {
+		if admit == nil {
+			continue
+		}
+		if err := admit(offer); err != nil {
+			return fmt.Errorf("%w: %w", messages.ErrRefused, err)
+		}
 	}
 	return nil
 }
@@ -164,6 +170,20 @@ func (s *Stream) Options() StreamOptions {
 
 // Delivery returns what the stream promises of its messages.
 func (s *Stream) Delivery() Delivery { return Delivery(s.terms.GetDelivery().GetMode()) }
+
+// SendWithin is Send with a deadline for this message alone. The stream must have
+// been opened with a Deadline ([messages.ErrNoDeadline] if not), which is the longest
+// that there is.
+func (s *Stream) SendWithin(ctx context.Context, message []byte, within time.Duration) error {
+	err := messages.ErrNoDeadline
+	if raw, ok := s.raw.(*netio.Stream); ok {
+		err = raw.SendWithin(ctx, message, within)
+	}
+	if err != nil {
+		return s.opError("send", err)
+	}
+	return nil
+}
 
 // TrySend is Send if there is space for the message at once; else it returns an
 // error that matches [messages.ErrWouldBlock], and nothing is sent.

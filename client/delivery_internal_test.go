@@ -52,7 +52,7 @@ func TestOptionsWrong(t *testing.T) {
 		{StreamOptions{Delivery: -1}, "Delivery is -1"},
 		{StreamOptions{Urgency: 2}, "Urgency is 2"},
 		{StreamOptions{Resumable: true, Delivery: Lossy}, "Resumable is for ordered"},
-		{StreamOptions{Deadline: 1}, "not for ordered"},
+		{StreamOptions{Deadline: time.Second, Resumable: true}, "not for resumable"},
 		{StreamOptions{Delivery: Lossy, Deadline: -1}, "Deadline is -1ns"},
 		{StreamOptions{Delivery: Lossy, Deadline: 1}, "Deadline is 1ns"},
 		{StreamOptions{Delivery: Lossy, Deadline: maxDeadline + 1}, "Deadline is 24h"},

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -13,13 +14,20 @@ import (
 // incoming holds the streams and channels that peers opened until the program
 // accepts them. Safe for concurrent use; nothing blocks with mu held.
 type incoming struct {
-	backlog int
-
 	mu       sync.Mutex
-	streams  []arrival
-	channels []*channelRef // accepted, not yet taken
-	changed  chan struct{} // closed and replaced when something arrives
-	err      error         // why no more comes
+	rest     *streamQueue            // of AcceptStream
+	queues   map[string]*streamQueue // of listeners, by purpose
+	channels []*channelRef           // accepted, not yet taken
+	changed  chan struct{}           // closed and replaced when something arrives
+	err      error                   // why no more comes
+}
+
+// streamQueue is the streams that wait for one acceptor, under mu of incoming.
+type streamQueue struct {
+	backlog int
+	admit   func(Offer) error // nil: all are admitted
+	streams []arrival
+	err     error // why it takes no more
 }
 
 // arrival is a stream that a peer opened.
@@ -29,7 +37,45 @@ type arrival struct {
 }
 
 func newIncoming(backlog int) *incoming {
-	return &incoming{backlog: backlog, changed: make(chan struct{})}
+	return &incoming{
+		rest: &streamQueue{backlog: backlog}, queues: map[string]*streamQueue{}, changed: make(chan struct{}),
+	}
+}
+
+// queue returns who gets streams with a purpose.
+func (i *incoming) queue(purpose string) *streamQueue {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if q := i.queues[purpose]; q != nil {
+		return q
+	}
+	return i.rest
+}
+
+// listen makes a queue of its own for a purpose.
+func (i *incoming) listen(purpose string, q *streamQueue) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case i.err != nil:
+		return i.err
+	case i.queues[purpose] != nil:
+		return fmt.Errorf("somebody listens for purpose %q already", purpose)
+	}
+	i.queues[purpose] = q
+	return nil
+}
+
+// unlisten ends a queue. It returns the streams that nobody accepted.
+func (i *incoming) unlisten(purpose string, q *streamQueue) (left []arrival) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.queues[purpose] == q {
+		delete(i.queues, purpose)
+	}
+	left, q.streams, q.err = q.streams, nil, messages.ErrClosed
+	i.wake()
+	return left
 }
 
 // offer takes a stream that a peer opened, or says why not. r is the resumable
@@ -40,8 +86,12 @@ func (i *incoming) offer(stream actors.Incoming, r *resumable) error {
 	if i.err != nil {
 		return i.err
 	}
-	if len(i.streams) >= i.backlog {
-		return fmt.Errorf("%w: %d streams wait to be accepted", messages.ErrBusy, len(i.streams))
+	q := i.queues[stream.Purpose]
+	if q == nil {
+		q = i.rest
+	}
+	if len(q.streams) >= q.backlog {
+		return fmt.Errorf("%w: %d streams wait to be accepted", messages.ErrBusy, len(q.streams))
 	}
 	accept := stream.Stream.Accept
 	if r != nil {
@@ -50,7 +100,7 @@ func (i *incoming) offer(stream actors.Incoming, r *resumable) error {
 	if err := accept(); err != nil {
 		return err
 	}
-	i.streams = append(i.streams, arrival{stream, r})
+	q.streams = append(q.streams, arrival{stream, r})
 	i.wake()
 	return nil
 }
@@ -61,19 +111,19 @@ func (i *incoming) wake() {
 	i.changed = make(chan struct{})
 }
 
-// acceptStream returns the oldest stream, or the oldest of one channel. It blocks
-// until there is one, ctx ends or the client is closed.
-func (i *incoming) acceptStream(ctx context.Context, of *actors.Channel) (arrival, error) {
+// acceptStream returns the oldest stream of a queue, or the oldest of one channel. It
+// blocks until there is one, ctx ends or the queue or the client is closed.
+func (i *incoming) acceptStream(ctx context.Context, q *streamQueue, of *actors.Channel) (arrival, error) {
 	for {
 		i.mu.Lock()
-		for at, stream := range i.streams {
+		for at, stream := range q.streams {
 			if of == nil || stream.Channel == of {
-				i.streams = slices.Delete(i.streams, at, at+1)
+				q.streams = slices.Delete(q.streams, at, at+1)
 				i.mu.Unlock()
 				return stream, nil
 			}
 		}
-		err, changed := i.err, i.changed
+		err, changed := cmp.Or(i.err, q.err), i.changed
 		if err == nil && of != nil && of.Draining() && of.Conn() == nil {
 			err = messages.ErrClosed
 		}

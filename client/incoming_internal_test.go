@@ -73,7 +73,7 @@ func TestIncomingWaits(t *testing.T) {
 		}
 		stream := func(of *actors.Channel) func(ctx context.Context) (string, error) {
 			return func(ctx context.Context) (string, error) {
-				in, err := i.acceptStream(ctx, of)
+				in, err := i.acceptStream(ctx, i.rest, of)
 				return in.Peer, err
 			}
 		}

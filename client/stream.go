@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"iter"
-	"net"
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -144,7 +143,7 @@ func (s *Stream) receiveError(err error) error {
 
 func (s *Stream) opError(op string, err error) error {
 	remote := netio.IsRemote(err)
-	if s.resumable == nil && errors.Is(err, net.ErrClosed) && !errors.Is(err, messages.ErrClosed) {
+	if s.resumable == nil && isFailure(err) {
 		if stats := s.raw.Stats(); stats.Confirmed < stats.Sent {
 			err = &messages.DoubtError{Confirmed: stats.Confirmed, InDoubt: stats.Sent - stats.Confirmed, Err: err}
 		}
@@ -155,6 +154,20 @@ func (s *Stream) opError(op string, err error) error {
 		return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: &marked}
 	}
 	return &messages.OpError{Op: op, Peer: s.peer, Remote: remote, Err: plain(err)}
+}
+
+// isFailure reports whether an error means that a stream has failed: not that it has
+// ended in order, nor that one call came to nothing.
+func isFailure(err error) bool {
+	for _, harmless := range []error{
+		messages.ErrClosed, messages.ErrTooLarge, messages.ErrWouldBlock, messages.ErrNoDeadline, messages.ErrNotResumable,
+		context.Canceled, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, harmless) {
+			return false
+		}
+	}
+	return true
 }
 
 // plain takes the mark of whose decision it was off an error.

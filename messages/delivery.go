@@ -10,6 +10,10 @@ import (
 // once. It never comes from the other side.
 var ErrWouldBlock error = &sentinel{"would block", nil}
 
+// ErrNoDeadline means that a message was to have a deadline, and its stream has none.
+// It never comes from the other side.
+var ErrNoDeadline error = &sentinel{"the stream was opened without a deadline", nil}
+
 // SizeError is why a message was not sent: it is larger than its stream takes
 // now. It matches [ErrTooLarge]; the stream stays usable.
 type SizeError struct {

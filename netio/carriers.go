@@ -28,6 +28,7 @@ type carriers struct {
 	epoch  time.Time // when this connection's clock began
 	budget *budget   // nil: without limit
 	pace   pace
+	clock  clock
 
 	mu       sync.Mutex
 	credits  credits
@@ -42,6 +43,8 @@ type carriers struct {
 func newCarriers(raw *quic.Conn, budget *budget) *carriers {
 	c := &carriers{raw: raw, epoch: time.Now(), budget: budget}
 	c.pace.now = c.now
+	c.clock.now, c.clock.ask = c.now, func() { c.isDue(func() { c.credits.asks = true }) }
+	c.clock.roundTrip = func() time.Duration { return c.raw.ConnectionStats().MinRTT }
 	return c
 }
 
@@ -123,17 +126,17 @@ func (c *carriers) readDatagrams() {
 
 func (l *loose) arriveDatagram(b []byte) error {
 	number, b, ok := cutVarint(b)
-	var sent uint64
+	var sent, within time.Duration
 	if l.terms.deadline > 0 && ok {
-		sent, b, ok = cutVarint(b)
+		sent, within, b, ok = cutStamp(b, l.terms.deadline)
 	}
-	if !ok || sent > maxSent {
-		return fmt.Errorf("%w: datagram ends inside its head", messages.ErrProtocol)
+	if !ok {
+		return fmt.Errorf("%w: head of a datagram", messages.ErrProtocol)
 	}
-	return l.arrive(number, time.Duration(sent)*time.Microsecond, b)
+	return l.arrive(number, sent, within, b)
 }
 
-// maxSent is the largest time stamp, in microseconds: 36 years.
+// maxSent is the largest time on a clock, in microseconds: 36 years.
 const maxSent = 1 << 50
 
 // cutVarint takes an unsigned varint off the front of b.
@@ -225,7 +228,7 @@ func (l *loose) room(b []byte) int {
 	_, rest, _ := cutVarint(b)
 	_, rest, _ = cutVarint(rest)
 	if l.terms.deadline > 0 {
-		_, rest, _ = cutVarint(rest)
+		_, _, rest, _ = cutStamp(rest, l.terms.deadline)
 	}
 	size, rest, ok := cutVarint(rest)
 	need := len(b) - len(rest) + int(min(size, uint64(l.head.limits.MaxMessage))) + 1 // for the read that finds the end
@@ -255,21 +258,22 @@ func (l *loose) arriveBatch(b []byte) error {
 	_, b, _ = cutVarint(b)
 	number, b, ok := cutVarint(b)
 	for ok && len(b) > 0 {
-		var sent, size uint64
+		var sent, within time.Duration
+		var size uint64
 		if l.terms.deadline > 0 {
-			sent, b, ok = cutVarint(b)
+			sent, within, b, ok = cutStamp(b, l.terms.deadline)
 		}
 		if ok {
 			size, b, ok = cutVarint(b)
 		}
-		if !ok || size > uint64(len(b)) || sent > maxSent {
+		if !ok || size > uint64(len(b)) {
 			ok = false
 			break
 		}
 		if size > uint64(l.head.limits.MaxMessage) {
 			return fmt.Errorf("%w: message of %d bytes, limit %d", messages.ErrTooLarge, size, l.head.limits.MaxMessage)
 		}
-		if err := l.arrive(number, time.Duration(sent)*time.Microsecond, b[:size:size]); err != nil {
+		if err := l.arrive(number, sent, within, b[:size:size]); err != nil {
 			return err
 		}
 		b = b[size:]

@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"slices"
+	"time"
 
 	"github.com/quic-go/quic-go"
 
@@ -18,8 +18,11 @@ const creditNumber = 3
 
 // Kinds of records on the stream that carries credit.
 const (
-	creditGrant = 0 // what the sender of a direction may send, and what came of it
-	creditWant  = 1 // what the sender has sent, and the size of the frame that it can not send
+	recordGrant  = 0 // of a stream: what its sender may send, and what has come of it
+	recordWant   = 1 // of a stream: what its sender has sent, and the size of the frame that it can not send
+	recordAsk    = 2 // asks for the time: that of who asks
+	recordAnswer = 3 // the time that was asked with, and that of who answers
+	recordKinds  = 4
 )
 
 // grant is what a receiver tells its sender.
@@ -40,9 +43,14 @@ type credits struct {
 	heard   bool               // the other side's stream came
 	raw     *quic.SendStream   // nil until the first record
 	due     []*Stream          // to be told of
+	asks    bool               // the time is to be asked for
+	answers []time.Duration    // questions that came
 	pumping bool
 	record  []byte // of the pump
 }
+
+// maxAnswers is how many questions for the time may wait; more are not answered.
+const maxAnswers = 16
 
 // enter has a stream take part in credit. It must be called before the other side
 // can know the stream.
@@ -64,29 +72,34 @@ func (c *carriers) leave(s *Stream) {
 }
 
 // tell has the other side told what it may send on a stream.
-func (c *carriers) tell(s *Stream) { c.isDue(s, func() { s.tells = true }) }
+func (c *carriers) tell(s *Stream) { c.isDue(func() { c.note(s); s.tells = true }) }
 
 // want has the other side told that a frame of n bytes may not be sent after put
 // bytes.
 func (c *carriers) want(s *Stream, put uint64, n int) {
-	c.isDue(s, func() { s.wants, s.wantsAt = n, put })
+	c.isDue(func() { c.note(s); s.wants, s.wantsAt = n, put })
 }
 
-func (c *carriers) isDue(s *Stream, note func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// note puts a stream on the list of those to be told of.
+func (c *carriers) note(s *Stream) {
 	if !s.tells && s.wants == 0 {
 		c.credits.due = append(c.credits.due, s)
 	}
+}
+
+// isDue notes something that is to be told, with mu held, and has it told.
+func (c *carriers) isDue(note func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	note()
 	if !c.credits.pumping {
 		c.credits.pumping = true
-		go c.sendCredit()
+		go c.sendRecords()
 	}
 }
 
-// sendCredit is a pump: it writes records until none are due.
-func (c *carriers) sendCredit() {
+// sendRecords is a pump: it writes records until none are due.
+func (c *carriers) sendRecords() {
 	k := &c.credits
 	if k.raw == nil {
 		var err error
@@ -97,40 +110,53 @@ func (c *carriers) sendCredit() {
 		k.raw.SetPriority(urgencyControl, true)
 		k.record = binary.AppendUvarint(nil, creditNumber)
 	}
-	for {
-		c.mu.Lock()
-		due := k.due
-		k.due = nil
-		if len(due) == 0 {
-			k.pumping = false
-			c.mu.Unlock()
-			return
-		}
-		told := slices.Clone(due)
-		for i, s := range due {
-			if s.wants > 0 {
-				k.record = appendUvarints(k.record, s.ID()<<1|creditWant, s.wantsAt, uint64(s.wants))
-			}
-			if !s.tells {
-				told[i] = nil
-			}
-			s.tells, s.wants = false, 0
-		}
-		c.mu.Unlock()
-		for _, s := range told {
-			if s == nil {
-				continue
-			}
-			if g, ok := s.grant(); ok {
-				k.record = appendUvarints(k.record, s.ID()<<1|creditGrant, g.limit, g.come, g.messages)
-			}
-		}
+	for c.nextRecords() {
 		if _, err := k.raw.Write(k.record); err != nil { // the connection is over, or the other side broke it
 			c.abort(fmt.Errorf("%w: the stream for credit was refused", messages.ErrProtocol))
 			return
 		}
 		k.record = k.record[:0]
 	}
+}
+
+// nextRecords appends what is due to the records. It returns false, and the pump
+// has ended, if nothing is.
+func (c *carriers) nextRecords() bool {
+	k := &c.credits
+	c.mu.Lock()
+	if len(k.due) == 0 && !k.asks && len(k.answers) == 0 {
+		k.pumping = false
+		c.mu.Unlock()
+		return false
+	}
+	told := k.due
+	k.due = nil
+	for i, s := range told {
+		if s.wants > 0 {
+			k.record = appendUvarints(k.record, s.ID()*recordKinds+recordWant, s.wantsAt, uint64(s.wants))
+		}
+		if !s.tells {
+			told[i] = nil
+		}
+		s.tells, s.wants = false, 0
+	}
+	for _, asked := range k.answers {
+		k.record = appendUvarints(k.record, recordAnswer, uint64(asked/time.Microsecond), uint64(c.now()/time.Microsecond))
+	}
+	if k.asks {
+		k.record = appendUvarints(k.record, recordAsk, uint64(c.now()/time.Microsecond))
+	}
+	k.asks, k.answers = false, nil
+	c.mu.Unlock()
+	for _, s := range told {
+		if s == nil {
+			continue
+		}
+		if g, ok := s.grant(); ok {
+			k.record = appendUvarints(k.record, s.ID()*recordKinds+recordGrant, g.limit, g.come, g.messages)
+		}
+	}
+	return true
 }
 
 func appendUvarints(b []byte, values ...uint64) []byte {
@@ -170,28 +196,39 @@ func (c *carriers) takeRecord(raw *bufio.Reader) error {
 	if err != nil {
 		return err
 	}
-	count := 2
-	if head&1 == creditGrant {
-		count = 3
-	}
 	var values [3]uint64
-	for i := range count {
+	for i := range [recordKinds]int{recordGrant: 3, recordWant: 2, recordAsk: 1, recordAnswer: 2}[head%recordKinds] {
 		if values[i], err = binary.ReadUvarint(raw); err != nil {
 			return err
 		}
 	}
+	switch head % recordKinds {
+	case recordAsk:
+		c.isDue(func() {
+			if len(c.credits.answers) < maxAnswers {
+				c.credits.answers = append(c.credits.answers, micros(values[0]))
+			}
+		})
+		return nil
+	case recordAnswer:
+		c.clock.answered(micros(values[0]), micros(values[1]))
+		return nil
+	}
 	c.mu.Lock()
-	s := c.credits.streams[head>>1]
+	s := c.credits.streams[head/recordKinds]
 	c.mu.Unlock()
 	switch {
 	case s == nil: // it is over
-	case head&1 == creditWant:
+	case head%recordKinds == recordWant:
 		s.wanted(min(values[0], maxNumber), int(min(values[1], uint64(s.limits.MaxMessage)+messageCost)))
 	default:
 		s.granted(grant{values[0], values[1], values[2]})
 	}
 	return nil
 }
+
+// micros is a time on a clock, as it is on the wire.
+func micros(n uint64) time.Duration { return time.Duration(min(n, maxSent)) * time.Microsecond }
 
 // abort ends the connection because the other side broke the rules.
 func (c *carriers) abort(why error) {

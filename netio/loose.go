@@ -20,9 +20,10 @@ const messageCost = 64
 
 func cost(message []byte) int { return len(message) + messageCost }
 
-// loose is what a stream has that is not ordered: what waits to be sent and what
-// has arrived. Its messages travel on carriers of the connection; the head, which
-// is the stream's own QUIC stream, carries news about them.
+// loose is what a stream has that is not ordered, or whose messages have deadlines:
+// what waits to be sent and what has arrived. Its messages travel on carriers of the
+// connection; the head, which is the stream's own QUIC stream, carries news about
+// them.
 //
 // Shared by senders, receivers, the pumps of the connection and the goroutine that
 // listens to the head, under mu.
@@ -69,15 +70,18 @@ func newTerms(open *conecv1.OpenStream) (terms, error) {
 		return t, fmt.Errorf("%w: a deadline is at most %v, and a copy is sent at most %v after", messages.ErrProtocol, maxDeadline, maxCopyAfter)
 	case t.copyAfter > 0 && !t.datagrams():
 		return t, fmt.Errorf("%w: copies of messages that are not lost", messages.ErrProtocol)
-	case t.deadline > 0 && t.ordered():
-		return t, fmt.Errorf("%w: an ordered stream with a deadline", messages.ErrProtocol)
 	case delivery != nil && t.ordered():
 		return t, fmt.Errorf("%w: delivery without a mode", messages.ErrProtocol)
 	}
 	return t, nil
 }
 
-func (t terms) ordered() bool {
+// ordered reports whether messages travel on the stream itself. Where each has a
+// deadline they do not, so that one can be given up: they travel as unordered ones
+// and are put in order again.
+func (t terms) ordered() bool { return t.inOrder() && t.deadline == 0 }
+
+func (t terms) inOrder() bool {
 	return t.mode == conecv1.DeliveryMode_DELIVERY_MODE_UNSPECIFIED
 }
 
@@ -141,6 +145,9 @@ func (l *loose) start() error {
 		return errNoMemory
 	}
 	l.carriers.register(l)
+	if l.terms.deadline > 0 {
+		l.carriers.clock.begin()
+	}
 	go l.listen()
 	return nil
 }
@@ -247,9 +254,6 @@ func (l *loose) fail(why error, discard bool) {
 		l.discard(why)
 	}
 }
-
-// roundTripEvery is how long the smallest round trip counts as known.
-const roundTripEvery = 100 * time.Millisecond
 
 // now is the time by this connection's clock.
 func (c *carriers) now() time.Duration { return time.Since(c.epoch) }

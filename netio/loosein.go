@@ -34,12 +34,10 @@ type looseIn struct {
 	readers int // that wait
 	ready   chan struct{}
 	numbers numbers
-	givenUp uint64 // numbers that the sender gave up: they count as having come
-	newest  uint64 // one more than the highest number, if sequenced
-
-	age         age
-	roundTrip   time.Duration
-	roundTripAt time.Duration
+	givenUp uint64             // numbers that the sender gave up: they count as having come
+	newest  uint64             // one more than the highest number, if sequenced
+	held    map[uint64]arrived // if in order: those that wait for others, by number
+	passed  uint64             // if in order: below, none is held
 
 	window   receiveWindow // of costs; of datagrams, for what waits
 	unused   int           // cost of what was used up and the window does not know
@@ -69,8 +67,10 @@ func (i *looseIn) init(terms terms) {
 	i.ready, i.done = make(chan struct{}, 1), make(chan struct{})
 }
 
-// arrive takes a message. It returns an error if the other side broke the rules.
-func (l *loose) arrive(number uint64, sent time.Duration, message []byte) error {
+// arrive takes a message that was sent at sent, by the other side's clock, and is
+// late when it is older than within. It returns an error if the other side broke the
+// rules.
+func (l *loose) arrive(number uint64, sent, within time.Duration, message []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.in.over {
@@ -91,9 +91,9 @@ func (l *loose) arrive(number uint64, sent time.Duration, message []byte) error 
 	a := arrived{message: message}
 	late := false
 	if l.terms.deadline > 0 {
-		old := i.age.of(sent, now, l.minRoundTrip(now))
-		late = old > l.terms.deadline
-		a.expires = now + l.terms.deadline - old
+		old := l.carriers.clock.age(sent, now)
+		late = old > within
+		a.expires = now + within - old
 	}
 	if l.terms.mode == conecv1.DeliveryMode_DELIVERY_MODE_SEQUENCED {
 		late = late || number < i.newest
@@ -105,11 +105,38 @@ func (l *loose) arrive(number uint64, sent time.Duration, message []byte) error 
 	if late {
 		l.stats.Late++
 		l.use(cost(message))
+		i.pass()
 		return l.checkEnd()
 	}
-	l.keep(a)
+	if l.terms.inOrder() {
+		i.hold(number, a)
+	} else {
+		l.keep(a)
+	}
 	l.tellSometimes(now)
 	return l.checkEnd()
+}
+
+// hold keeps a message until all before it have come or were given up.
+func (i *looseIn) hold(number uint64, a arrived) {
+	if i.held == nil {
+		i.held = map[uint64]arrived{}
+	}
+	i.held[number] = a
+	i.pass()
+}
+
+// pass lets messages be received for which nothing is missing any more.
+func (i *looseIn) pass() {
+	for ; len(i.held) > 0 && i.passed < i.numbers.floor; i.passed++ {
+		if a, ok := i.held[i.passed]; ok {
+			delete(i.held, i.passed)
+			i.put(a)
+		}
+	}
+	if len(i.held) == 0 {
+		i.passed = i.numbers.floor
+	}
 }
 
 // again counts a message that comes once more. One that is too old to know whether
@@ -177,15 +204,6 @@ func (i *looseIn) take() arrived {
 		}
 	}
 	return a
-}
-
-// minRoundTrip is the smallest round trip of the connection.
-func (l *loose) minRoundTrip(now time.Duration) time.Duration {
-	i := &l.in
-	if i.roundTrip == 0 || now-i.roundTripAt > roundTripEvery {
-		i.roundTrip, i.roundTripAt = l.carriers.raw.ConnectionStats().MinRTT, now
-	}
-	return i.roundTrip
 }
 
 // receive returns the next message. It blocks until there is one or ctx ends.
@@ -313,7 +331,7 @@ func (l *loose) tellSometimes(now time.Duration) {
 func (l *loose) heardGivenUp(message *conecv1.GivenUp) error {
 	i := &l.in
 	number := message.GetNumber()
-	if l.terms.mode != conecv1.DeliveryMode_DELIVERY_MODE_UNORDERED || l.terms.deadline == 0 ||
+	if l.terms.datagrams() || l.terms.deadline == 0 ||
 		number >= i.numbers.floor+spanUnordered || message.GetSize() > uint64(l.head.limits.MaxMessage) {
 		return fmt.Errorf("%w: message %d given up", messages.ErrProtocol, number)
 	}
@@ -326,6 +344,7 @@ func (l *loose) heardGivenUp(message *conecv1.GivenUp) error {
 		return err
 	}
 	l.use(n)
+	i.pass()
 	return nil
 }
 
@@ -378,6 +397,9 @@ func (l *loose) endReceiving(err error) {
 		}
 		close(i.done)
 		l.carriers.forget(l)
+		if l.terms.deadline > 0 {
+			l.carriers.clock.end()
+		}
 		keep := 0
 		if errors.Is(i.err, io.EOF) {
 			keep = i.size
@@ -393,7 +415,7 @@ func (l *loose) discard(why error) {
 	if i.size > 0 || i.err == nil {
 		i.err = why
 	}
-	i.ring, i.first, i.size = nil, 0, 0
+	i.ring, i.first, i.size, i.held = nil, 0, 0, nil
 	i.window.close(0)
 	signal(i.ready)
 }

@@ -15,7 +15,7 @@ import (
 const (
 	packetSize  = 1100      // what surely fits into one packet, beside what is around it
 	writeInLine = 128 << 10 // larger messages are written by goroutines of their own
-	maxItemHead = 3 * binary.MaxVarintLen64
+	maxItemHead = 4 * binary.MaxVarintLen64
 )
 
 // looseOut is the sending half of a loose stream, under its mu.
@@ -35,9 +35,9 @@ type looseOut struct {
 	wanted  uint64 // sent when the receiver was asked for more, and 1
 	flights []*flight
 
-	complete uint64 // numbers below which all have come, as the receiver has told
-	writing int                // messages that are being written by goroutines of their own
-	cancel  context.CancelFunc // ends the pump's wait for a QUIC stream
+	complete uint64             // numbers below which all have come, as the receiver has told
+	writing  int                // messages that are being written by goroutines of their own
+	cancel   context.CancelFunc // ends the pump's wait for a QUIC stream
 
 	ending  bool // no more will be sent
 	endSaid bool
@@ -49,6 +49,7 @@ type looseOut struct {
 type item struct {
 	number uint64
 	at     time.Duration // when Send took it; of a copy, when it is due
+	within time.Duration // its deadline, after at; 0: none
 	bytes  []byte
 	size   int  // of the message
 	copied bool // this is the copy
@@ -56,8 +57,11 @@ type item struct {
 
 func (i item) cost() int { return i.size + messageCost }
 
+// late reports whether it is too late to send it.
+func (i item) late(now time.Duration) bool { return i.within > 0 && now >= i.at+i.within }
+
 // send queues a message. It blocks while too much waits, until ctx ends.
-func (l *loose) send(ctx context.Context, message []byte) error {
+func (l *loose) send(ctx context.Context, message []byte, within time.Duration) error {
 	if err := l.checkSize(len(message)); err != nil {
 		return err
 	}
@@ -72,7 +76,7 @@ func (l *loose) send(ctx context.Context, message []byte) error {
 	if err := o.over(); err != nil {
 		return err
 	}
-	l.queue(message)
+	l.queue(message, within)
 	return nil
 }
 
@@ -89,7 +93,7 @@ func (l *loose) trySend(message []byte) error {
 	if len(l.out.space) > 0 || !l.fits(message) {
 		return messages.ErrWouldBlock
 	}
-	l.queue(message)
+	l.queue(message, l.terms.deadline)
 	return nil
 }
 
@@ -144,13 +148,13 @@ func (o *looseOut) wake() {
 }
 
 // queue numbers a message and puts it on the list of its pump. Called with mu held.
-func (l *loose) queue(message []byte) {
+func (l *loose) queue(message []byte, within time.Duration) {
 	o := &l.out
 	var now time.Duration
 	if l.terms.deadline > 0 || l.terms.copyAfter > 0 {
 		now = l.carriers.now()
 	}
-	it := item{number: o.number, at: now, size: len(message)}
+	it := item{number: o.number, at: now, within: within, size: len(message)}
 	o.number++
 	head := make([]byte, 0, maxItemHead+len(message))
 	if l.terms.datagrams() {
@@ -158,7 +162,7 @@ func (l *loose) queue(message []byte) {
 		head = binary.AppendUvarint(head, it.number)
 	}
 	if l.terms.deadline > 0 {
-		head = binary.AppendUvarint(head, uint64(now/time.Microsecond))
+		head = appendStamp(head, now, within, l.terms.deadline)
 	}
 	if !l.terms.datagrams() {
 		head = binary.AppendUvarint(head, uint64(len(message)))
@@ -170,6 +174,29 @@ func (l *loose) queue(message []byte) {
 		l.keepCopy(it)
 	}
 	l.startPump()
+}
+
+// appendStamp appends when a message was sent, and its deadline if it has one of
+// its own.
+func appendStamp(b []byte, at, within, deadline time.Duration) []byte {
+	stamp := uint64(at/time.Microsecond) << 1
+	if within == deadline {
+		return binary.AppendUvarint(b, stamp)
+	}
+	return appendUvarints(b, stamp|1, uint64(within/time.Microsecond))
+}
+
+// cutStamp takes that off the front of b.
+func cutStamp(b []byte, deadline time.Duration) (at, within time.Duration, rest []byte, ok bool) {
+	stamp, b, ok := cutVarint(b)
+	own := uint64(deadline / time.Microsecond)
+	if ok && stamp&1 != 0 {
+		own, b, ok = cutVarint(b)
+	}
+	if !ok || stamp>>1 > maxSent || own > uint64(deadline/time.Microsecond) {
+		return 0, 0, nil, false
+	}
+	return time.Duration(stamp>>1) * time.Microsecond, time.Duration(own) * time.Microsecond, b, true
 }
 
 // keepCopy keeps a message to send it again. If too many wait, the oldest is due.
@@ -317,9 +344,9 @@ func (l *loose) heardComplete(complete uint64) error {
 		return fmt.Errorf("%w: more came than was sent", messages.ErrProtocol)
 	}
 	o.complete = max(o.complete, complete)
-	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].items[len(o.flights[0].items)-1].number < complete {
-		o.flights = o.flights[1:]
-	}
+	o.flights = slices.DeleteFunc(o.flights, func(f *flight) bool {
+		return f.expires > 0 && f.items[len(f.items)-1].number < complete
+	})
 	l.endHead()
 	return nil
 }
@@ -339,7 +366,7 @@ func (l *loose) takeDatagrams(batch []item) []item {
 		o.waiting[0] = item{}
 		o.waiting = o.waiting[1:]
 		o.size -= it.cost()
-		if l.terms.deadline == 0 || now < it.at+l.terms.deadline {
+		if !it.late(now) {
 			batch = append(batch, it)
 		} else if !it.copied {
 			gone = append(gone, it)

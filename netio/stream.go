@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
+	"time"
 
 	"github.com/quic-go/quic-go"
 	"google.golang.org/protobuf/proto"
@@ -344,12 +345,21 @@ func (s *Stream) ID() uint64 { return uint64(s.raw.StreamID()) }
 // gave as reason, anything matching net.ErrClosed.
 func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if loose := s.loose.Load(); loose != nil {
-		return loose.send(ctx, message)
+		return loose.send(ctx, message, loose.terms.deadline)
 	}
 	if len(message) > s.limits.MaxMessage {
 		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
 	}
 	return s.out.send(ctx, fieldMessages, message)
+}
+
+// SendWithin is Send with a deadline for this message, of at most that of the stream.
+func (s *Stream) SendWithin(ctx context.Context, message []byte, within time.Duration) error {
+	loose := s.loose.Load()
+	if loose == nil || loose.terms.deadline == 0 {
+		return messages.ErrNoDeadline
+	}
+	return loose.send(ctx, message, min(max(within.Truncate(time.Microsecond), time.Microsecond), loose.terms.deadline))
 }
 
 // Receive returns the next message, or io.EOF after the other side's last. It

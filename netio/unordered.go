@@ -3,7 +3,6 @@ package netio
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"time"
 
@@ -30,14 +29,14 @@ func (l *loose) nextBatch() (batch []item) {
 	size := 0
 	for len(o.waiting) > 0 && o.err == nil {
 		it := o.waiting[0]
-		if l.terms.deadline > 0 && now >= it.at+l.terms.deadline {
+		if it.late(now) {
 			gone = append(gone, it)
 			o.sent += uint64(it.cost()) // the receiver counts it as come and used up
 		} else {
 			if len(batch) > 0 && size+len(it.bytes) > packetSize || !l.mayFly(it) {
 				break
 			}
-			if len(batch) > 0 && it.number != batch[0].number+uint64(len(batch)) {
+			if len(batch) > 0 && (it.number != batch[0].number+uint64(len(batch)) || it.within != batch[0].within) {
 				break
 			}
 			batch = append(batch, it)
@@ -77,13 +76,22 @@ func (l *loose) pump(ctx context.Context) {
 			l.out.pumping = false
 			l.out.cancel()
 			l.mu.Unlock()
-			if !errors.Is(err, context.Canceled) {
-				l.fail(overOrContext(ctx, err), false)
+			if ctx.Err() == nil { // or sending is over
+				l.fail(fromQUIC(err), false)
 			}
 			return
 		}
 		l.launch(raw, batch)
 	}
+}
+
+// fly puts a flight on the list, which is in the order in which they expire.
+func (o *looseOut) fly(f *flight) {
+	at := len(o.flights)
+	for at > 0 && f.expires > 0 && (o.flights[at-1].expires == 0 || o.flights[at-1].expires > f.expires) {
+		at--
+	}
+	o.flights = slices.Insert(o.flights, at, f)
 }
 
 // launch writes a batch to a QUIC stream of its own.
@@ -94,8 +102,8 @@ func (l *loose) launch(raw *quic.SendStream, batch []item) {
 	head = binary.AppendUvarint(head, batch[0].number)
 	large := len(batch[0].bytes) > packetSize
 	f := &flight{raw: raw}
-	if l.terms.deadline > 0 {
-		f.expires = batch[len(batch)-1].at + l.terms.deadline
+	if last := batch[len(batch)-1]; last.within > 0 {
+		f.expires = last.at + last.within
 	}
 	l.mu.Lock()
 	if l.out.err != nil {
@@ -109,7 +117,7 @@ func (l *loose) launch(raw *quic.SendStream, batch []item) {
 		for i := range f.items {
 			f.items[i].bytes = nil
 		}
-		l.out.flights = append(l.out.flights, f)
+		l.out.fly(f)
 		l.setTimer()
 	}
 	if large {
