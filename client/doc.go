@@ -22,8 +22,9 @@
 //
 // [StreamOptions] choose how messages are delivered ([Delivery]: ordered, unordered,
 // sequenced, lossy), with what deadline and urgency, and in which directions; the
-// peer sees it in [Stream.Options] and may refuse it (Config.Admit). [Latest] reads
-// only the newest messages of a stream. docs/delivery.md says what each promises.
+// peer sees it in [Stream.Options] and may refuse it (Config.Admit). [Client.Listen]
+// takes the streams with one purpose. [Latest] reads only the newest messages of a
+// stream. docs/delivery.md says what each promises.
 //
 // Errors are those of package messages: compare with errors.Is, and take who and
 // whose decision from [messages.OpError]. A program on the coordinator's host that
@@ -48,10 +49,10 @@
 // # Limits
 //
 // [Config] lists them with their defaults: message size, channels, streams per
-// channel, streams that wait to be accepted. A stream holds up to 256 KiB that wait
-// to be sent, and as much that waits to be received, beside one message and QUIC's
-// window (256 KiB; up to 6 MiB for a stream that was read fast). A resumable stream
-// also keeps what the peer has not acknowledged, up to Config.ResumeBuffer.
+// channel, streams that wait to be accepted, memory for each peer. A stream holds up
+// to 256 KiB that wait to be sent. What waits to be received is 64 KiB to 6 MiB, or
+// one message, within Config.PeerMemory. A resumable stream also keeps what the peer
+// has not acknowledged, up to Config.ResumeBuffer.
 //
 // # Testing
 //

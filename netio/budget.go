@@ -126,7 +126,8 @@ func (t *Transport) budgetFor(peer string) (b *budget, done func()) {
 // memory is the part of a budget that a journal has for what it keeps. It comes and
 // goes in steps. A plain value, under the lock of what it belongs to.
 type memory struct {
-	from  *part // nil: without limit
+	from  *part  // nil: without limit
+	freed func() // called when there is what was missing
 	held  int
 	claim *claim
 }
@@ -136,10 +137,10 @@ const memoryStep = 64 << 10
 
 // has reports whether there is memory for n bytes in all. If not, freed is called
 // when there may be.
-func (m *memory) has(n int, freed func()) bool {
+func (m *memory) has(n int) bool {
 	for m.from != nil && m.held < n {
 		if m.claim == nil {
-			m.claim = m.from.claim(memoryStep, freed)
+			m.claim = m.from.claim(memoryStep, m.freed)
 		}
 		if m.claim != nil {
 			return false

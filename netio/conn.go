@@ -22,15 +22,14 @@ type Conn struct {
 	transport *Transport
 	port      *Port
 	remote    netip.AddrPort
-	carriers  *carriers
+	carriers  *carriers // nil for a home channel
 }
 
 // newConn wraps a connection to a peer, or a home channel if that is empty.
 func (t *Transport) newConn(raw *quic.Conn, port *Port, peer string) *Conn {
 	c := &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr())}
 	if peer == "" {
-		c.carriers = newCarriers(raw, nil)
-		return c
+		return c // it has the control stream alone
 	}
 	budget, done := t.budgetFor(peer)
 	c.carriers = newCarriers(raw, budget)

@@ -236,6 +236,54 @@ func (c *carriers) abort(why error) {
 	_ = c.raw.CloseWithError(quic.ApplicationErrorCode(code), reason) // always nil
 }
 
+// startLimit is what the other side may send from the beginning.
+func (s *Stream) startLimit() uint64 {
+	if r := s.carries.Load(); r != nil {
+		return r.intake.again()
+	}
+	if l := s.loose.Load(); l != nil {
+		return l.startLimit()
+	}
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	return s.in.window.start()
+}
+
+// grant returns what the other side is to be told that it may send; false if it
+// need not be any more.
+func (s *Stream) grant() (grant, bool) {
+	if k := s.in.intake.Load(); k != nil {
+		return k.grant(s.in)
+	}
+	if l := s.loose.Load(); l != nil {
+		return l.grant()
+	}
+	return s.in.grant(), true
+}
+
+// granted takes over what the other side lets this one send.
+func (s *Stream) granted(g grant) {
+	if r := s.carries.Load(); r != nil {
+		r.journal.granted(s, g)
+	} else if l := s.loose.Load(); l != nil {
+		l.granted(g)
+	} else {
+		s.out.granted(g)
+	}
+}
+
+// wanted hears that the other side, which has sent put bytes, has a frame of n
+// bytes that it may not send yet.
+func (s *Stream) wanted(put uint64, n int) {
+	if k := s.in.intake.Load(); k != nil {
+		k.wanted(s.in, put, n)
+	} else if l := s.loose.Load(); l != nil {
+		l.wanted(put, n)
+	} else {
+		s.in.wanted(put, n)
+	}
+}
+
 // credit is what the sender of one direction of an ordered stream may send.
 //
 // A plain value, under the lock of what it is part of.

@@ -44,12 +44,12 @@
 //
 // # Limits
 //
-// [Limits], [Config] and [SwitchConfig] name all limits and their defaults. A
-// stream holds at most what its buffers allow and one message; the length of a
-// frame alone reserves no memory that larger messages before it did not. A
-// channel's window is as large as those of all its streams, so that no set of
-// unread streams stops another one. What breaks the protocol ends its stream or
-// connection and nothing else. Control messages have at most 64 KiB.
+// [Limits], [Config] and [SwitchConfig] name all limits and their defaults. What a
+// peer may send is granted stream by stream, out of Config.PeerMemory; streams are
+// always read, so that no set of unread ones stops another. The length of a frame
+// alone takes no memory that larger messages before it did not. What breaks the
+// protocol ends its stream or connection and nothing else. Control messages have at
+// most 64 KiB.
 //
 // # Testing
 //

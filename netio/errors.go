@@ -100,7 +100,7 @@ func remoteIf(remote bool, err error) error {
 // isOurs reports whether the error was found on this side: the other side
 // broke the protocol or a limit.
 func isOurs(err error) bool {
-	return !IsRemote(err) && (errors.Is(err, messages.ErrProtocol) || errors.Is(err, messages.ErrTooLarge))
+	return !IsRemote(err) && (errors.Is(err, messages.ErrProtocol) || errors.Is(err, messages.ErrTooLarge) || errors.Is(err, messages.ErrLimit))
 }
 
 // overOrContext returns the context's error rather than one that closing caused.

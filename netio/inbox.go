@@ -47,6 +47,8 @@ type inbox struct {
 	readers int    // receivers that wait
 	total   uint64 // messages received by the user
 	come    uint64 // messages that came
+	part    uint64 // bytes of one that is not whole, of a bulk stream
+	units   uint64 // that came, as the sender of a bulk stream was told last
 	window  receiveWindow
 	lasting bool   // this is the queue of a resumable stream
 	from    *inbox // of its present attachment
@@ -176,6 +178,9 @@ func (i *inbox) read() error {
 		if parseErr := i.parse(); parseErr != nil {
 			return parseErr
 		}
+		if i.bulk {
+			i.queue().partly(i, i.end-i.start)
+		}
 		if err != nil {
 			switch {
 			case !errors.Is(err, io.EOF):
@@ -283,10 +288,7 @@ func (i *inbox) check(header frameHeader) error {
 // a message that came whole before it, or one chunk.
 func (i *inbox) large(at int, header frameHeader) error {
 	size := header.size + header.body
-	queue := i
-	if k := i.intake.Load(); k != nil {
-		queue = k.queue
-	}
+	queue := i.queue()
 	if err := queue.allows(i, size); err != nil {
 		return err
 	}
@@ -324,6 +326,15 @@ func (i *inbox) large(at int, header frameHeader) error {
 	return i.deliver(r, 1)
 }
 
+// queue is the inbox whose messages are received: this one, unless a resumable stream
+// is attached.
+func (i *inbox) queue() *inbox {
+	if k := i.intake.Load(); k != nil {
+		return k.queue
+	}
+	return i
+}
+
 // allows reports why a message of size bytes must not come. from is the inbox that
 // reads, i the one that has its messages received.
 func (i *inbox) allows(from *inbox, size int) error {
@@ -346,13 +357,33 @@ func (i *inbox) arrived(from *inbox, n int) error {
 	return nil
 }
 
-// count counts bytes that came. Of a bulk stream, the sender is told of each unit.
-// Called with mu held.
-func (i *inbox) count(n int) {
-	units := i.window.come / paceUnit
-	if i.window.come += uint64(n); i.bulk && i.window.come/paceUnit > units {
+// partly notes how many bytes of a message have come that is not whole, of a bulk
+// stream. They are no part of what came, but its sender waits to hear of them.
+func (i *inbox) partly(from *inbox, n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.lasting || i.from == from {
+		i.part = uint64(n)
+		i.tellUnits()
+	}
+}
+
+// tellUnits has the sender of a bulk stream told of each unit that has come. Called
+// with mu held.
+func (i *inbox) tellUnits() {
+	if units := (i.window.come + i.part) / paceUnit; units != i.units {
+		i.units = units
 		i.tell()
-	} else if !i.bulk && i.pace != nil {
+	}
+}
+
+// count counts bytes that came. Called with mu held.
+func (i *inbox) count(n int) {
+	i.window.come += uint64(n)
+	if i.bulk {
+		i.part = 0
+		i.tellUnits()
+	} else if i.pace != nil {
 		i.pace.touch()
 	}
 }
@@ -416,7 +447,7 @@ func (i *inbox) claimed() {
 func (i *inbox) grant() grant {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return grant{limit: i.window.limit, come: i.window.come, messages: i.come}
+	return grant{limit: i.window.limit, come: i.window.come + i.part, messages: i.come}
 }
 
 // finish records why receiving is over: messages that wait can still be

@@ -62,6 +62,7 @@ func (k *intake) attach(from *inbox) (taken uint64) {
 func (k *intake) again() uint64 {
 	k.queue.mu.Lock()
 	defer k.queue.mu.Unlock()
+	k.queue.part, k.queue.units = 0, 0
 	return k.queue.window.again(k.queue.bytes)
 }
 
@@ -79,7 +80,7 @@ func (k *intake) wanted(from *inbox, put uint64, n int) {
 func (k *intake) grant(from *inbox) (grant, bool) {
 	k.queue.mu.Lock()
 	defer k.queue.mu.Unlock()
-	return grant{limit: k.queue.window.limit, come: k.queue.window.come}, k.queue.from == from
+	return grant{limit: k.queue.window.limit, come: k.queue.window.come + k.queue.part}, k.queue.from == from
 }
 
 // deliver takes n whole messages of an attachment.

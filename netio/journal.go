@@ -45,7 +45,9 @@ type journal struct {
 }
 
 func newJournal(buffers *bufferPool, limit, keep int, in *intake) *journal {
-	return &journal{keep: keep, limit: limit, intake: in, ledger: newLedger(buffers, keep), changed: make(chan struct{})}
+	j := &journal{keep: keep, limit: limit, intake: in, ledger: newLedger(buffers, keep), changed: make(chan struct{})}
+	j.memory.freed = j.freed
+	return j
 }
 
 // send queues one message. It blocks while too much is kept, until ctx ends: then
@@ -73,8 +75,7 @@ func (j *journal) fits(size int) bool {
 	if l.acked == l.next {
 		return true
 	}
-	return l.bytes+size <= j.keep && (j.to == nil || l.waiting == 0 || l.waiting+size <= j.limit) &&
-		j.memory.has(l.bytes+size, j.freed)
+	return l.bytes+size <= j.keep && (j.to == nil || l.waiting == 0 || l.waiting+size <= j.limit) && j.memory.has(l.bytes+size)
 }
 
 // freed hears that there is memory again that was missing.

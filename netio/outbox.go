@@ -45,10 +45,10 @@ func newOutbox(raw rawSender, buffers *bufferPool, limit int) *outbox {
 	return &outbox{raw: raw, buffers: buffers, limit: limit, writer: writer{raw: raw}, done: make(chan struct{})}
 }
 
-// send queues one frame. It blocks while the buffer is full, until ctx ends: then
-// nothing of the frame was or will be sent.
-func (o *outbox) send(ctx context.Context, field int, body []byte) error {
-	size := frameSize(len(body))
+// send queues one message. It blocks while the buffer is full, until ctx ends: then
+// nothing of it was or will be sent.
+func (o *outbox) send(ctx context.Context, message []byte) error {
+	size := frameSize(len(message))
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.space) > 0 || !o.fits(size) {
@@ -59,7 +59,7 @@ func (o *outbox) send(ctx context.Context, field int, body []byte) error {
 	if err := o.over(); err != nil {
 		return err
 	}
-	o.queue(field, body, size)
+	o.queue(fieldMessages, message, size)
 	return nil
 }
 

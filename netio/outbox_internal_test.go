@@ -80,7 +80,7 @@ func TestOutboxGathers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := newSink(1000)
 		for n := range 5 {
-			if err := o.send(t.Context(), fieldMessages, fmt.Append(nil, n)); err != nil {
+			if err := o.send(t.Context(), fmt.Append(nil, n)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -93,7 +93,7 @@ func TestOutboxGathers(t *testing.T) {
 		if len(s.writes) != 2 || len(s.got(t)) != 5 || s.closed != 1 || o.total != 5 {
 			t.Errorf("%d writes, %d messages, closed %d times", len(s.writes), len(s.got(t)), s.closed)
 		}
-		for _, err := range []error{o.send(t.Context(), fieldMessages, nil), o.try(fieldMessages, nil)} {
+		for _, err := range []error{o.send(t.Context(), nil), o.try(fieldMessages, nil)} {
 			if !errors.Is(err, messages.ErrClosed) || !errors.Is(err, net.ErrClosed) {
 				t.Errorf("send after the end: %v", err)
 			}
@@ -110,7 +110,7 @@ func TestOutboxBlocks(t *testing.T) {
 		start := time.Now()
 		for {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			err := o.send(ctx, fieldMessages, append(body, byte(accepted)))
+			err := o.send(ctx, append(body, byte(accepted)))
 			cancel()
 			if err != nil {
 				if !errors.Is(err, context.DeadlineExceeded) {
@@ -130,7 +130,7 @@ func TestOutboxBlocks(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		results := make(chan error, 5)
 		for range cap(results) {
-			go func() { results <- o.send(ctx, fieldMessages, append(body, 255)) }()
+			go func() { results <- o.send(ctx, append(body, 255)) }()
 		}
 		synctest.Wait()
 		cancel()
@@ -167,7 +167,7 @@ func TestOutboxOversized(t *testing.T) {
 			}
 		}()
 		for _, size := range []int{1, 100_000, 1} {
-			if err := o.send(t.Context(), fieldMessages, make([]byte, size)); err != nil {
+			if err := o.send(t.Context(), make([]byte, size)); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
@@ -188,13 +188,13 @@ func TestOutboxFair(t *testing.T) {
 		var small sync.WaitGroup
 		for range 8 {
 			small.Go(func() {
-				for o.send(ctx, fieldMessages, make([]byte, 100)) == nil {
+				for o.send(ctx, make([]byte, 100)) == nil {
 				}
 			})
 		}
 		synctest.Wait()
 		sent := make(chan error, 1)
-		go func() { sent <- o.send(ctx, fieldMessages, make([]byte, 950)) }()
+		go func() { sent <- o.send(ctx, make([]byte, 950)) }()
 		synctest.Wait()
 		for range 3 { // writes until it is its turn
 			s.allow <- struct{}{}
@@ -221,13 +221,13 @@ func TestOutboxFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := newSink(1000)
 		s.fail = remoteError{messages.ErrReset}
-		if err := o.send(t.Context(), fieldMessages, make([]byte, 900)); err != nil {
+		if err := o.send(t.Context(), make([]byte, 900)); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
 		results := make(chan error, 5)
 		for range cap(results) {
-			go func() { results <- o.send(context.Background(), fieldMessages, make([]byte, 900)) }()
+			go func() { results <- o.send(context.Background(), make([]byte, 900)) }()
 		}
 		synctest.Wait()
 		s.allow <- struct{}{}
@@ -256,7 +256,7 @@ func TestOutboxFails(t *testing.T) {
 func TestOutboxEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, o := newSink(1000)
-		if err := o.send(t.Context(), fieldMessages, nil); err != nil {
+		if err := o.send(t.Context(), nil); err != nil {
 			t.Fatal(err)
 		}
 		synctest.Wait()
@@ -268,7 +268,7 @@ func TestOutboxEnd(t *testing.T) {
 		}
 		s.allow <- struct{}{}
 		<-o.done
-		if err := o.send(t.Context(), fieldMessages, nil); !errors.Is(err, messages.ErrReset) || s.closed != 0 {
+		if err := o.send(t.Context(), nil); !errors.Is(err, messages.ErrReset) || s.closed != 0 {
 			t.Errorf("%v, closed %d times", err, s.closed)
 		}
 	})
@@ -293,7 +293,7 @@ func TestOutboxConcurrent(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(30))*time.Microsecond)
 					body := fmt.Appendf(nil, "%d %d ", n, accepted[n])
 					body = append(body, bytes.Repeat([]byte{byte(n)}, randomSize(random))...)
-					if err := o.send(ctx, fieldMessages, body); err == nil {
+					if err := o.send(ctx, body); err == nil {
 						accepted[n]++
 					} else {
 						canceled[n]++

@@ -102,7 +102,12 @@ func openStream(tb testing.TB, from, to *netio.Conn) (out, in *netio.Stream) {
 // openStreamAs is openStream with more to say about the stream.
 func openStreamAs(tb testing.TB, from, to *netio.Conn, open *conecv1.OpenStream) (out, in *netio.Stream) {
 	tb.Helper()
-	ctx := within(tb)
+	return openStreamIn(within(tb), tb, from, to, open)
+}
+
+// openStreamIn is openStreamAs with a context, of which there need not be one for each stream.
+func openStreamIn(ctx context.Context, tb testing.TB, from, to *netio.Conn, open *conecv1.OpenStream) (out, in *netio.Stream) {
+	tb.Helper()
 	out, err := from.OpenStream(ctx, open)
 	if err != nil {
 		tb.Fatal(err)

@@ -66,7 +66,12 @@ func (r *rig) channel() {
 // attach attaches the stream to the channel.
 func (r *rig) attach() {
 	r.t.Helper()
-	ctx := within(r.t)
+	r.attachIn(within(r.t))
+}
+
+// attachIn is attach with a context.
+func (r *rig) attachIn(ctx context.Context) {
+	r.t.Helper()
 	out, err := r.ca.OpenFor(ctx, &conecv1.OpenStream{Purpose: "test"}, r.ra.Resumable)
 	if err != nil {
 		r.t.Fatal(err)

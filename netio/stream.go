@@ -105,19 +105,6 @@ func (s *Stream) startOpener(open *conecv1.OpenStream) error {
 	return s.out.begin(fieldOpen, body)
 }
 
-// startLimit is what the other side may send from the beginning.
-func (s *Stream) startLimit() uint64 {
-	if r := s.carries.Load(); r != nil {
-		return r.intake.again()
-	}
-	if l := s.loose.Load(); l != nil {
-		return l.startLimit()
-	}
-	s.in.mu.Lock()
-	defer s.in.mu.Unlock()
-	return s.in.window.start()
-}
-
 // startAcceptor expects the frame that says what the stream is for.
 func (s *Stream) startAcceptor() {
 	s.in = s.newInbox(s.takeOpen)
@@ -234,41 +221,6 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 // errNoMemory refuses a stream for which no window is left.
 var errNoMemory = fmt.Errorf("%w: memory for this peer", messages.ErrLimit)
 
-// grant returns what the other side is to be told that it may send; false if it
-// need not be any more.
-func (s *Stream) grant() (grant, bool) {
-	if k := s.in.intake.Load(); k != nil {
-		return k.grant(s.in)
-	}
-	if l := s.loose.Load(); l != nil {
-		return l.grant()
-	}
-	return s.in.grant(), true
-}
-
-// granted takes over what the other side lets this one send.
-func (s *Stream) granted(g grant) {
-	if r := s.carries.Load(); r != nil {
-		r.journal.granted(s, g)
-	} else if l := s.loose.Load(); l != nil {
-		l.granted(g)
-	} else {
-		s.out.granted(g)
-	}
-}
-
-// wanted hears that the other side, which has sent put bytes, has a frame of n
-// bytes that it may not send yet.
-func (s *Stream) wanted(put uint64, n int) {
-	if k := s.in.intake.Load(); k != nil {
-		k.wanted(s.in, put, n)
-	} else if l := s.loose.Load(); l != nil {
-		l.wanted(put, n)
-	} else {
-		s.in.wanted(put, n)
-	}
-}
-
 // AwaitAnswer blocks until the other side accepted the stream (nil) or refused
 // it, the stream failed, or ctx ended. For the side that opened.
 func (s *Stream) AwaitAnswer(ctx context.Context) error {
@@ -350,7 +302,7 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if len(message) > s.limits.MaxMessage {
 		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
 	}
-	return s.out.send(ctx, fieldMessages, message)
+	return s.out.send(ctx, message)
 }
 
 // SendWithin is Send with a deadline for this message, of at most that of the stream.

@@ -87,6 +87,9 @@ func (w *receiveWindow) use(n int) (tell bool) {
 		return false
 	}
 	w.used += int64(n)
+	if w.needs <= w.limit && w.large == 0 && w.room() < (w.begun+w.grown)/4 {
+		return false // by far the most
+	}
 	if w.needs <= w.limit { // the sender waits for nothing
 		w.giveBack(min(w.large, int(w.used)+w.size()-int(w.limit)))
 		if back := min(w.room(), w.grown); back > 0 && w.large == 0 && w.budget.grow.tight() {

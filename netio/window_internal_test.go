@@ -218,11 +218,11 @@ func TestPart(t *testing.T) {
 func TestMemory(t *testing.T) {
 	p := &part{limit: 4 * memoryStep}
 	freed := make(chan struct{}, 1)
-	m, other := memory{from: p}, memory{from: p}
-	if !m.has(3*memoryStep, nil) || m.held != 3*memoryStep {
+	m, other := memory{from: p}, memory{from: p, freed: func() { freed <- struct{}{} }}
+	if !m.has(3*memoryStep) || m.held != 3*memoryStep {
 		t.Fatalf("held %d", m.held)
 	}
-	if !other.has(1, nil) || other.has(memoryStep+1, func() { freed <- struct{}{} }) {
+	if !other.has(1) || other.has(memoryStep+1) {
 		t.Error("more than there is")
 	}
 	m.trim(0, true)

@@ -132,6 +132,66 @@ func TestAdmit(t *testing.T) {
 	})
 }
 
+// TestListen: streams with a purpose that somebody listens for go there, and are refused by what it says; others do not.
+func TestListen(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		p := newPair(w)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		files, err := p.bob.Listen("files", &client.ListenOptions{Backlog: 1, Admit: func(offer client.Offer) error {
+			if !offer.Resumable {
+				return errors.New("files are resumable")
+			}
+			return nil
+		}})
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		chat, err := p.bob.Listen("chat", nil)
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		if _, err = p.bob.Listen("chat", nil); err == nil {
+			w.T.Error("two listen for one purpose")
+		}
+		open := func(purpose string, want error) *client.Stream {
+			s, err := p.alice.OpenStream(ctx, "bob", &client.StreamOptions{Purpose: purpose, Resumable: purpose == "files"})
+			if !errors.Is(err, want) {
+				w.T.Errorf("%q: %v, want %v", purpose, err, want)
+			}
+			return s
+		}
+		open("chat", nil)
+		left := open("files", nil)
+		open("files", messages.ErrBusy)
+		open("other", nil)
+		if _, err := p.alice.OpenStream(ctx, "bob", &client.StreamOptions{Purpose: "files"}); !errors.Is(err, messages.ErrRefused) {
+			w.T.Error(err)
+		}
+		if s, err := chat.Accept(ctx); err != nil || s.Purpose() != "chat" {
+			w.T.Error(err)
+		}
+		if s, err := p.bob.AcceptStream(ctx); err != nil || s.Purpose() != "other" {
+			w.T.Error(err)
+		}
+		waits := make(chan error, 1)
+		w.Go(func() { _, err := chat.Accept(ctx); waits <- err })
+		<-time.After(time.Second)
+		chat.Close()
+		files.Close()
+		if err := <-waits; !errors.Is(err, messages.ErrClosed) {
+			w.T.Error(err)
+		}
+		if _, err := left.Receive(ctx); !errors.Is(err, messages.ErrRefused) {
+			w.T.Error(err)
+		}
+		open("chat", nil)
+		if s, err := p.bob.AcceptStream(ctx); err != nil || s.Purpose() != "chat" {
+			w.T.Error(err)
+		}
+	})
+}
+
 // pair is two clients in a world.
 type pair struct {
 	w          *sim.World

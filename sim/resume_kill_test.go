@@ -31,7 +31,7 @@ var killings = []killing{
 }
 
 // TestResumeKillPoints ends the channel at each packet of the life of a resumable
-// stream: opening, sending, acknowledging, resuming (after an abort), ending,
+// stream: opening, sending, acknowledging, moving, resuming (after an abort), ending,
 // closing. Whatever the moment: everything comes once and in order, both sides
 // end, and nothing is left over.
 func TestResumeKillPoints(t *testing.T) {
@@ -103,8 +103,8 @@ func killPoint(t *testing.T, how killing, at int) (packets int) {
 	return packets
 }
 
-// live opens a stream, sends in both directions, confirms, lets a channel be lost,
-// sends more, and ends everything. It tells ends of the two sides.
+// live opens a stream, sends in both directions, confirms, moves, lets a channel be
+// lost, sends more each time, and ends everything. It tells ends of the two sides.
 func (r *resumeWorld) live(ends chan<- [2]*resumeEnd) {
 	r.T.Helper()
 	a, b := r.openAnyway()
@@ -130,6 +130,10 @@ func (r *resumeWorld) live(ends chan<- [2]*resumeEnd) {
 		return e.Confirm(r.ctx)
 	}
 	each("exchange", exchange)
+	if err := r.alice.Host().Move(r.places[1], resumeLine); err != nil {
+		r.T.Fatal(err)
+	}
+	each("exchange after a move", exchange)
 	a.Channel().Abort()
 	each("exchange again", exchange)
 	each("end", func(e *resumeEnd) error {
@@ -137,8 +141,8 @@ func (r *resumeWorld) live(ends chan<- [2]*resumeEnd) {
 		e.receive(r.ctx)
 		return e.err
 	})
-	if a.got != 6 || b.got != 6 || a.Confirmed() != 7 || b.Confirmed() != 6 {
-		r.T.Errorf("received %d and %d, confirmed %d and %d of 7 and 6", a.got, b.got, a.Confirmed(), b.Confirmed())
+	if a.got != 9 || b.got != 9 || a.Confirmed() != 10 || b.Confirmed() != 9 {
+		r.T.Errorf("received %d and %d, confirmed %d and %d of 10 and 9", a.got, b.got, a.Confirmed(), b.Confirmed())
 	}
 	for _, c := range []*sim.Client{r.alice, r.bob} {
 		ctx, cancel := context.WithTimeout(r.ctx, 20*time.Second)

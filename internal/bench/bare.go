@@ -314,7 +314,7 @@ func (p *barePipe) relayed() bool { return false }
 // bareDatagrams sends every message in a datagram. Its stream says when there are no more.
 type bareDatagrams struct {
 	barePipe
-	ended context.Context
+	ended context.Context //nolint:containedctx // it lasts as long as the stream
 }
 
 // straggling is how long after the end of the stream datagrams may come.
