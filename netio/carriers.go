@@ -44,6 +44,7 @@ func newCarriers(raw *quic.Conn, budget *budget) *carriers {
 	c := &carriers{raw: raw, epoch: time.Now(), budget: budget}
 	c.pace.now = c.now
 	c.clock.now, c.clock.ask = c.now, func() { c.isDue(func() { c.credits.asks = true }) }
+	c.clock.known = make(chan struct{})
 	c.clock.roundTrip = func() time.Duration { return c.raw.ConnectionStats().MinRTT }
 	return c
 }

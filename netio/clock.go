@@ -41,13 +41,9 @@ func (o *offset) lowNow(now time.Duration) time.Duration  { return o.low - (now-
 func (o *offset) highNow(now time.Duration) time.Duration { return o.high + (now-o.highAt)/drift }
 
 // age returns how old at most something is that was sent at sent by the other clock,
-// and takes roundTrip/2 to come; while nothing was answered, how old it is if the
-// fastest took no longer than it had to.
+// if the smallest round trip is roundTrip. Something must have been answered.
 func (o *offset) age(sent, now, roundTrip time.Duration) time.Duration {
-	if o.knowsLow {
-		return now - sent - o.lowNow(now) - roundTrip/2
-	}
-	return now - sent - o.highNow(now) + roundTrip/2
+	return now - sent - o.lowNow(now) - roundTrip/2
 }
 
 // width is how far the bounds are apart, at most a second.
@@ -75,9 +71,19 @@ type clock struct {
 	mu      sync.Mutex
 	offset  offset
 	fastest time.Duration // round trip of a question and its answer; 0: none yet
+	known   chan struct{} // closed with the first answer
 	users   int           // streams
 	timer   *time.Timer
 	pause   time.Duration
+}
+
+func (c *clock) isKnown() bool {
+	select {
+	case <-c.known:
+		return true
+	default:
+		return false
+	}
 }
 
 // begin and end say that a stream needs the clock, and no longer.
@@ -133,6 +139,9 @@ func (c *clock) answered(asked, read time.Duration) {
 	if took := now - asked; c.fastest == 0 || took < c.fastest {
 		c.fastest = took
 	}
+	if !c.isKnown() {
+		close(c.known)
+	}
 }
 
 // least is the smallest round trip: QUIC's may have waited for the timer of its
@@ -144,11 +153,11 @@ func (c *clock) least() time.Duration {
 	return c.fastest
 }
 
-// age returns how old a message is that comes now, and was sent at sent by the other
-// clock.
-func (c *clock) age(sent, now time.Duration) time.Duration {
+// age returns how old a message is that was sent at sent by the other clock, and
+// whether that is known.
+func (c *clock) age(sent, now time.Duration) (old time.Duration, known bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.offset.arrived(sent, now)
-	return c.offset.age(sent, now, c.least())
+	return c.offset.age(sent, now, c.least()), c.offset.knowsLow
 }

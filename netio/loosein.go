@@ -56,7 +56,10 @@ type looseIn struct {
 // arrived is a message that waits to be received.
 type arrived struct {
 	message []byte
-	expires time.Duration // 0: never
+	expires time.Duration // 0: never, or not known yet
+
+	unsure       bool // the other side's clock was not known: its age has to be found out
+	sent, within time.Duration
 }
 
 func (i *looseIn) init(terms terms) {
@@ -91,9 +94,8 @@ func (l *loose) arrive(number uint64, sent, within time.Duration, message []byte
 	a := arrived{message: message}
 	late := false
 	if l.terms.deadline > 0 {
-		old := l.carriers.clock.age(sent, now)
-		late = old > within
-		a.expires = now + within - old
+		a.sent, a.within, a.unsure = sent, within, true
+		late = !a.judge(&l.carriers.clock, now)
 	}
 	if l.terms.mode == conecv1.DeliveryMode_DELIVERY_MODE_SEQUENCED {
 		late = late || number < i.newest
@@ -161,6 +163,17 @@ func (l *loose) comeWhole(cost int) error {
 	return nil
 }
 
+// judge finds out how old a message is, if the other side's clock is known. It
+// returns false if it is too old.
+func (a *arrived) judge(c *clock, now time.Duration) bool {
+	if a.unsure {
+		if old, known := c.age(a.sent, now); known {
+			a.unsure, a.expires = false, now+a.within-old
+		}
+	}
+	return a.unsure || now <= a.expires
+}
+
 // keep puts a message into the ring. One of datagrams holds what the window
 // allows, which grows as long as there is memory: then the oldest are dropped.
 func (l *loose) keep(a arrived) {
@@ -211,14 +224,10 @@ func (l *loose) receive(ctx context.Context) ([]byte, error) {
 	i := &l.in
 	l.mu.Lock()
 	for {
-		for i.size > 0 {
+		for i.size > 0 && !i.mustWait(l.carriers) {
 			a := i.take()
-			var now time.Duration
-			if a.expires > 0 {
-				now = l.carriers.now()
-			}
 			l.use(cost(a.message))
-			if a.expires > 0 && now > a.expires {
+			if a.within > 0 && (!a.judge(&l.carriers.clock, l.carriers.now()) || a.unsure) {
 				l.stats.Late++
 				continue
 			}
@@ -229,17 +238,22 @@ func (l *loose) receive(ctx context.Context) ([]byte, error) {
 			l.mu.Unlock()
 			return a.message, nil
 		}
-		if i.err != nil {
+		if i.err != nil && i.size == 0 {
 			err := i.err
 			signal(i.ready) // the others end too
 			l.mu.Unlock()
 			return nil, err
+		}
+		var known <-chan struct{}
+		if i.size > 0 {
+			known = l.carriers.clock.known
 		}
 		i.readers++
 		l.mu.Unlock()
 		var ended error
 		select {
 		case <-i.ready:
+		case <-known:
 		case <-ctx.Done():
 			ended = ctx.Err()
 		}
@@ -253,6 +267,12 @@ func (l *loose) receive(ctx context.Context) ([]byte, error) {
 			return nil, ended
 		}
 	}
+}
+
+// mustWait reports whether the age of the oldest message can not be told yet, but
+// will be. There must be one.
+func (i *looseIn) mustWait(c *carriers) bool {
+	return i.ring[i.first].unsure && i.err == nil && !c.clock.isKnown()
 }
 
 // use counts unordered messages of that cost as used up, and has the sender told
