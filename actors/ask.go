@@ -131,13 +131,24 @@ func (a *asks) take(id uint32) chan any {
 	return answer
 }
 
-// expects reports whether an ask waits for an answer from actors at this address.
-func (a *asks) expects(id uint32, address string) bool {
+// expects reports whether an ask waits for an answer from actors of this peer.
+func (a *asks) expects(id uint32, peer string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ask, ok := a.open[id]
-	return ok && ask.asked == address
+	name, _, _ := parseAddress(ask.asked)
+	return ok && name == peer
 }
+
+// fail ends an ask whose question did not reach its actor.
+func (a *asks) fail(id uint32, why error) {
+	if answer := a.take(id); answer != nil {
+		answer <- failedAsk{why}
+	}
+}
+
+// failedAsk is why a question was not answered.
+type failedAsk struct{ error }
 
 // finish gives the channel back. It is empty, and nobody else has it.
 func (a *asks) finish(answer chan any, got any) (any, error) {
@@ -146,8 +157,8 @@ func (a *asks) finish(answer chan any, got any) (any, error) {
 		a.spare = append(a.spare, answer)
 	}
 	a.mu.Unlock()
-	if got == any(ErrClosed) {
-		return nil, ErrClosed
+	if failed, ok := got.(failedAsk); ok {
+		return nil, failed.error
 	}
 	return got, nil
 }
@@ -159,7 +170,7 @@ func (a *asks) close() {
 	a.open, a.closed = nil, true
 	a.mu.Unlock()
 	for _, ask := range open {
-		ask.answer <- ErrClosed
+		ask.answer <- failedAsk{ErrClosed}
 	}
 }
 

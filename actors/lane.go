@@ -1,152 +1,413 @@
 package actors
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
-// maxLane is how many envelopes wait for the network per peer.
-const maxLane = 65_536
+// maxHead is more bytes than a frame has before its body.
+const maxHead = 3*maxID + maxHeader + 2*maxHeaders*5 + 64
 
-// lane sends actor messages to one peer, over one stream that is opened with the
-// first message and again after a failure.
+// lane carries frames to a peer over one resumable stream, and hears what became of
+// them. Its actor owns the stream; who sends hands frames to it directly, under mu of
+// the peer, which guards all fields that have no other owner here.
 //
-//	behavior  message   does
-//	any       Envelope  keeps it; starts the pump if none runs
-//	any       sent      starts the pump again if more waits; after a failure, what
-//	                    was in hand and what waits become dead letters
-//	any       ended     opens another stream for the next message
-//	any       Stopping  stops the pump
+//	behavior  message     does                                          then
+//	opening   Started     starts the pump that opens the stream         -
+//	opening   laneOpened  has everything sent that waits                open
+//	any       laneEnded   has the peer know what is in doubt            stops
+//	any       Stopping    ends the pumps and the stream                 -
 //
-// Parent: the system's root.
+// Parent: the system's root. Never restarted: the next message makes another one.
 type lane struct {
-	peer    *remotePeer
-	over    Stream // the last stream that ended, maybe before its pump said that it was opened
-	life    Life
-	stream  Stream
-	waiting []*conecv1.Envelope
-	sending bool
+	peer  *peer
+	index int
+
+	pid     *actor.PID
+	stream  LaneStream // nil until it is open
+	over    bool       // nothing is sent any more
+	tables  tables
+	credits []credit // by the number of the target
+	waiting []*flow  // that could not send
+	pending []byte   // frame that the stream had no room for: nothing goes before it
+	sent    uint64   // frames, with the pending one
+	handled uint64   // of them, by the peer
+	flushed uint64   // sent when a flush was asked for
+	scratch []byte
+
+	first   int // of frames: those before were taken off
+	frames  []sentFrame
+	refused uint64 // frames that were handled and not delivered
 }
 
-// Told by the pump, and by the one that receives on the same stream.
+// keepFrames is how many frames a lane keeps room for when there are none.
+const keepFrames = 1024
+
+// credit is what may be sent to a target.
+type credit struct{ used, limit uint64 }
+
+// sentFrame is a frame that the peer has not said to have handled.
+type sentFrame struct {
+	pid     *actor.PID
+	message any // nil if it is none of the program's
+	confirm func(error)
+	refused error
+}
+
+// Told by the pumps.
 type (
-	sent struct {
+	laneOpened struct {
 		Life
-		stream Stream
-		unsent []*conecv1.Envelope
-		err    error
+		stream LaneStream
 	}
-	ended struct {
+	laneEnded struct {
 		Life
-		stream Stream
+		err error
 	}
 )
 
-func laneProps(p *remotePeer) *actor.Props {
-	return p.remote.sys.Props(func() actor.Actor { return &lane{peer: p} })
+// newLane starts a lane. Called with mu of the peer held.
+func newLane(p *peer, index int) *lane {
+	l := &lane{peer: p, index: index, tables: newTables()}
+	sys := p.remote.sys
+	sys.Pumps.Go(func() { l.spawn(sys) }) // which may not be done with a lock held
+	return l
 }
 
-// Receive implements actor.Actor.
-func (l *lane) Receive(ctx actor.Context) {
-	switch msg := ctx.Message().(type) {
-	case *actor.Started:
-		l.life = Begin()
-	case *actor.Stopping, *actor.Restarting:
-		l.life.End()
-		l.peer.drop(l.waiting, messages.ErrClosed)
-		if l.stream != nil {
-			l.stream.Close()
+// spawn starts the lane's actor.
+func (l *lane) spawn(sys *System) {
+	name := "lane/" + l.peer.name + "/" + strconv.Itoa(l.index) + "/" + strconv.FormatUint(l.peer.remote.stats.lanes.Add(1), 10)
+	pid, err := sys.SpawnSupervised(sys.Props(func() actor.Actor { return &laneActor{lane: l} }), name, Never())
+	l.peer.mu.Lock()
+	defer l.peer.unlock()
+	if l.pid = pid; err != nil {
+		l.peer.down(l, ErrClosed)
+	}
+}
+
+// ready reports whether a frame can be handed to the stream. Called with mu held.
+func (l *lane) ready() bool { return l.stream != nil && !l.over && l.pending == nil }
+
+// hasCredit reports whether a message may be sent to its target. Called with mu held.
+func (l *lane) hasCredit(out *outgoing) bool {
+	if out.frame.kind != frameTell {
+		return true
+	}
+	number, known := l.tables.targets.byName[out.frame.target]
+	return !known || l.credits[number].used < l.credits[number].limit
+}
+
+// write hands a frame to the stream, which must be ready. Called with mu held.
+func (l *lane) write(out *outgoing) {
+	out.frame.flush = out.confirm != nil
+	_, known := l.tables.targets.byName[out.frame.target]
+	l.scratch = l.tables.appendFrame(l.scratch[:0], &out.frame)
+	number := l.tables.targets.byName[out.frame.target]
+	for int(number) >= len(l.credits) {
+		l.credits = append(l.credits, credit{})
+	}
+	if !known {
+		l.credits[number] = credit{limit: firstCredit}
+	}
+	if out.frame.kind == frameTell {
+		l.credits[number].used += uint64(out.cost())
+	}
+	whole := out.buffer
+	if head := len(l.scratch); head <= headRoom {
+		whole = whole[headRoom-head:]
+		copy(whole, l.scratch)
+	} else {
+		whole = append(append(make([]byte, 0, head+len(out.buffer)), l.scratch...), out.buffer[headRoom:]...)
+	}
+	l.hand(whole, sentFrame{pid: out.pid, message: out.message, confirm: out.confirm})
+}
+
+// hand gives a frame to the stream, or to the pump if the stream has no room. Called
+// with mu held.
+func (l *lane) hand(whole []byte, f sentFrame) {
+	l.frames = append(l.frames, f)
+	l.sent++
+	switch err := l.stream.TrySend(whole); {
+	case err == nil:
+	case errors.Is(err, messages.ErrWouldBlock):
+		l.pending = append([]byte(nil), whole...) // the buffer is used again
+		l.peer.remote.sys.Pumps.Go(l.push)
+	default:
+		l.over = true // the pump that listens says why
+	}
+}
+
+// push is a pump: it waits until the stream takes the pending frame.
+func (l *lane) push() {
+	err := l.stream.Send(context.Background(), l.pending) // ends with the stream
+	l.peer.mu.Lock()
+	defer l.peer.unlock()
+	if l.pending = nil; err != nil {
+		l.over = true
+		return
+	}
+	l.peer.resume(l)
+}
+
+// flush asks the peer to say at once what it has handled, unless it was asked since the
+// last frame. Called with mu held.
+func (l *lane) flush() {
+	if l.ready() && l.flushed < l.sent {
+		l.hand([]byte{frameFlush}, sentFrame{})
+		l.flushed = l.sent
+	}
+}
+
+// hear acts on what the peer says about frames.
+func (l *lane) hear(b []byte) error {
+	l.peer.mu.Lock()
+	defer l.peer.unlock()
+	for len(b) > 0 {
+		r, rest, err := cutRecord(b)
+		if err == nil {
+			err = l.heard(r)
 		}
-	case *conecv1.Envelope:
-		if len(l.waiting) >= maxLane {
-			l.peer.drop([]*conecv1.Envelope{msg}, fmt.Errorf("%w: %d messages wait", messages.ErrLimit, len(l.waiting)))
-			return
+		if err != nil {
+			return err
 		}
-		l.waiting = append(l.waiting, msg)
-		l.startPump(ctx)
-	case sent:
-		l.sent(ctx, msg)
-	case ended:
-		if msg.Of(l.life) {
-			l.over = msg.stream
-			if l.stream == msg.stream {
-				l.stream = nil
+		b = rest
+	}
+	return nil
+}
+
+func (l *lane) heard(r record) error {
+	switch r.kind {
+	case recordHandled:
+		if r.number > l.sent || r.number < l.handled {
+			return fmt.Errorf("%w: %d frames handled, %d sent", messages.ErrProtocol, r.number, l.sent)
+		}
+		l.settle(r.number)
+		l.peer.resume(l)
+	case recordGranted:
+		if r.number >= uint64(len(l.credits)) {
+			return fmt.Errorf("%w: credit for a target that was not named", messages.ErrProtocol)
+		}
+		c := &l.credits[r.number]
+		c.limit = max(c.limit, r.limit)
+		if f := l.peer.flows[l.tables.targets.list[r.number]]; f != nil && f.listed == nil {
+			l.peer.drain(f)
+			l.peer.wake()
+		}
+	case recordRefused:
+		if r.number < l.handled || r.number >= l.sent {
+			return fmt.Errorf("%w: frame %d refused, %d to %d wait", messages.ErrProtocol, r.number, l.handled, l.sent)
+		}
+		why := messages.FromCode(r.code, r.text)
+		l.frames[l.first+int(r.number-l.handled)].refused = why
+	case recordTerminated:
+		l.peer.terminated(r.text, r.why)
+	}
+	return nil
+}
+
+// settle takes frames off the list that were handled. Called with mu held.
+func (l *lane) settle(handled uint64) {
+	for ; l.handled < handled; l.handled++ {
+		f := &l.frames[l.first]
+		switch {
+		case f.refused != nil:
+			l.refused++
+			l.peer.fail(&outgoing{pid: f.pid, message: f.message, confirm: f.confirm}, f.refused, false)
+		case f.confirm != nil:
+			confirm := f.confirm
+			l.peer.told = append(l.peer.told, func() { confirm(nil) })
+		}
+		*f = sentFrame{}
+		l.first++
+	}
+	if l.first == len(l.frames) {
+		l.frames, l.first = l.frames[:0], 0
+		if cap(l.frames) > keepFrames {
+			l.frames = nil
+		}
+	} else if l.first > len(l.frames)/2 {
+		n := copy(l.frames, l.frames[l.first:])
+		clear(l.frames[n:])
+		l.frames, l.first = l.frames[:n], 0
+	}
+}
+
+// up has everything sent that waits for the stream. Called with mu held.
+func (p *peer) up(l *lane, stream LaneStream) {
+	l.stream = stream
+	if address := stream.Address(); p.address != address {
+		former := p.address
+		p.address = address
+		if former != "" {
+			p.gone(ErrPeerGone, l)
+		}
+		p.address = address
+	}
+	p.resume(l)
+}
+
+// gone acts on the end of the process that the lanes led to, but for one lane that
+// leads to another. Called with mu held.
+func (p *peer) gone(why error, but *lane) {
+	p.address = ""
+	for _, l := range p.lanes {
+		if l != nil && l != but && l.stream != nil {
+			p.down(l, why)
+		}
+	}
+	p.loseWatches(why)
+}
+
+// down acts on the end of a lane: what was sent and not handled is in doubt, what waits
+// is sent on another one, if the process there is the one that it is for. Called with
+// mu held.
+func (p *peer) down(l *lane, why error) {
+	if l.over && p.lanes[l.index] != l {
+		return
+	}
+	l.over = true
+	p.lanes[l.index] = nil
+	if l.pid != nil {
+		pid, as := l.pid, p.remote.sys.as
+		p.told = append(p.told, func() { stopActor(as, pid) })
+	}
+	for i := range l.frames[l.first:] {
+		f := &l.frames[l.first+i]
+		if f.message != nil || f.confirm != nil {
+			p.fail(&outgoing{pid: f.pid, message: f.message, confirm: f.confirm}, why, true)
+		}
+	}
+	l.frames, l.first = nil, 0
+	var stranded []*flow
+	for _, f := range p.flows {
+		if f.lane == l || f.listed == l {
+			f.lane, f.listed = nil, nil
+			stranded = append(stranded, f)
+		}
+	}
+	if l.stream != nil { // the peer forgets what came on it, watches too
+		p.gone(why, nil)
+	}
+	slices.SortFunc(stranded, func(a, b *flow) int { return cmp.Compare(a.target, b.target) })
+	keep := l.stream != nil && errors.Is(why, ErrPeerGone) // another process may have its name
+	p.again(stranded, keep, why)
+}
+
+// again sends what waited for a lane that is over on another one, or gives it up.
+// Called with mu held.
+func (p *peer) again(stranded []*flow, keep bool, why error) {
+	for _, f := range stranded {
+		queue := f.queue
+		p.queued -= f.queued
+		f.queue, f.queued = nil, 0
+		for i := range queue {
+			if out := &queue[i]; keep && !p.isFormer(out.pid) {
+				p.enqueue(f, *out)
+			} else {
+				p.fail(out, why, false)
 			}
 		}
 	}
+	p.wake()
 }
 
-func (l *lane) startPump(ctx actor.Context) {
-	if l.sending || len(l.waiting) == 0 {
-		return
-	}
-	l.sending = true
-	batch, stream := l.waiting, l.stream
-	l.waiting = nil
-	life, root, self := l.life, ctx.ActorSystem().Root, ctx.Self()
-	l.peer.remote.sys.Pumps.Go(func() {
-		root.Send(self, l.peer.send(life, stream, batch, func(stream Stream) { root.Send(self, ended{life, stream}) }))
-	})
+// laneActor is the actor of a [lane].
+type laneActor struct {
+	lane *lane
+	life Life
 }
 
-func (l *lane) sent(ctx actor.Context, msg sent) {
-	if !msg.Of(l.life) {
-		return
-	}
-	l.sending, l.stream = false, msg.stream
-	if msg.err != nil {
-		l.peer.drop(msg.unsent, msg.err)
-	}
-	if l.stream == l.over {
-		l.stream = nil
-	}
-	l.startPump(ctx)
-}
-
-// drop makes dead letters of messages that can not be sent.
-func (p *remotePeer) drop(envelopes []*conecv1.Envelope, why error) {
-	for _, envelope := range envelopes {
-		pid := actor.NewPID(addressPrefix+p.peer, envelope.GetTarget())
-		var sender *actor.PID
-		if envelope.GetSender() != "" {
-			sender = &actor.PID{Address: p.remote.sys.Address(), Id: envelope.GetSender(), RequestId: envelope.GetSenderRequest()}
-		}
-		p.deadLetter(pid, &actor.MessageEnvelope{Message: envelope, Sender: sender}, why)
-	}
-}
-
-// send is the pump: it opens the stream if need be and sends a batch.
-func (p *remotePeer) send(life Life, stream Stream, batch []*conecv1.Envelope, over func(Stream)) sent {
-	ctx := life.Context()
-	if stream == nil {
-		var err error
-		if stream, err = p.remote.open(ctx, p.peer); err != nil {
-			return sent{Life: life, unsent: batch, err: err}
-		}
-		p.remote.sys.Pumps.Go(func() {
-			p.remote.Serve(ctx, p.peer, stream)
-			over(stream)
+// Receive implements actor.Actor.
+func (a *laneActor) Receive(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *actor.Started:
+		a.life = Begin()
+		life, root, self := a.life, ctx.ActorSystem().Root, ctx.Self()
+		a.lane.peer.remote.sys.Pumps.Go(func() {
+			stream, err := a.lane.open(life.Context())
+			if err != nil {
+				root.Send(self, laneEnded{life, err})
+				return
+			}
+			root.Send(self, laneOpened{life, stream})
+			root.Send(self, laneEnded{life, a.lane.listen(life.Context(), stream)})
 		})
-	}
-	for i, envelope := range batch {
-		raw, err := proto.Marshal(envelope)
-		if err == nil {
-			err = stream.Send(ctx, raw)
+	case laneOpened:
+		a.lane.peer.mu.Lock()
+		a.lane.peer.up(a.lane, msg.stream)
+		a.lane.peer.unlock()
+	case laneEnded:
+		a.lane.peer.mu.Lock()
+		a.lane.peer.down(a.lane, lostReason(msg.err))
+		a.lane.peer.unlock()
+		ctx.Stop(ctx.Self())
+	case *actor.Stopping:
+		a.life.End()
+		a.lane.peer.mu.Lock()
+		a.lane.peer.down(a.lane, ErrClosed)
+		stream := a.lane.stream
+		a.lane.peer.unlock()
+		if stream != nil {
+			stream.Reset()
 		}
-		switch {
-		case err == nil:
-		case errors.Is(err, messages.ErrTooLarge): // the stream goes on without it
-			p.drop(batch[i:i+1], err)
-		default:
-			stream.Close()
-			return sent{Life: life, unsent: batch[i:], err: err}
+	}
+}
+
+// Pauses between attempts to open a lane. They double.
+const (
+	openFirst  = 50 * time.Millisecond
+	openSlowly = time.Second
+)
+
+// open opens the stream, as long as that may help. It blocks.
+func (l *lane) open(ctx context.Context) (LaneStream, error) {
+	r := l.peer.remote
+	ctx, cancel := context.WithTimeout(ctx, r.config.OpenWait)
+	defer cancel()
+	for pause := openFirst; ; pause = min(2*pause, openSlowly) {
+		stream, err := r.config.Open(ctx, l.peer.name, l.index == bulkLane)
+		if err == nil || !mayHelp(err) {
+			return stream, err
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, err
 		}
 	}
-	return sent{Life: life, stream: stream}
+}
+
+// mayHelp reports whether a peer that could not be reached may be there a moment later.
+func mayHelp(err error) bool {
+	for _, passing := range []error{messages.ErrNoSuchPeer, messages.ErrUnreachable, messages.ErrTimeout, messages.ErrShutdown, messages.ErrBusy} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}
+
+// listen is a pump: it hears what the peer says until the stream is over.
+func (l *lane) listen(ctx context.Context, stream LaneStream) error {
+	for {
+		b, err := stream.Receive(ctx)
+		if err != nil {
+			return err
+		}
+		if err := l.hear(b); err != nil {
+			stream.Reset()
+			return err
+		}
+	}
 }

@@ -1,12 +1,16 @@
 package actors
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // DefaultMailboxLimit is how many user messages a mailbox holds unless told otherwise.
@@ -62,7 +66,8 @@ type Mailbox struct {
 	poisoned   bool // has a PoisonPill
 	drops      uint64
 	system     []any
-	retries    *retries // nil unless it ever failed
+	retries    *retries        // nil unless it ever failed
+	room       []chan struct{} // of who waits until the mailbox is not full
 	dispatcher actor.Dispatcher
 
 	loop    func()        // process, as a value that is made once
@@ -136,7 +141,10 @@ func (m *Mailbox) full() bool {
 
 // PostUserMessage queues a message. It never blocks. A MessageBatch is queued as its parts and then as itself, as proto.actor's
 // own mailboxes do.
-func (m *Mailbox) PostUserMessage(message any) {
+func (m *Mailbox) PostUserMessage(message any) { _ = m.post(message) }
+
+// post does so, and says why not: there is a dead letter then.
+func (m *Mailbox) post(message any) error {
 	bare := actor.UnwrapEnvelopeMessage(message)
 	if batch, ok := bare.(actor.MessageBatch); ok {
 		for _, part := range batch.GetMessages() {
@@ -149,17 +157,17 @@ func (m *Mailbox) PostUserMessage(message any) {
 	if bare == nil || m.stopped {
 		m.mu.Unlock()
 		m.deadLetter(message)
-		return
+		return ErrDeadLetter
 	}
 	if poison && m.poisoned {
 		m.mu.Unlock() // one is enough
-		return
+		return nil
 	}
 	if m.full() && !poison {
 		m.drops++
 		m.mu.Unlock()
 		m.overflow(message, bare)
-		return
+		return ErrOverflow
 	}
 	m.poisoned = m.poisoned || poison
 	m.user = append(m.user, message)
@@ -169,6 +177,62 @@ func (m *Mailbox) PostUserMessage(message any) {
 	if wake {
 		dispatcher.Schedule(m.loop)
 	}
+	return nil
+}
+
+// awaitRoom has room closed when the actor has taken messages or stopped, if the mailbox is full now; otherwise it returns false.
+func (m *Mailbox) awaitRoom(room chan struct{}) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped || !m.full() {
+		return false
+	}
+	m.room = append(m.room, room)
+	return true
+}
+
+// tellRoom closes what awaitRoom was given. Called with the lock.
+func (m *Mailbox) tellRoom() {
+	for _, room := range m.room {
+		close(room)
+	}
+	m.room = nil
+}
+
+// postRemote queues a message of a peer, or says why not. It never blocks.
+func (m *Mailbox) postRemote(d *delivery) error {
+	m.mu.Lock()
+	var err error
+	switch {
+	case m.stopped:
+		err = messages.ErrNoSuchActor
+	case m.full():
+		m.drops++
+		err = fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
+	default:
+		m.user = append(m.user, d)
+	}
+	wake := err == nil && !m.suspended && m.wake()
+	dispatcher := m.dispatcher
+	m.mu.Unlock()
+	if wake {
+		dispatcher.Schedule(m.loop)
+	}
+	if err != nil {
+		d.take()
+		if m.sys != nil && !errors.Is(err, messages.ErrNoSuchActor) { // its sender makes it a dead letter
+			m.sys.overflows.Add(1)
+			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: d.envelope.Message, Limit: m.limit})
+		}
+	}
+	return err
+}
+
+// isStopped reports whether the actor has stopped.
+func (m *Mailbox) isStopped() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopped
 }
 
 // wake is called with the lock, and says whether the caller must schedule the loop. Before RegisterHandlers nothing runs: the
@@ -289,6 +353,9 @@ func (m *Mailbox) run() {
 		if msg == nil {
 			break
 		}
+		if d, ok := msg.(*delivery); ok {
+			msg = d.take()
+		}
 		m.current = msg
 		m.invoker.InvokeUserMessage(msg)
 	}
@@ -314,6 +381,7 @@ func (m *Mailbox) nextUser() any {
 	if m.taking.used() {
 		m.mu.Lock()
 		m.taking.swap(&m.user)
+		m.tellRoom()
 		m.taken = len(m.taking.msgs)
 		m.left.Store(int64(m.taken))
 		m.mu.Unlock()
@@ -408,6 +476,7 @@ func (m *Mailbox) registered() bool {
 func (m *Mailbox) end() {
 	m.mu.Lock()
 	m.stopped, m.suspended, m.halted = true, false, false
+	m.tellRoom()
 	if m.retries != nil && m.retries.timer != nil {
 		m.retries.timer.Stop()
 	}
@@ -422,6 +491,9 @@ func (m *Mailbox) end() {
 		m.afterEnd(msg)
 	}
 	for _, msg := range unread {
+		if d, ok := msg.(*delivery); ok {
+			msg = d.take()
+		}
 		m.quietly(func() { m.deadLetter(msg) })
 	}
 }

@@ -2,278 +2,283 @@ package actors
 
 import (
 	"context"
-	"fmt"
+	"encoding/base32"
+	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/conec-go/conec/messages"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // RemotePurpose is the purpose of streams that carry actor messages.
 const RemotePurpose = "conec.actors"
 
-// addressPrefix begins the address of every client's actors.
-const addressPrefix = "conec/"
+// An address of actors is "conec/", the name of their client, and "~" with the
+// incarnation of its process. Without the last it means whatever process has the name.
+const (
+	addressPrefix = "conec/"
+	addressMark   = "~"
+)
 
-// maxRepliers is how many actors may be waiting for answers of one peer. Beyond,
-// answers to the longest known are refused as dead letters.
-const maxRepliers = 65_536
+// Address returns the address of the actors of a client's process, which incarnation
+// names: its first 8 bytes are in it.
+func Address(name string, incarnation []byte) string {
+	text := base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(incarnation[:min(8, len(incarnation))])
+	return addressPrefix + name + addressMark + strings.ToLower(text)
+}
 
-// Stream is a stream of whole messages, as package client has it.
-type Stream interface {
+// parseAddress returns whose address it is, and of which incarnation; that is empty if
+// it is of any.
+func parseAddress(address string) (name, incarnation string, ok bool) {
+	name, ok = strings.CutPrefix(address, addressPrefix)
+	name, incarnation, _ = strings.Cut(name, addressMark)
+	return name, incarnation, ok && messages.CheckName(name) == nil
+}
+
+// LaneStream is a resumable stream of whole messages, as package client has it.
+type LaneStream interface {
 	Send(ctx context.Context, message []byte) error
+	TrySend(message []byte) error
 	Receive(ctx context.Context) ([]byte, error)
+	// Close ends the stream: what was sent still arrives.
 	Close()
+	// Reset ends it at once.
+	Reset()
+	// Address is the address of the peer's actors, in its present incarnation.
+	Address() string
+	// Bulk tells whether the stream gives way to others.
+	Bulk() bool
+}
+
+// RemoteConfig says how a system reaches those of other clients. Zero fields mean the
+// defaults. It is never modified.
+type RemoteConfig struct {
+	// Name is the client's name.
+	Name string
+	// Open opens a stream to a peer's system; it blocks. If bulk is set, the stream
+	// gives way to others.
+	Open func(ctx context.Context, peer string, bulk bool) (LaneStream, error)
+	// MaxMessage is the largest message of such a stream in bytes. If zero, 16 MiB.
+	MaxMessage int
+	// Codecs encode messages that are neither protobuf messages nor a []byte.
+	Codecs []Codec
+	// OpenWait is how long it is tried to open a stream to a peer that is not there,
+	// while messages for it wait. If zero, 10 seconds.
+	OpenWait time.Duration
+	// TargetQueue is how many bytes of messages, 64 more counted for each, wait for
+	// one actor of a peer, beside one message. If zero, 8 MiB.
+	TargetQueue int
+	// PeerQueue is how many wait for all actors of a peer. If zero, 64 MiB.
+	PeerQueue int
+	// PeerMailboxes is how many bytes of messages of one peer, counted likewise, may
+	// wait in the mailboxes of this system; more are refused. If zero, 128 MiB.
+	PeerMailboxes int
+	// PeerWatches is how many actors of this system one peer may watch. If zero,
+	// 65,536.
+	PeerWatches int
+}
+
+func (c *RemoteConfig) withDefaults() RemoteConfig {
+	config := *c
+	for _, field := range []struct {
+		value *int
+		zero  int
+	}{
+		{&config.MaxMessage, 16 << 20},
+		{&config.TargetQueue, 8 << 20},
+		{&config.PeerQueue, 64 << 20},
+		{&config.PeerMailboxes, 128 << 20},
+		{&config.PeerWatches, 1 << 16},
+	} {
+		if *field.value == 0 {
+			*field.value = field.zero
+		}
+	}
+	if config.OpenWait == 0 {
+		config.OpenWait = 10 * time.Second
+	}
+	return config
 }
 
 // Remote lets the actors of a system send to those of other clients. A PID of
-// another client ([Remote.PID]) is used like a local one: messages must be
-// protobuf messages, arrive in order per sender and target while the stream
-// under them lasts, and are dead letters with a logged reason if they can not be
-// sent. Only what is exported can be reached, and who waits for an answer.
+// another client ([Remote.PID]) is used like a local one: to send, request, respond,
+// forward, watch and ask. Messages are protobuf messages, []byte, or what a [Codec]
+// knows. They arrive once, in order per sender and target, as long as both processes
+// live and find each other again in time; what does not, is an [Undeliverable]. Only
+// what is exported can be reached, and whose PID was in a message. All methods may be
+// called from any goroutine; what takes a context may block.
 type Remote struct {
-	sys  *System
-	open func(ctx context.Context, peer string) (Stream, error)
+	sys    *System
+	config RemoteConfig
+	codecs *codecs
+	kinds  kinds
+	epoch  atomic.Uint64 // counts changes of exports
+	stats  remoteStats
+
+	onPeers atomic.Pointer[onPeers] // nil until OnPeer
 
 	mu      sync.Mutex
-	exports map[string]*actor.PID
-	peers   map[string]*remotePeer
+	exports map[string]export
+	peers   map[string]*peer
+	closed  bool
 }
 
-// remotePeer is the process behind all PIDs of one other client. It is one and
-// the same for the life of the system, because proto.actor keeps it in PIDs.
-type remotePeer struct {
-	remote *Remote
-	peer   string
-
-	mu       sync.Mutex
-	lane     *actor.PID // nil until something is sent
-	repliers map[string]struct{}
+// export is an actor that peers may reach by a name.
+type export struct {
+	pid *actor.PID
+	who Who
 }
 
-// NewRemote connects a system with those of other clients. open opens a stream
-// to a peer's. It must be called before actors are spawned that send to others.
-func NewRemote(sys *System, open func(ctx context.Context, peer string) (Stream, error)) *Remote {
-	r := &Remote{sys: sys, open: open, exports: map[string]*actor.PID{}, peers: map[string]*remotePeer{}}
-	sys.ActorSystem().ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
-		peer, ok := strings.CutPrefix(pid.GetAddress(), addressPrefix)
-		if !ok || messages.CheckName(peer) != nil {
-			return nil, false
+// Who says which peers something is for. A nil Who is all of them.
+type Who func(peer string) bool
+
+// Match returns the peers whose names match one of the patterns, in which * stands for
+// any characters and ? for one (package path).
+func Match(patterns ...string) Who {
+	return func(peer string) bool {
+		for _, pattern := range patterns {
+			if ok, err := path.Match(pattern, peer); ok && err == nil {
+				return true
+			}
 		}
-		return r.peerOf(peer), true
+		return false
+	}
+}
+
+func (w Who) allows(peer string) bool { return w == nil || w(peer) }
+
+// NewRemote connects a system, whose address is [Address], with those of other
+// clients. It must be called before actors are spawned that send to others.
+func NewRemote(sys *System, config *RemoteConfig) *Remote {
+	r := &Remote{sys: sys, config: config.withDefaults(), exports: map[string]export{}, peers: map[string]*peer{}}
+	r.codecs = newCodecs(r.config.Codecs)
+	r.kinds = kinds{remote: r, configs: map[string]KindConfig{}, spawned: map[string]spawnedActor{}}
+	sys.remote.Store(r)
+	sys.ActorSystem().ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
+		name, _, ok := parseAddress(pid.GetAddress())
+		switch {
+		case !ok:
+			return nil, false
+		case name == r.config.Name:
+			return loopback{r}, true
+		}
+		return r.peer(name), true
 	})
 	return r
 }
 
-// PID returns the PID of an actor that another client exports as name.
+// PID returns the PID of an actor that another client exports as name, whatever
+// process of that client it will be in.
 func (r *Remote) PID(peer, name string) *actor.PID { return actor.NewPID(addressPrefix+peer, name) }
 
-// Export lets every peer send to a local actor under name. Exporting another
-// actor under the same name replaces the first.
-func (r *Remote) Export(name string, pid *actor.PID) {
+// Export lets peers send to a local actor under name, and watch it: those that one of
+// who is for, or all if there is none. Exporting another actor under the same name
+// replaces the first.
+func (r *Remote) Export(name string, pid *actor.PID, who ...Who) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.exports[name] = pid
+	r.exports[name] = export{pid: pid, who: anyOf(who)}
+	r.epoch.Add(1)
 }
 
-func (r *Remote) peerOf(peer string) *remotePeer {
+// Unexport ends an export.
+func (r *Remote) Unexport(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	p := r.peers[peer]
+	delete(r.exports, name)
+	r.epoch.Add(1)
+}
+
+// anyOf returns the peers that one of several is for.
+func anyOf(who []Who) Who {
+	if len(who) == 0 {
+		return nil
+	}
+	return func(peer string) bool {
+		for _, w := range who {
+			if w.allows(peer) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// exported returns the actor that a peer reaches by a name, nil if there is none.
+func (r *Remote) exported(peer, name string) *actor.PID {
+	r.mu.Lock()
+	found, ok := r.exports[name]
+	r.mu.Unlock()
+	if !ok || !found.who.allows(peer) {
+		return nil
+	}
+	return found.pid
+}
+
+// peer returns what there is of a peer. It is one and the same for the life of the
+// system, because proto.actor keeps it in PIDs.
+func (r *Remote) peer(name string) *peer {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.peers[name]
 	if p == nil {
-		p = &remotePeer{remote: r, peer: peer, repliers: map[string]struct{}{}}
-		r.peers[peer] = p
+		p = newPeer(r, name)
+		r.peers[name] = p
 	}
 	return p
 }
 
-// SendUserMessage implements actor.Process. It does not block.
-func (p *remotePeer) SendUserMessage(pid *actor.PID, message any) {
-	header, body, sender := actor.UnwrapEnvelope(message)
-	envelope, err := encode(pid, header, body, sender)
-	if err != nil {
-		p.deadLetter(pid, message, err)
-		return
-	}
-	lane, err := p.laneFor(sender)
-	if err != nil {
-		p.deadLetter(pid, message, err)
-		return
-	}
-	p.remote.sys.Root.Send(lane, envelope)
-}
-
-// laneFor returns the actor that sends to the peer, and notes who may be answered.
-func (p *remotePeer) laneFor(sender *actor.PID) (*actor.PID, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if sender != nil && sender.GetId() != asksID {
-		if len(p.repliers) >= maxRepliers {
-			for id := range p.repliers {
-				delete(p.repliers, id)
-				break
-			}
-		}
-		p.repliers[sender.GetId()] = struct{}{}
-	}
-	if p.lane == nil {
-		pid, err := p.remote.sys.SpawnSupervised(laneProps(p), "lane-"+p.peer, Permanent())
-		if err != nil {
-			return nil, err
-		}
-		p.lane = pid
-	}
-	return p.lane, nil
-}
-
-// SendSystemMessage implements actor.Process. Watching across the network is not
-// possible: the watcher is told that the address can not be reached.
-func (p *remotePeer) SendSystemMessage(pid *actor.PID, message any) {
-	if watch, ok := message.(*actor.Watch); ok {
-		if process, ok := p.remote.sys.ActorSystem().ProcessRegistry.GetLocal(watch.GetWatcher().GetId()); ok {
-			process.SendSystemMessage(watch.GetWatcher(), &actor.Terminated{Who: pid, Why: actor.TerminatedReason_AddressTerminated})
-		}
-		return
-	}
-	p.deadLetter(pid, message, fmt.Errorf("%T does not cross the network", message))
-}
-
-// Stop implements actor.Process. Actors of another client can not be stopped.
-func (p *remotePeer) Stop(pid *actor.PID) {
-	p.deadLetter(pid, &actor.Stop{}, fmt.Errorf("an actor of another client can not be stopped"))
-}
-
-func (p *remotePeer) deadLetter(pid *actor.PID, message any, why error) {
-	p.remote.sys.Logger().Warn("message to a peer is a dead letter", "peer", p.peer, "actor", pid.GetId(),
-		"message", fmt.Sprintf("%T", message), "err", why)
-	p.remote.sys.ActorSystem().DeadLetter.SendUserMessage(pid, message)
-}
-
-// encode makes an envelope of a message.
-func encode(pid *actor.PID, header actor.ReadonlyMessageHeader, body any, sender *actor.PID) (*conecv1.Envelope, error) {
-	message, ok := body.(proto.Message)
-	if !ok {
-		return nil, fmt.Errorf("%T is no protobuf message", body)
-	}
-	if err := mayCross(proto.MessageName(message)); err != nil {
-		return nil, err
-	}
-	payload, err := proto.Marshal(message)
-	if err != nil {
-		return nil, err
-	}
-	envelope := &conecv1.Envelope{
-		Target: pid.GetId(), TargetRequest: pid.GetRequestId(),
-		Sender: sender.GetId(), SenderRequest: sender.GetRequestId(),
-		Type: string(proto.MessageName(message)), Payload: payload,
-	}
-	if header != nil && header.Length() > 0 {
-		envelope.Headers = header.ToMap()
-	}
-	return envelope, nil
-}
-
-// runtimePrefix begins the names of proto.actor's own messages: to stop, watch and so on.
-const runtimePrefix = "actor."
-
-// mayCross keeps the runtime's own messages inside their process: what a peer may
-// not do to an actor, it may not do by a message of that type either. Only word
-// that a message reached nobody passes.
-func mayCross(name protoreflect.FullName) error {
-	if strings.HasPrefix(string(name), runtimePrefix) && name != proto.MessageName(&actor.DeadLetterResponse{}) {
-		return fmt.Errorf("%w: %s does not cross the network", messages.ErrRefused, name)
-	}
-	return nil
-}
-
-// Serve delivers what a peer sends on a stream, until the stream or ctx ends. It
-// blocks: call it in a pump.
-func (r *Remote) Serve(ctx context.Context, peer string, stream Stream) {
-	defer stream.Close()
-	for {
-		raw, err := stream.Receive(ctx)
-		if err != nil {
-			return
-		}
-		envelope := &conecv1.Envelope{}
-		if err := proto.Unmarshal(raw, envelope); err != nil {
-			r.sys.Logger().Warn("peer sent what is no actor message", "peer", peer, "err", err)
-			return
-		}
-		if err := r.deliver(peer, envelope); err != nil {
-			r.sys.Logger().Warn("actor message from a peer refused", "peer", peer, "actor", envelope.GetTarget(), "err", err)
-			r.refuse(peer, envelope)
-		}
-	}
-}
-
-// deliver gives a message to the local actor that it is for.
-func (r *Remote) deliver(peer string, envelope *conecv1.Envelope) error {
-	target, err := r.target(peer, envelope)
-	if err != nil {
-		return err
-	}
-	if err := mayCross(protoreflect.FullName(envelope.GetType())); err != nil {
-		return err
-	}
-	kind, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName(envelope.GetType()))
-	if err != nil {
-		return fmt.Errorf("message type %q: %w", envelope.GetType(), err)
-	}
-	message := kind.New().Interface()
-	if err := proto.Unmarshal(envelope.GetPayload(), message); err != nil {
-		return err
-	}
-	wrapped := &actor.MessageEnvelope{Message: message, Header: envelope.GetHeaders()}
-	if envelope.GetSender() != "" { // the address is the peer's, whatever it says
-		wrapped.Sender = &actor.PID{Address: addressPrefix + peer, Id: envelope.GetSender(), RequestId: envelope.GetSenderRequest()}
-	}
-	r.sys.Root.Send(target, wrapped)
-	return nil
-}
-
-// target decides what a peer may reach: what is exported, and who waits for its
-// answer.
-func (r *Remote) target(peer string, envelope *conecv1.Envelope) (*actor.PID, error) {
-	id := envelope.GetTarget()
+// list returns all peers.
+func (r *Remote) list() []*peer {
 	r.mu.Lock()
-	exported := r.exports[id]
-	r.mu.Unlock()
-	if exported != nil {
-		return exported, nil
+	defer r.mu.Unlock()
+	list := make([]*peer, 0, len(r.peers))
+	for _, p := range r.peers {
+		list = append(list, p)
 	}
-	if id == asksID {
-		if !r.sys.asks.expects(envelope.GetTargetRequest(), addressPrefix+peer) {
-			return nil, messages.ErrNoSuchActor
-		}
-		return &actor.PID{Address: r.sys.Address(), Id: id, RequestId: envelope.GetTargetRequest()}, nil
-	}
-	r.mu.Lock()
-	p := r.peers[peer]
-	r.mu.Unlock()
-	if p == nil {
-		return nil, messages.ErrNoSuchActor
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, waits := p.repliers[id]; waits {
-		return actor.NewPID(r.sys.Address(), id), nil
-	}
-	return nil, messages.ErrNoSuchActor
+	return list
 }
 
-// refuse tells the sender of a message, if it waits for an answer, that it
-// reached nobody.
-func (r *Remote) refuse(peer string, envelope *conecv1.Envelope) {
-	if envelope.GetSender() == "" || envelope.GetType() == string(proto.MessageName(&actor.DeadLetterResponse{})) {
+// loopback is the process behind PIDs of the client's own name that are not of this
+// very process: what it exports is reached by name, as from elsewhere.
+type loopback struct{ remote *Remote }
+
+// target returns who is meant, nil if nobody is.
+func (l loopback) target(pid *actor.PID) *actor.PID {
+	if _, incarnation, _ := parseAddress(pid.GetAddress()); incarnation != "" {
+		return nil // a former process of this name
+	}
+	return l.remote.exported(l.remote.config.Name, pid.GetId())
+}
+
+// SendUserMessage implements actor.Process.
+func (l loopback) SendUserMessage(pid *actor.PID, message any) {
+	target := l.target(pid)
+	if target == nil {
+		l.remote.sys.undeliverable(pid, message, messages.ErrNoSuchActor, false)
 		return
 	}
-	sender := &actor.PID{Address: addressPrefix + peer, Id: envelope.GetSender(), RequestId: envelope.GetSenderRequest()}
-	r.sys.Root.Send(sender, &actor.DeadLetterResponse{Target: actor.NewPID(r.sys.Address(), envelope.GetTarget())})
+	l.remote.sys.Root.Send(target, message)
+}
+
+// SendSystemMessage implements actor.Process.
+func (l loopback) SendSystemMessage(pid *actor.PID, message any) {
+	target := l.target(pid)
+	if target == nil {
+		l.remote.sys.as.DeadLetter.SendSystemMessage(pid, message) // who watches is told so
+		return
+	}
+	process, _ := l.remote.sys.as.ProcessRegistry.Get(target)
+	process.SendSystemMessage(target, message)
+}
+
+// Stop implements actor.Process.
+func (l loopback) Stop(pid *actor.PID) {
+	if target := l.target(pid); target != nil {
+		stopActor(l.remote.sys.as, target)
+	}
 }

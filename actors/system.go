@@ -80,7 +80,10 @@ type System struct {
 	asks    *asks
 	mailbox actor.MailboxProducer
 
+	remote atomic.Pointer[Remote] // nil if the system has no peers
+
 	deadLetters, overflows atomic.Uint64
+	undeliveredLog         throttle
 
 	mu      sync.Mutex
 	tops    map[*actor.PID]actor.SupervisorStrategy // the children of root; nil is cfg.Supervisor
@@ -114,6 +117,7 @@ func NewSystem(cfg *SystemConfig) *System {
 	s.mailbox = NewMailbox(s.cfg.MailboxLimit)
 	s.as = newActorSystem(s.cfg.Name, s.cfg.Logger)
 	s.as.Extensions.Register(extension{s})
+	s.undeliveredLog.every = s.cfg.DeadLetterThrottle
 	s.hearDeadLetters()
 	s.asks = &asks{as: s.as, limit: s.cfg.AskLimit, open: make(map[uint32]openAsk)}
 	s.as.ProcessRegistry.Add(s.asks, asksID)

@@ -77,6 +77,7 @@ type entry struct {
 	id      string // of the introduction, empty if there is none
 	request uint64 // its open request, 0 if there is none
 	asks    bool   // its request is open, or about to be made
+	up      bool   // it is connected
 	served  bool   // a peer's offer was faster than its request
 
 	restored uint64 // the attachment in which its route was last made anew
@@ -143,6 +144,9 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.lost(ctx, msg)
 	case *conecv1.PathChosen:
 		c.cl.events.put(PathChanged{Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote()})
+		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Path: &actors.PeerPath{
+			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(),
+		}})
 	case *conecv1.Control:
 		c.said(ctx, msg)
 	case *conecv1.OpenChannel:
@@ -198,8 +202,12 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 	if !actors.SentBy(ctx, c.home) {
 		c.cl.config.Logger.Info("channel opened", "peer", msg.GetPeer())
 		c.cl.events.put(ChannelOpened{Peer: msg.GetPeer()})
-		if e := c.channels[ctx.Sender().GetId()]; e != nil && e.ref.Accepted {
-			c.cl.incoming.addChannel(e.ref)
+		if e := c.channels[ctx.Sender().GetId()]; e != nil {
+			e.up = true
+			c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Present: true, Channel: true})
+			if e.ref.Accepted {
+				c.cl.incoming.addChannel(e.ref)
+			}
 		}
 		return
 	}
@@ -221,6 +229,10 @@ func (c *clientActor) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	}
 	if msg.GetLast() {
 		c.cl.incoming.dropChannel(e.ref)
+	}
+	if e.up {
+		e.up = false
+		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Absent: true, Channel: true, Err: err})
 	}
 	if e.ref.WasUp() {
 		c.cl.config.Logger.Info("channel closed", "peer", msg.GetPeer(), "err", err, "restarting", !msg.GetLast())

@@ -58,6 +58,7 @@ type Client struct {
 	sys         *actors.System
 	pid         *actor.PID
 	channels    actors.ChannelConfig
+	incarnation []byte
 	remote      *actors.Remote
 	incoming    *incoming
 	resumptions *resumptions
@@ -111,16 +112,23 @@ func (cl *Client) start(label func()) error {
 			return fmt.Errorf("make certificate: %w", err)
 		}
 	}
-	cl.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec/" + cl.config.Name, Logger: cl.config.Logger, Label: label})
+	cl.incarnation = newIncarnation(cl.config.Now())
+	cl.sys = actors.NewSystem(&actors.SystemConfig{
+		Name: actors.Address(cl.config.Name, cl.incarnation), Logger: cl.config.Logger, Label: label,
+	})
 	if err := cl.listen(); err != nil {
 		return errors.Join(err, cl.sys.Close(context.Background()))
 	}
 	cl.incoming = newIncoming(cl.config.Backlog)
 	cl.resumptions = newResumptions(cl)
 	cl.events = newEvents(cl.config.OnEvent)
-	cl.remote = actors.NewRemote(cl.sys, func(ctx context.Context, peer string) (actors.Stream, error) {
-		return cl.OpenStream(ctx, peer, &StreamOptions{Purpose: actors.RemotePurpose})
+	cl.remote = actors.NewRemote(cl.sys, &actors.RemoteConfig{
+		Name: cl.config.Name, Open: cl.openLane, MaxMessage: cl.config.MaxMessage, Codecs: cl.config.Codecs,
 	})
+	if err := cl.acceptLanes(); err != nil {
+		cl.Abort()
+		return err
+	}
 	cl.channels = actors.ChannelConfig{
 		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
@@ -183,14 +191,10 @@ func (cl *Client) offer(in actors.Incoming) error {
 	switch {
 	case in.Resume != nil:
 		return cl.resumptions.accept(in)
-	case in.Purpose != actors.RemotePurpose:
-		return cl.incoming.offer(in, nil)
+	case in.Purpose == actors.RemotePurpose:
+		return fmt.Errorf("%w: actor messages travel on resumable streams", messages.ErrProtocol)
 	}
-	if err := in.Stream.Accept(); err != nil {
-		return err
-	}
-	cl.sys.Pumps.Go(func() { cl.remote.Serve(cl.life.Context(), in.Peer, in.Stream) })
-	return nil
+	return cl.incoming.offer(in, nil)
 }
 
 // relayPath returns where the relay is, the zero path before the first attachment.

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/netio"
 )
@@ -100,6 +101,10 @@ type Config struct {
 	// its text as the reason. It is called by several goroutines; while it blocks,
 	// the opener waits. If nil, all are admitted.
 	Admit func(Offer) error
+
+	// Codecs encode actor messages that are neither protobuf messages nor a []byte; the
+	// peer needs those of the same names.
+	Codecs []actors.Codec
 
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE), for debugging: whoever has
 	// them reads the traffic. If nil, none.

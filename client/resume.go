@@ -59,8 +59,19 @@ type resumable struct {
 
 func newResumptions(cl *Client) *resumptions {
 	return &resumptions{
-		cl: cl, incarnation: newID(), opened: map[resumeKey]*resumable{}, accepted: map[resumeKey]*resumable{},
+		cl: cl, incarnation: cl.incarnation, opened: map[resumeKey]*resumable{}, accepted: map[resumeKey]*resumable{},
 	}
+}
+
+// newIncarnation returns the name of a process: a time, so that a later one compares
+// as greater, and random bytes.
+func newIncarnation(now time.Time) []byte {
+	id := newID()
+	ticks := uint64(now.UnixMilli()) >> 4
+	for i := range 5 { // 40 bits of it, until the year 2527
+		id[i] = byte(ticks >> (8 * (4 - i)))
+	}
+	return id
 }
 
 // newID returns a random name.
@@ -134,26 +145,43 @@ func (all *resumptions) check(in actors.Incoming) error {
 		return fmt.Errorf("%w: name of a resumable stream", messages.ErrProtocol)
 	case len(expected) != 0 && !bytes.Equal(expected, all.incarnation):
 		return fmt.Errorf("%w: this is another process", messages.ErrNoSuchStream)
-	case in.Purpose == actors.RemotePurpose:
-		return fmt.Errorf("%w: actor messages do not travel on resumable streams", messages.ErrRefused)
+	}
+	return nil
+}
+
+// maxLanes is how many streams with actor messages a peer may have, some of them about
+// to be forgotten. They do not count among other resumable streams.
+const maxLanes = 32
+
+// isFull says why no more streams like this are taken. Called with mu held.
+func (all *resumptions) isFull(in actors.Incoming) error {
+	count, limit := 0, all.cl.config.MaxResumable
+	lanes := in.Purpose == actors.RemotePurpose
+	for _, r := range all.accepted {
+		if isLane := r.purpose == actors.RemotePurpose; isLane == lanes && (!lanes || r.key.peer == in.Peer) {
+			count++
+		}
+	}
+	if lanes {
+		limit = maxLanes
+	}
+	if count >= limit {
+		return fmt.Errorf("%w: %d resumable streams", messages.ErrLimit, count)
 	}
 	return nil
 }
 
 // acceptNew takes a stream that was not known before. Called with mu held.
 func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
-	for _, other := range all.accepted { // the peer's former process is gone, and its streams with it
-		if other.key.peer == key.peer && !bytes.Equal(other.process, in.Resume.GetIncarnation()) {
-			all.cl.sys.Pumps.Go(func() { other.End(fmt.Errorf("%w: the peer was restarted", messages.ErrNoSuchStream)) })
-		}
-	}
+	all.endFormer(key.peer, in.Resume.GetIncarnation())
+	full := all.isFull(in)
 	switch {
 	case len(in.Resume.GetPeer()) != 0:
 		return fmt.Errorf("%w: it waited too long, or has ended", messages.ErrNoSuchStream)
 	case all.err != nil:
 		return all.err
-	case len(all.accepted) >= all.cl.config.MaxResumable:
-		return fmt.Errorf("%w: %d resumable streams", messages.ErrLimit, len(all.accepted))
+	case full != nil:
+		return full
 	}
 	r := &resumable{key: key, purpose: in.Purpose, terms: in.Stream.Terms(), process: in.Resume.GetIncarnation()}
 	if err := all.add(all.accepted, r); err != nil {
@@ -165,6 +193,24 @@ func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
 		r.giveUp()
 	}
 	return err
+}
+
+// endFormer ends the streams of a peer's former process, which is gone: those that it
+// opened, and those that were opened to it. Called with mu held.
+func (all *resumptions) endFormer(peer string, now []byte) {
+	end := func(r *resumable) {
+		all.cl.sys.Pumps.Go(func() { r.End(fmt.Errorf("%w: the peer was restarted", messages.ErrNoSuchStream)) })
+	}
+	for _, r := range all.accepted {
+		if r.key.peer == peer && !bytes.Equal(r.process, now) {
+			end(r)
+		}
+	}
+	for _, r := range all.opened {
+		if former := r.Peer(); r.key.peer == peer && former != nil && bytes.Compare(former, now) < 0 { // which begin with a time
+			end(r)
+		}
+	}
 }
 
 // attach opens the stream on a channel. If ctx ends, it calls canceled first.

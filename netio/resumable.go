@@ -171,6 +171,13 @@ func (r *Resumable) Attached() bool {
 // side may still need the stream.
 func (r *Resumable) Done() bool { return r.journal.done() && r.intake.done() }
 
+// Peer returns the incarnation of the other side's process, nil while it is not known.
+func (r *Resumable) Peer() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.peer
+}
+
 // ID returns the name of the stream.
 func (r *Resumable) ID() []byte { return r.config.ID }
 

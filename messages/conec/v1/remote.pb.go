@@ -21,41 +21,33 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Envelope carries one actor message to another client.
-type Envelope struct {
+// SpawnActor asks a client's "conec.kinds" actor for an actor of a kind.
+type SpawnActor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the target actor at the receiving client.
-	Target string `protobuf:"bytes,1,opt,name=target,proto3" json:"target,omitempty"`
-	// Distinguishes requests that share one target process; 0 if unused.
-	TargetRequest uint32 `protobuf:"varint,2,opt,name=target_request,json=targetRequest,proto3" json:"target_request,omitempty"`
-	// Id of the sending actor at the sending client; empty if there is none.
-	Sender string `protobuf:"bytes,3,opt,name=sender,proto3" json:"sender,omitempty"`
-	// Comes back as target_request of the answer; 0 if unused.
-	SenderRequest uint32 `protobuf:"varint,4,opt,name=sender_request,json=senderRequest,proto3" json:"sender_request,omitempty"`
-	// Full protobuf name of the message.
-	Type string `protobuf:"bytes,5,opt,name=type,proto3" json:"type,omitempty"`
-	// The message.
-	Payload []byte `protobuf:"bytes,6,opt,name=payload,proto3" json:"payload,omitempty"`
-	// Headers of the message.
-	Headers       map[string]string `protobuf:"bytes,7,rep,name=headers,proto3" json:"headers,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The kind, as the client exports it.
+	Kind string `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	// The type of args, as in frames; empty if there are none.
+	Type string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	// The arguments.
+	Args          []byte `protobuf:"bytes,3,opt,name=args,proto3" json:"args,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *Envelope) Reset() {
-	*x = Envelope{}
+func (x *SpawnActor) Reset() {
+	*x = SpawnActor{}
 	mi := &file_conec_v1_remote_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *Envelope) String() string {
+func (x *SpawnActor) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*Envelope) ProtoMessage() {}
+func (*SpawnActor) ProtoMessage() {}
 
-func (x *Envelope) ProtoReflect() protoreflect.Message {
+func (x *SpawnActor) ProtoReflect() protoreflect.Message {
 	mi := &file_conec_v1_remote_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -67,76 +59,120 @@ func (x *Envelope) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use Envelope.ProtoReflect.Descriptor instead.
-func (*Envelope) Descriptor() ([]byte, []int) {
+// Deprecated: Use SpawnActor.ProtoReflect.Descriptor instead.
+func (*SpawnActor) Descriptor() ([]byte, []int) {
 	return file_conec_v1_remote_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *Envelope) GetTarget() string {
+func (x *SpawnActor) GetKind() string {
 	if x != nil {
-		return x.Target
+		return x.Kind
 	}
 	return ""
 }
 
-func (x *Envelope) GetTargetRequest() uint32 {
-	if x != nil {
-		return x.TargetRequest
-	}
-	return 0
-}
-
-func (x *Envelope) GetSender() string {
-	if x != nil {
-		return x.Sender
-	}
-	return ""
-}
-
-func (x *Envelope) GetSenderRequest() uint32 {
-	if x != nil {
-		return x.SenderRequest
-	}
-	return 0
-}
-
-func (x *Envelope) GetType() string {
+func (x *SpawnActor) GetType() string {
 	if x != nil {
 		return x.Type
 	}
 	return ""
 }
 
-func (x *Envelope) GetPayload() []byte {
+func (x *SpawnActor) GetArgs() []byte {
 	if x != nil {
-		return x.Payload
+		return x.Args
 	}
 	return nil
 }
 
-func (x *Envelope) GetHeaders() map[string]string {
+// ActorSpawned answers SpawnActor.
+type ActorSpawned struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Address and id of the actor.
+	Address string `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	// See address.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// CODE_UNSPECIFIED if it is there.
+	Code Code `protobuf:"varint,2,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	// Why it is not, for people.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ActorSpawned) Reset() {
+	*x = ActorSpawned{}
+	mi := &file_conec_v1_remote_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ActorSpawned) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ActorSpawned) ProtoMessage() {}
+
+func (x *ActorSpawned) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_remote_proto_msgTypes[1]
 	if x != nil {
-		return x.Headers
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
 	}
-	return nil
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ActorSpawned.ProtoReflect.Descriptor instead.
+func (*ActorSpawned) Descriptor() ([]byte, []int) {
+	return file_conec_v1_remote_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ActorSpawned) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ActorSpawned) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ActorSpawned) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *ActorSpawned) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 var File_conec_v1_remote_proto protoreflect.FileDescriptor
 
 const file_conec_v1_remote_proto_rawDesc = "" +
 	"\n" +
-	"\x15conec/v1/remote.proto\x12\bconec.v1\"\xad\x02\n" +
-	"\bEnvelope\x12\x16\n" +
-	"\x06target\x18\x01 \x01(\tR\x06target\x12%\n" +
-	"\x0etarget_request\x18\x02 \x01(\rR\rtargetRequest\x12\x16\n" +
-	"\x06sender\x18\x03 \x01(\tR\x06sender\x12%\n" +
-	"\x0esender_request\x18\x04 \x01(\rR\rsenderRequest\x12\x12\n" +
-	"\x04type\x18\x05 \x01(\tR\x04type\x12\x18\n" +
-	"\apayload\x18\x06 \x01(\fR\apayload\x129\n" +
-	"\aheaders\x18\a \x03(\v2\x1f.conec.v1.Envelope.HeadersEntryR\aheaders\x1a:\n" +
-	"\fHeadersEntry\x12\x10\n" +
-	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\x91\x01\n" +
+	"\x15conec/v1/remote.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"H\n" +
+	"\n" +
+	"SpawnActor\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12\x12\n" +
+	"\x04args\x18\x03 \x01(\fR\x04args\"t\n" +
+	"\fActorSpawned\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reasonB\x91\x01\n" +
 	"\fcom.conec.v1B\vRemoteProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
@@ -153,11 +189,12 @@ func file_conec_v1_remote_proto_rawDescGZIP() []byte {
 
 var file_conec_v1_remote_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_conec_v1_remote_proto_goTypes = []any{
-	(*Envelope)(nil), // 0: conec.v1.Envelope
-	nil,              // 1: conec.v1.Envelope.HeadersEntry
+	(*SpawnActor)(nil),   // 0: conec.v1.SpawnActor
+	(*ActorSpawned)(nil), // 1: conec.v1.ActorSpawned
+	(Code)(0),            // 2: conec.v1.Code
 }
 var file_conec_v1_remote_proto_depIdxs = []int32{
-	1, // 0: conec.v1.Envelope.headers:type_name -> conec.v1.Envelope.HeadersEntry
+	2, // 0: conec.v1.ActorSpawned.code:type_name -> conec.v1.Code
 	1, // [1:1] is the sub-list for method output_type
 	1, // [1:1] is the sub-list for method input_type
 	1, // [1:1] is the sub-list for extension type_name
@@ -170,6 +207,7 @@ func file_conec_v1_remote_proto_init() {
 	if File_conec_v1_remote_proto != nil {
 		return
 	}
+	file_conec_v1_code_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -1,0 +1,435 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// When a lane says without being asked what was handled.
+const (
+	handledFrames = 256                   // after so many frames
+	handledDelay  = 20 * time.Millisecond // after the first that it said nothing of
+)
+
+// maxRefusals is how many refusals may wait to be told: a peer that does not hear them
+// is not listened to.
+const maxRefusals = 1 << 12
+
+// inlane takes the frames of one lane of a peer and gives them to the actors here.
+//
+// Its pump, [Remote.Serve], owns what comes first; the rest is under mu, which is also
+// taken by actors that have used up messages.
+type inlane struct {
+	remote  *Remote
+	from    *peer
+	stream  LaneStream
+	tables  tables
+	targets []*inflow  // by the number of the target
+	watcher *actor.PID // of this lane as a process, nil until it watches
+
+	mu         sync.Mutex
+	watched    map[string]*actor.PID // by the name that the peer used
+	handled    uint64
+	told       uint64
+	due        bool // what was handled is to be told
+	timer      *time.Timer
+	waits      bool // timer runs
+	grants     []*inflow
+	refusals   []record
+	terminated []record
+	pumping    bool
+	over       bool
+}
+
+// inflow is one actor of this system that the peer has named on a lane.
+type inflow struct {
+	lane   *inlane
+	id     string
+	number uint32
+	come   uint64 // cost; for the pump
+
+	target  *actor.PID
+	mailbox *Mailbox // nil if it has none of ours
+	epoch   uint64   // of the exports, when target was looked up
+
+	used  atomic.Uint64 // cost that the actor has taken
+	limit atomic.Uint64 // what the peer may send; written under mu of lane
+
+	window uint64 // how much more than used it was granted last; under mu of lane, with the rest
+	told   bool   // a grant is on the list
+	over   bool   // the number is another's
+}
+
+// delivery is a message of a peer in a mailbox. Its cost is given back when the actor
+// takes it.
+type delivery struct {
+	envelope actor.MessageEnvelope
+	flow     *inflow
+	cost     int
+}
+
+// take returns the message for the actor, and lets the peer send more.
+func (d *delivery) take() any {
+	d.flow.use(d.cost)
+	if d.envelope.Sender == nil && d.envelope.Header == nil {
+		return d.envelope.Message
+	}
+	return &d.envelope
+}
+
+// Serve takes what a peer sends on a stream that it opened, until the stream or ctx
+// ends. It blocks: call it in a pump.
+func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
+	l := &inlane{remote: r, from: r.peer(name), stream: stream, tables: newTables(), watched: map[string]*actor.PID{}}
+	defer l.end()
+	for {
+		raw, err := stream.Receive(ctx)
+		if err == nil {
+			err = l.take(raw)
+		}
+		if err != nil {
+			if errors.Is(err, messages.ErrProtocol) {
+				r.sys.Logger().Warn("peer sent what is no actor message", "peer", name, "err", err)
+				stream.Reset()
+			}
+			return
+		}
+	}
+}
+
+// take handles one frame.
+func (l *inlane) take(raw []byte) error {
+	f, number, err := l.tables.parseFrame(raw)
+	if err != nil {
+		return err
+	}
+	if f.kind != frameFlush {
+		err = l.handle(&f, number, len(raw))
+	}
+	if errors.Is(err, messages.ErrProtocol) {
+		return err
+	}
+	return l.note(err, f.flush || f.kind == frameFlush)
+}
+
+// note counts a frame as handled, and has it told why it was refused, if it was.
+func (l *inlane) note(refused error, now bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if refused != nil {
+		if len(l.refusals) >= maxRefusals {
+			return fmt.Errorf("%w: %d refusals were not heard", messages.ErrProtocol, len(l.refusals))
+		}
+		l.remote.stats.refused.Add(1)
+		code, reason := messages.ToCode(refused)
+		l.refusals = append(l.refusals, record{kind: recordRefused, number: l.handled, code: code, text: reason})
+	}
+	l.handled++
+	switch {
+	case now || l.handled-l.told >= handledFrames:
+		l.due = true
+		l.pump()
+	case !l.waits:
+		l.waits = true
+		if l.timer == nil {
+			l.timer = time.AfterFunc(handledDelay, l.timeout)
+		} else {
+			l.timer.Reset(handledDelay)
+		}
+	}
+	return nil
+}
+
+func (l *inlane) timeout() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.waits = false
+	if l.handled > l.told {
+		l.due = true
+		l.pump()
+	}
+}
+
+// handle acts on a frame. An error that matches ErrProtocol ends the lane, any other
+// refuses the frame.
+func (l *inlane) handle(f *frame, number uint32, size int) error {
+	flow := l.flow(f.target, number)
+	switch f.kind {
+	case frameTell:
+		return l.deliver(flow, f, size)
+	case frameWatch:
+		return l.watch(flow)
+	case frameUnwatch:
+		l.unwatch(f.target)
+		return nil
+	case frameStop:
+		return l.remote.kinds.stop(l.from.name, f.target, string(f.body) == stopAfter)
+	}
+	return nil
+}
+
+// flow returns what is known of a target. A number that was told anew is another's.
+func (l *inlane) flow(id string, number uint32) *inflow {
+	for int(number) >= len(l.targets) {
+		l.targets = append(l.targets, nil)
+	}
+	former := l.targets[number]
+	if former != nil && former.id == id {
+		return former
+	}
+	flow := &inflow{lane: l, id: id, number: number, window: firstCredit}
+	flow.limit.Store(firstCredit)
+	l.targets[number] = flow
+	if former != nil {
+		l.mu.Lock()
+		former.over = true
+		l.mu.Unlock()
+	}
+	return flow
+}
+
+// find looks up the actor behind a target. It returns an error if the peer may not
+// reach it or it is not there.
+func (f *inflow) find() error {
+	r := f.lane.remote
+	epoch := r.epoch.Load()
+	if f.target != nil && f.epoch == epoch && (f.mailbox == nil || !f.mailbox.isStopped()) {
+		return nil
+	}
+	from := f.lane.from
+	f.target, f.mailbox, f.epoch = r.exported(from.name, f.id), nil, epoch
+	if f.target == nil && f.id == peerID {
+		f.target = r.peerActor(from.name)
+	}
+	if f.target == nil && (f.id == asksID || from.inward.has(f.id)) {
+		f.target = actor.NewPID(r.sys.as.Address(), f.id)
+	}
+	if f.target == nil {
+		return messages.ErrNoSuchActor
+	}
+	f.mailbox = mailboxOf(r.sys.as, f.target)
+	if f.mailbox == nil {
+		if _, ok := r.sys.as.ProcessRegistry.GetLocal(f.target.Id); !ok {
+			f.target = nil
+			return messages.ErrNoSuchActor
+		}
+	}
+	return nil
+}
+
+// deliver gives a message to its actor.
+func (l *inlane) deliver(flow *inflow, f *frame, size int) error {
+	r := l.remote
+	cost := size + messageCost
+	if flow.come > flow.limit.Load()+uint64(r.config.MaxMessage) {
+		return fmt.Errorf("%w: more for actor %q than was granted", messages.ErrProtocol, flow.id)
+	}
+	flow.come += uint64(cost)
+	err := flow.find()
+	if err == nil && l.from.inward.waiting.Load() > int64(r.config.PeerMailboxes) {
+		err = fmt.Errorf("%w: %d bytes of this peer's messages wait", messages.ErrBusy, r.config.PeerMailboxes)
+	}
+	var message any
+	if err == nil {
+		message, err = r.codecs.decode(f.typ, f.body)
+	}
+	if err != nil {
+		l.from.inward.waiting.Add(int64(cost))
+		flow.use(cost)
+		return err
+	}
+	d := &delivery{flow: flow, cost: cost}
+	d.envelope.Message = message
+	if f.headers != nil {
+		d.envelope.Header = f.headers
+	}
+	if f.sender != "" { // the address is the peer's, whatever it says
+		d.envelope.Sender = &actor.PID{Address: l.stream.Address(), Id: f.sender, RequestId: f.senderRequest}
+	}
+	l.from.inward.waiting.Add(int64(cost))
+	r.stats.received.Add(1)
+	if flow.mailbox != nil {
+		return flow.mailbox.postRemote(d)
+	}
+	pid := flow.target
+	if f.targetRequest != 0 {
+		pid = &actor.PID{Address: pid.Address, Id: pid.Id, RequestId: f.targetRequest}
+	}
+	if flow.id == asksID && !r.sys.asks.expects(f.targetRequest, l.from.name) {
+		d.take()
+		return messages.ErrNoSuchActor
+	}
+	process, _ := r.sys.as.ProcessRegistry.GetLocal(pid.Id)
+	process.SendUserMessage(pid, d.take())
+	return nil
+}
+
+// use counts cost as used up, and has the peer told when half of its credit was. It
+// does not block.
+func (f *inflow) use(cost int) {
+	l := f.lane
+	waiting := l.from.inward.waiting.Add(-int64(cost))
+	used := f.used.Add(uint64(cost))
+	if limit := f.limit.Load(); used < limit && limit-used > firstCredit/2 && used%(firstCredit/2) > uint64(cost) {
+		return // by far the most
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limit := f.limit.Load()
+	if f.over || used+f.window/2 < limit {
+		return
+	}
+	f.window = min(2*f.window, fullCredit)
+	if waiting > int64(l.remote.config.PeerMailboxes)/2 {
+		f.window = firstCredit
+	}
+	f.limit.Store(max(limit, used+f.window))
+	if !f.told && !l.over {
+		f.told = true
+		l.grants = append(l.grants, f)
+		l.pump()
+	}
+}
+
+// pump has what is due told. Called with mu held.
+func (l *inlane) pump() {
+	if !l.pumping && !l.over {
+		l.pumping = true
+		l.remote.sys.Pumps.Go(l.say)
+	}
+}
+
+// say is a pump: it tells what is due until nothing is.
+func (l *inlane) say() {
+	for {
+		l.mu.Lock()
+		b := l.records()
+		if b == nil || l.over {
+			l.pumping = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		if err := l.stream.Send(context.Background(), b); err != nil { // ends with the stream
+			l.mu.Lock()
+			l.over = true
+			l.mu.Unlock()
+		}
+	}
+}
+
+// records takes what is due. Called with mu held.
+func (l *inlane) records() (b []byte) {
+	for _, r := range l.refusals { // before it is said that these frames were handled
+		b = appendRecord(b, r)
+	}
+	if l.due || len(l.refusals) > 0 {
+		b = appendRecord(b, record{kind: recordHandled, number: l.handled})
+		l.told, l.due = l.handled, false
+	}
+	for _, f := range l.grants {
+		if f.told = false; !f.over {
+			b = appendRecord(b, record{kind: recordGranted, number: uint64(f.number), limit: f.limit.Load()})
+		}
+	}
+	for _, r := range l.terminated {
+		b = appendRecord(b, r)
+	}
+	l.refusals, l.grants, l.terminated = nil, nil, nil
+	return b
+}
+
+// end forgets what the peer had on the lane.
+func (l *inlane) end() {
+	l.mu.Lock()
+	l.over = true
+	if l.timer != nil {
+		l.timer.Stop()
+	}
+	l.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(l.watched)) {
+		l.unwatch(id)
+	}
+	if l.watcher != nil {
+		l.remote.sys.as.ProcessRegistry.Remove(l.watcher)
+	}
+	l.stream.Close()
+}
+
+// watch has the peer told of the end of an actor.
+func (l *inlane) watch(flow *inflow) error {
+	if _, again := l.watched[flow.id]; again {
+		return nil
+	}
+	if err := flow.find(); err != nil {
+		return err
+	}
+	if l.from.inward.watched.Add(1) > int64(l.remote.config.PeerWatches) {
+		l.from.inward.watched.Add(-1)
+		return fmt.Errorf("%w: %d actors are watched", messages.ErrLimit, l.remote.config.PeerWatches)
+	}
+	registry := l.remote.sys.as.ProcessRegistry
+	if l.watcher == nil {
+		l.watcher, _ = registry.Add(l, "watcher/"+l.from.name+"/"+registry.NextID())
+	}
+	l.mu.Lock()
+	l.watched[flow.id] = flow.target
+	l.mu.Unlock()
+	process, _ := registry.Get(flow.target)
+	process.SendSystemMessage(flow.target, &actor.Watch{Watcher: l.watcher})
+	return nil
+}
+
+// unwatch ends that.
+func (l *inlane) unwatch(id string) {
+	l.mu.Lock()
+	target := l.watched[id]
+	delete(l.watched, id)
+	for _, other := range l.watched {
+		if same(target, other) {
+			target = nil // it has two names, and is still watched by one
+		}
+	}
+	l.mu.Unlock()
+	if target == nil {
+		return
+	}
+	l.from.inward.watched.Add(-1)
+	process, _ := l.remote.sys.as.ProcessRegistry.Get(target)
+	process.SendSystemMessage(target, &actor.Unwatch{Watcher: l.watcher})
+}
+
+// SendSystemMessage hears of the end of an actor that the peer watches. It runs on the
+// goroutine of that actor, and does not block.
+func (l *inlane) SendSystemMessage(_ *actor.PID, message any) {
+	ended, ok := message.(*actor.Terminated)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(l.watched)) {
+		if same(l.watched[id], ended.GetWho()) {
+			delete(l.watched, id)
+			l.from.inward.watched.Add(-1)
+			l.terminated = append(l.terminated, record{kind: recordTerminated, text: id, why: ended.GetWhy()})
+			l.pump()
+		}
+	}
+}
+
+// SendUserMessage does nothing: nobody knows the lane's PID.
+func (l *inlane) SendUserMessage(*actor.PID, any) {}
+
+// Stop does nothing.
+func (l *inlane) Stop(*actor.PID) {}

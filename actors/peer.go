@@ -1,0 +1,405 @@
+package actors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// Lanes to a peer. Messages for one actor take one lane, so that they stay in order;
+// those for different actors may take different ones, so that the loss of a packet
+// does not stop them all. Large messages have a lane of their own, which gives way:
+// see flow.
+const (
+	smallLanes   = 4
+	bulkLane     = smallLanes
+	numLanes     = smallLanes + 1
+	largeMessage = 32 << 10 // bytes, from which on a message is large
+)
+
+// maxPeers is how many peers a system remembers.
+const maxPeers = 1 << 16
+
+// messageCost is what a message counts beside its size.
+const messageCost = 64
+
+// Credit for one target, in cost.
+const (
+	firstCredit = 64 << 10 // at first, as both sides know
+	fullCredit  = 1 << 20  // while the receiver has memory for the peer
+)
+
+// peer is the process behind all PIDs of one other client: it sends to its actors. A
+// message is encoded by who sends it, and handed to the stream of its lane at once if
+// that takes it; else it waits with its flow.
+//
+// Shared by all who send and by the pumps of its lanes, under mu, which is held while
+// a stream's lock is wanted and not the other way around.
+type peer struct {
+	remote *Remote
+	name   string
+	inward inward // what the peer may reach here
+
+	mu      sync.Mutex
+	address string // of the process that the lanes lead to; empty if it is not known
+	flows   map[string]*flow
+	lanes   [numLanes]*lane // nil: there is none now
+	crowd   int             // of flows, at which idle ones are forgotten
+	queued  int             // cost of what waits with flows
+	waiters []chan struct{} // of SendWait, in order
+	watches map[string]*watch
+	told    []func() // to be called when mu is given back
+	closed  bool
+}
+
+// outgoing is a message on its way to a peer.
+type outgoing struct {
+	pid     *actor.PID // as its sender named it
+	message any        // as its sender gave it: what a dead letter shows; nil if it is none of the program's
+	frame   frame
+	buffer  []byte // headRoom bytes, and the body
+	confirm func(error)
+}
+
+func (o *outgoing) cost() int { return len(o.buffer) + messageCost }
+
+// headRoom is how many bytes are left free before a body, so that the rest of its
+// frame fits there.
+const headRoom = 128
+
+// flow is all that goes to one actor of a peer.
+type flow struct {
+	target string
+	home   int    // the lane of its small messages
+	lane   *lane  // that carried its last frame; nil if that was handled
+	last   uint64 // frames on that lane, with its last
+	queue  []outgoing
+	queued int   // cost
+	listed *lane // that it waits for; nil if it waits for credit, or for nothing
+}
+
+// idle reports whether there is nothing to remember. Called with mu held.
+func (f *flow) idle() bool {
+	return len(f.queue) == 0 && (f.lane == nil || f.last <= f.lane.handled)
+}
+
+func newPeer(r *Remote, name string) *peer {
+	return &peer{remote: r, name: name, flows: map[string]*flow{}, crowd: maxFlows}
+}
+
+// SendUserMessage implements actor.Process: it does not block.
+func (p *peer) SendUserMessage(pid *actor.PID, message any) {
+	if err := p.send(pid, message, nil); err != nil {
+		p.remote.sys.undeliverable(pid, message, err, false)
+	}
+}
+
+// send takes a message, or says why not. confirm, if not nil, is called once with
+// whether a message that was taken was delivered.
+func (p *peer) send(pid *actor.PID, message any, confirm func(error)) error {
+	out, err := p.encode(pid, message)
+	if err != nil {
+		return err
+	}
+	out.confirm = confirm
+	p.mu.Lock()
+	defer p.unlock()
+	return p.take(out)
+}
+
+// sendWait is send, but waits until there is room, or ctx ends.
+func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confirm func(error)) error {
+	out, err := p.encode(pid, message)
+	if err != nil {
+		return err
+	}
+	out.confirm = confirm
+	p.mu.Lock()
+	defer p.unlock()
+	if len(p.waiters) == 0 {
+		if err = p.take(out); !errors.Is(err, ErrOverflow) {
+			return err
+		}
+	}
+	turn := make(chan struct{}, 1)
+	p.waiters = append(p.waiters, turn)
+	for err = ErrOverflow; errors.Is(err, ErrOverflow); {
+		p.unlock()
+		var ended error
+		select {
+		case <-turn:
+		case <-ctx.Done():
+			ended = ctx.Err()
+		}
+		p.mu.Lock()
+		if ended != nil {
+			err = ended
+		} else if p.waiters[0] == turn {
+			err = p.take(out)
+		}
+	}
+	at := slices.Index(p.waiters, turn)
+	p.waiters = slices.Delete(p.waiters, at, at+1)
+	p.wake()
+	return err
+}
+
+// wake lets the first of those who wait for room look again. Called with mu held.
+func (p *peer) wake() {
+	if len(p.waiters) > 0 {
+		select {
+		case p.waiters[0] <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// unlock gives mu back, and tells what was lost, since who hears of it may send.
+func (p *peer) unlock() {
+	told := p.told
+	p.told = nil
+	p.mu.Unlock()
+	for _, tell := range told {
+		tell()
+	}
+}
+
+// fail has it told that a message was not delivered. Called with mu held.
+func (p *peer) fail(out *outgoing, err error, inDoubt bool) {
+	pid, message, confirm := out.pid, out.message, out.confirm
+	p.told = append(p.told, func() {
+		if confirm != nil {
+			confirm(err)
+		}
+		if message != nil {
+			p.remote.stats.lost(inDoubt)
+			p.remote.sys.undeliverable(pid, message, err, inDoubt)
+		}
+	})
+}
+
+// encode makes what is sent of a message, and lets the peer reach the actors whose
+// PIDs are in it.
+func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
+	header, body, sender := actor.UnwrapEnvelope(message)
+	out := outgoing{pid: pid, message: message}
+	switch {
+	case body == nil:
+		return out, fmt.Errorf("%w: nil message", messages.ErrRefused)
+	case len(pid.GetId()) > maxID || pid.GetId() == "":
+		return out, fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
+	}
+	if _, isPill := body.(*actor.PoisonPill); isPill {
+		return p.stop(out, true), nil
+	}
+	typ, buffer, pids, err := p.remote.codecs.encode(make([]byte, headRoom, headRoom+64), body)
+	if err != nil {
+		return out, err
+	}
+	if size, limit := len(buffer)-headRoom, p.remote.config.MaxMessage-maxHead; size > limit {
+		return out, &messages.SizeError{Size: size, Limit: limit}
+	}
+	out.frame = frame{kind: frameTell, target: pid.GetId(), targetRequest: pid.GetRequestId(), typ: typ}
+	out.buffer = buffer
+	if header != nil && header.Length() > 0 {
+		out.frame.headers = header.ToMap()
+		if err = checkHeaders(out.frame.headers); err != nil {
+			return out, err
+		}
+	}
+	local := p.remote.sys.as.Address()
+	if sender != nil {
+		if sender.Address != local || len(sender.Id) > maxID || sender.Id == "" {
+			return out, fmt.Errorf("%w: the sender, %q, is not here", messages.ErrRefused, nameOf(sender))
+		}
+		out.frame.sender, out.frame.senderRequest = sender.Id, sender.RequestId
+		p.inward.grant(sender.Id)
+	}
+	for _, pid := range pids {
+		if pid.GetAddress() == local {
+			p.inward.grant(pid.GetId())
+		}
+	}
+	return out, nil
+}
+
+// Bodies of frames that stop an actor.
+const (
+	stopNow   = "\x00"
+	stopAfter = "\x01" // what is in its mailbox
+)
+
+// stop makes of a message one that stops its target, at once or after what it was sent.
+func (p *peer) stop(out outgoing, after bool) outgoing {
+	body := stopNow
+	if after {
+		body = stopAfter
+	}
+	out.frame = frame{kind: frameStop, target: out.pid.GetId()}
+	out.buffer = append(make([]byte, headRoom, headRoom+len(body)), body...)
+	return out
+}
+
+// take sends a message or has it wait. Called with mu held.
+func (p *peer) take(out outgoing) error {
+	if p.closed {
+		return ErrClosed
+	}
+	if p.isFormer(out.pid) {
+		return ErrPeerGone
+	}
+	f := p.flow(out.frame.target)
+	if len(f.queue) == 0 {
+		if sent, err := p.write(f, &out); sent || err != nil {
+			return err
+		}
+	}
+	cost := out.cost()
+	if f.queued > 0 && (f.queued+cost > p.remote.config.TargetQueue || p.queued+cost > p.remote.config.PeerQueue) {
+		p.remote.stats.overflows.Add(1)
+		return fmt.Errorf("%w: %d bytes wait for this actor, and %d for all of its client", ErrOverflow, f.queued, p.queued)
+	}
+	p.enqueue(f, out)
+	return nil
+}
+
+// enqueue has a message wait, whatever waits already. Called with mu held.
+func (p *peer) enqueue(f *flow, out outgoing) {
+	f.queue = append(f.queue, out)
+	f.queued += out.cost()
+	p.queued += out.cost()
+	p.list(f)
+}
+
+// isFormer reports whether a PID is of another process than the one that the lanes
+// lead to.
+func (p *peer) isFormer(pid *actor.PID) bool {
+	return p.address != "" && pid.Address != p.address && len(pid.Address) > len(addressPrefix)+len(p.name)
+}
+
+// maxFlows is how many flows a peer may have until those that are idle are forgotten.
+const maxFlows = 2 * maxTargets
+
+func (p *peer) flow(target string) *flow {
+	if f := p.flows[target]; f != nil {
+		return f
+	}
+	if len(p.flows) >= p.crowd {
+		maps.DeleteFunc(p.flows, func(_ string, f *flow) bool { return f.idle() })
+		p.crowd = max(maxFlows, 2*len(p.flows))
+	}
+	f := &flow{target: target, home: home(target)}
+	p.flows[target] = f
+	return f
+}
+
+// home returns the lane of small messages for a target (FNV-1a).
+func home(target string) int {
+	hash := uint32(2166136261)
+	for i := range len(target) {
+		hash = (hash ^ uint32(target[i])) * 16777619
+	}
+	return int(hash % smallLanes)
+}
+
+// laneOf returns the lane that the next message of a flow takes, nil if it must wait
+// until its present one has nothing to be handled. A large message takes the bulk
+// lane, and what follows it, too, until all of it was handled: else it would be
+// overtaken. Called with mu held.
+func (p *peer) laneOf(f *flow, out *outgoing) *lane {
+	want := f.home
+	if len(out.buffer) > largeMessage {
+		want = bulkLane
+	}
+	switch {
+	case f.lane == nil || f.lane.index == want:
+	case f.last <= f.lane.handled:
+		f.lane = nil
+	case want == bulkLane:
+		return nil
+	default:
+		want = bulkLane
+	}
+	if p.lanes[want] == nil {
+		p.lanes[want] = newLane(p, want)
+	}
+	return p.lanes[want]
+}
+
+// write hands a message to the stream of its lane. It returns false if it has to
+// wait; an error is the message's. Called with mu held.
+func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
+	on := p.laneOf(f, out)
+	if on == nil || !on.ready() {
+		return false, nil
+	}
+	if p.isFormer(out.pid) {
+		return false, ErrPeerGone
+	}
+	if !on.hasCredit(out) {
+		return false, nil
+	}
+	on.write(out)
+	f.lane, f.last = on, on.sent
+	return true, nil
+}
+
+// list puts a flow that has something to send on the list of the lane that it waits
+// for, unless it waits for credit: then a grant has it sent. Called with mu held.
+func (p *peer) list(f *flow) {
+	if f.listed != nil || len(f.queue) == 0 {
+		return
+	}
+	on := p.laneOf(f, &f.queue[0])
+	switch {
+	case on == nil:
+		on = f.lane
+		on.flush()
+	case on.ready() && !on.hasCredit(&f.queue[0]):
+		if f.lane == nil {
+			f.lane, f.last = on, 0
+		}
+		return
+	}
+	f.listed = on
+	on.waiting = append(on.waiting, f)
+}
+
+// resume sends what waits for a lane. Called with mu held.
+func (p *peer) resume(on *lane) {
+	waiting := on.waiting
+	on.waiting = nil
+	for _, f := range waiting {
+		f.listed = nil
+		p.drain(f)
+	}
+	p.wake()
+}
+
+// drain sends what a flow has, as far as it may. Called with mu held.
+func (p *peer) drain(f *flow) {
+	for len(f.queue) > 0 {
+		out := &f.queue[0]
+		sent, err := p.write(f, out)
+		if err != nil {
+			p.fail(out, err, false)
+		} else if !sent {
+			break
+		}
+		f.queued -= out.cost()
+		p.queued -= out.cost()
+		f.queue[0] = outgoing{}
+		f.queue = f.queue[1:]
+	}
+	if len(f.queue) == 0 {
+		f.queue = nil
+	}
+	p.list(f)
+}

@@ -1,0 +1,163 @@
+package actors
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// PeerLost is published on a system's EventStream when the process of a peer with
+// which actors had to do is gone or given up; those that watch its actors receive
+// Terminated just after.
+type PeerLost struct {
+	// Peer is its name.
+	Peer string
+	// Err is [ErrPeerGone], [ErrPeerUnreachable], or why there is no way to it.
+	Err error
+}
+
+// watch is the actors here that watch one actor of a peer. There is one frame for all
+// of them.
+type watch struct {
+	watchers map[string]watcher // by id
+}
+
+// watcher is one of them, with the PID that it watches, as it named it.
+type watcher struct{ who, watched *actor.PID }
+
+// SendSystemMessage implements actor.Process.
+func (p *peer) SendSystemMessage(pid *actor.PID, message any) {
+	switch message := message.(type) {
+	case *actor.Watch:
+		p.watch(pid, message.GetWatcher())
+	case *actor.Unwatch:
+		p.unwatch(pid, message.GetWatcher())
+	case *actor.Stop:
+		p.Stop(pid)
+	default:
+		p.remote.sys.undeliverable(pid, message, fmt.Errorf("%w: %T does not cross the network", messages.ErrRefused, message), false)
+	}
+}
+
+// Stop implements actor.Process: it stops an actor that was spawned from here.
+func (p *peer) Stop(pid *actor.PID) {
+	if err := p.system(pid, p.stop(outgoing{pid: pid, message: &actor.Stop{}}, false)); err != nil {
+		p.remote.sys.undeliverable(pid, &actor.Stop{}, err, false)
+	}
+}
+
+// system sends a frame that is no message.
+func (p *peer) system(pid *actor.PID, out outgoing) error {
+	if len(pid.GetId()) > maxID || pid.GetId() == "" {
+		return fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	return p.take(out)
+}
+
+// frameOf makes a frame of a kind about an actor.
+func (p *peer) frameOf(pid *actor.PID, kind byte) outgoing {
+	return outgoing{pid: pid, frame: frame{kind: kind, target: pid.GetId()}, buffer: make([]byte, headRoom)}
+}
+
+// watch has an actor told of the end of one of the peer's.
+func (p *peer) watch(pid, who *actor.PID) {
+	if who == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.unlock()
+	if p.isFormer(pid) || len(pid.GetId()) > maxID || pid.GetId() == "" || p.closed {
+		p.tell(watcher{who, pid}, actor.TerminatedReason_NotFound)
+		return
+	}
+	w := p.watches[pid.GetId()]
+	if w == nil {
+		if p.watches == nil {
+			p.watches = map[string]*watch{}
+		}
+		w = &watch{watchers: map[string]watcher{}}
+		p.watches[pid.GetId()] = w
+	}
+	w.watchers[who.GetId()] = watcher{who, pid}
+	if len(w.watchers) > 1 {
+		return
+	}
+	out := p.frameOf(pid, frameWatch)
+	out.confirm = func(err error) { // if it was not delivered, nobody will answer
+		if err != nil {
+			p.mu.Lock()
+			defer p.unlock()
+			p.terminated(pid.GetId(), reasonOf(err))
+		}
+	}
+	if err := p.take(out); err != nil {
+		p.terminated(pid.GetId(), reasonOf(err))
+	}
+}
+
+// reasonOf is why an actor is taken for terminated that could not be watched.
+func reasonOf(err error) actor.TerminatedReason {
+	if code, _ := messages.ToCode(err); code == codeNoSuchActor {
+		return actor.TerminatedReason_NotFound
+	}
+	return actor.TerminatedReason_AddressTerminated
+}
+
+var codeNoSuchActor, _ = messages.ToCode(messages.ErrNoSuchActor)
+
+// unwatch ends that.
+func (p *peer) unwatch(pid, who *actor.PID) {
+	p.mu.Lock()
+	defer p.unlock()
+	w := p.watches[pid.GetId()]
+	if w == nil {
+		return
+	}
+	delete(w.watchers, who.GetId())
+	if len(w.watchers) == 0 {
+		delete(p.watches, pid.GetId())
+		_ = p.take(p.frameOf(pid, frameUnwatch)) // if the peer is lost, nothing is watched any more
+	}
+}
+
+// terminated tells who watches an actor that it has ended. Called with mu held.
+func (p *peer) terminated(id string, why actor.TerminatedReason) {
+	w := p.watches[id]
+	if w == nil {
+		return
+	}
+	delete(p.watches, id)
+	for _, id := range slices.Sorted(maps.Keys(w.watchers)) {
+		p.tell(w.watchers[id], why)
+	}
+}
+
+// tell tells one watcher, when mu is given back. Called with mu held.
+func (p *peer) tell(w watcher, why actor.TerminatedReason) {
+	p.told = append(p.told, func() {
+		process, _ := p.remote.sys.as.ProcessRegistry.GetLocal(w.who.GetId())
+		process.SendSystemMessage(w.who, &actor.Terminated{Who: w.watched, Why: why})
+	})
+}
+
+// loseWatches tells everybody who watches an actor of the peer that its process has
+// ended. Called with mu held.
+func (p *peer) loseWatches(why error) {
+	name, sys := p.name, p.remote.sys
+	p.told = append(p.told, func() {
+		sys.as.EventStream.Publish(&PeerLost{Peer: name, Err: why})
+		if peers := p.remote.onPeers.Load(); peers != nil {
+			peers.lost(name, why)
+		}
+	})
+	for _, id := range slices.SortedFunc(maps.Keys(p.watches), cmp.Compare) {
+		p.terminated(id, actor.TerminatedReason_AddressTerminated)
+	}
+}

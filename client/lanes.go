@@ -1,0 +1,48 @@
+package client
+
+import (
+	"context"
+
+	"github.com/conec-go/conec/actors"
+)
+
+// laneStream is a stream that carries actor messages.
+type laneStream struct{ *Stream }
+
+// Address returns the address of the peer's actors.
+func (s laneStream) Address() string { return actors.Address(s.peer, s.resumable.Peer()) }
+
+// Bulk reports whether the stream gives way.
+func (s laneStream) Bulk() bool { return s.Options().Urgency == Bulk }
+
+// openLane opens a stream for actor messages to a peer.
+func (cl *Client) openLane(ctx context.Context, peer string, bulk bool) (actors.LaneStream, error) {
+	options := &StreamOptions{Purpose: actors.RemotePurpose, Resumable: true}
+	if bulk {
+		options.Urgency = Bulk
+	}
+	stream, err := cl.OpenStream(ctx, peer, options)
+	if err != nil {
+		return nil, err
+	}
+	return laneStream{stream}, nil
+}
+
+// acceptLanes takes the streams of peers with actor messages, until the client ends.
+func (cl *Client) acceptLanes() error {
+	l, err := cl.Listen(actors.RemotePurpose, nil)
+	if err != nil {
+		return err
+	}
+	ctx := cl.life.Context()
+	cl.sys.Pumps.Go(func() {
+		for {
+			stream, err := l.Accept(ctx)
+			if err != nil {
+				return
+			}
+			cl.sys.Pumps.Go(func() { cl.remote.Serve(ctx, stream.Peer(), laneStream{stream}) })
+		}
+	})
+	return nil
+}
