@@ -185,16 +185,17 @@ func (cl *Client) listen() error {
 // offer takes a stream that a peer opened: actor messages go to the actor system,
 // the others wait for AcceptStream.
 func (cl *Client) offer(in actors.Incoming) error {
-	if err := cl.admit(in); err != nil {
+	to := cl.incoming.queue(in.Purpose)
+	if err := cl.admit(in, to); err != nil {
 		return err
 	}
 	switch {
 	case in.Resume != nil:
-		return cl.resumptions.accept(in)
+		return cl.resumptions.accept(in, to)
 	case in.Purpose == actors.RemotePurpose:
 		return fmt.Errorf("%w: actor messages travel on resumable streams", messages.ErrProtocol)
 	}
-	return cl.incoming.offer(in, nil)
+	return cl.incoming.offer(in, nil, to)
 }
 
 // relayPath returns where the relay is, the zero path before the first attachment.

@@ -142,13 +142,13 @@ func optionsOf(open *conecv1.OpenStream) StreamOptions {
 
 // admit asks the program about a stream that a peer opens, unless it is one that
 // is only attached again, or carries actor messages.
-func (cl *Client) admit(in actors.Incoming) error {
+func (cl *Client) admit(in actors.Incoming, to *streamQueue) error {
 	if in.Purpose == actors.RemotePurpose || len(in.Resume.GetPeer()) > 0 {
 		return nil
 	}
 	offer := Offer{Peer: in.Peer, StreamOptions: optionsOf(in.Stream.Terms())}
 	offer.Mode = Mode(in.Channel.Mode)
-	for _, admit := range []func(Offer) error{cl.config.Admit, cl.incoming.queue(in.Purpose).admit} {
+	for _, admit := range []func(Offer) error{cl.config.Admit, to.admit} {
 		if admit == nil {
 			continue
 		}

@@ -78,17 +78,16 @@ func (i *incoming) unlisten(purpose string, q *streamQueue) (left []arrival) {
 	return left
 }
 
-// offer takes a stream that a peer opened, or says why not. r is the resumable
-// stream that it is to carry, nil if none.
-func (i *incoming) offer(stream actors.Incoming, r *resumable) error {
+// offer takes a stream that a peer opened into a queue, or says why not. r is the
+// resumable stream that it is to carry, nil if none.
+func (i *incoming) offer(stream actors.Incoming, r *resumable, q *streamQueue) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.err != nil {
+	switch {
+	case i.err != nil:
 		return i.err
-	}
-	q := i.queues[stream.Purpose]
-	if q == nil {
-		q = i.rest
+	case q.err != nil:
+		return fmt.Errorf("%w: nobody listens any more", messages.ErrRefused)
 	}
 	if len(q.streams) >= q.backlog {
 		return fmt.Errorf("%w: %d streams wait to be accepted", messages.ErrBusy, len(q.streams))

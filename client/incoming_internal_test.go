@@ -103,7 +103,7 @@ func TestIncomingWaits(t *testing.T) {
 		i.end(messages.ErrInternal) // the first counts
 		want("stream", "", messages.ErrClosed)
 		want("stream of a channel", "", messages.ErrClosed)
-		if err := i.offer(actors.Incoming{}, nil); !errors.Is(err, messages.ErrClosed) {
+		if err := i.offer(actors.Incoming{}, nil, i.rest); !errors.Is(err, messages.ErrClosed) {
 			t.Errorf("a stream after the end: %v, want closed", err)
 		}
 	})

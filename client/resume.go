@@ -115,7 +115,7 @@ func (all *resumptions) open(peer string, terms *conecv1.OpenStream, mode Mode) 
 
 // accept attaches a stream that a peer opens again, or takes a new one. It does
 // not block.
-func (all *resumptions) accept(in actors.Incoming) error {
+func (all *resumptions) accept(in actors.Incoming, to *streamQueue) error {
 	resume := in.Resume
 	if err := all.check(in); err != nil {
 		return err
@@ -125,7 +125,7 @@ func (all *resumptions) accept(in actors.Incoming) error {
 	r := all.accepted[key]
 	if r == nil {
 		defer all.mu.Unlock()
-		return all.acceptNew(in, key)
+		return all.acceptNew(in, key, to)
 	}
 	all.mu.Unlock()
 	if err := in.Stream.AcceptFor(r.Resumable, resume); err != nil {
@@ -172,7 +172,7 @@ func (all *resumptions) isFull(in actors.Incoming) error {
 }
 
 // acceptNew takes a stream that was not known before. Called with mu held.
-func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
+func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey, to *streamQueue) error {
 	all.endFormer(key.peer, in.Resume.GetIncarnation())
 	full := all.isFull(in)
 	switch {
@@ -188,7 +188,7 @@ func (all *resumptions) acceptNew(in actors.Incoming, key resumeKey) error {
 		return err
 	}
 	r.channel.Store(&channelRef{in.Channel, in.Channel.PID()})
-	err := all.cl.incoming.offer(in, r)
+	err := all.cl.incoming.offer(in, r, to)
 	if err != nil {
 		r.giveUp()
 	}

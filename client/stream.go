@@ -159,8 +159,14 @@ func (s *Stream) opError(op string, err error) error {
 // isFailure reports whether an error means that a stream has failed: not that it has
 // ended in order, nor that one call came to nothing.
 func isFailure(err error) bool {
+	if errors.Is(err, messages.ErrCanceled) || errors.Is(err, messages.ErrTimeout) {
+		return true // of the stream, not of a call
+	}
+	if _, ok := errors.AsType[*messages.SizeError](err); ok {
+		return false
+	}
 	for _, harmless := range []error{
-		messages.ErrClosed, messages.ErrTooLarge, messages.ErrWouldBlock, messages.ErrNoDeadline, messages.ErrNotResumable,
+		messages.ErrClosed, messages.ErrWouldBlock, messages.ErrNoDeadline, messages.ErrNotResumable,
 		context.Canceled, context.DeadlineExceeded,
 	} {
 		if errors.Is(err, harmless) {

@@ -12,7 +12,8 @@ var ErrInDoubt error = &sentinel{"messages in doubt", net.ErrClosed}
 // DoubtError is why a stream is over before all that was sent has been confirmed.
 // It matches [ErrInDoubt], [net.ErrClosed], and what Err does.
 type DoubtError struct {
-	// Confirmed is how many messages are with the other side for sure: the first.
+	// Confirmed is how many messages are with the other side for sure, or were given up
+	// because of their deadline: the first.
 	Confirmed uint64
 	// InDoubt is how many more were sent. Some of them may be there, too: on an ordered
 	// stream the first of them.

@@ -22,12 +22,14 @@ func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumab
 	stream := c.newStream(raw)
 	stream.carries.Store(r)
 	resume, err := r.open(stream)
-	if err == nil {
-		open = proto.CloneOf(open)
-		open.Resume = resume
-		err = stream.startOpener(open)
-	}
 	if err != nil {
+		stream.cancelWrite(messages.ErrCanceled)
+		stream.cancelRead(messages.ErrCanceled)
+		return nil, err
+	}
+	open = proto.CloneOf(open)
+	open.Resume = resume
+	if err = stream.startOpener(open); err != nil {
 		stream.Reset(messages.ErrCanceled)
 		return nil, err
 	}
@@ -64,9 +66,16 @@ func (r *Resumable) answered(stream *Stream, opened *conecv1.StreamOpened) error
 	default:
 		r.peer = peer
 	}
+	stream.in.mu.Lock()
 	stream.in.intake.Store(r.intake)
+	early := stream.in.early
+	stream.in.mu.Unlock()
 	r.at, r.opening = stream, nil
-	return r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), opened.GetCredit(), nil)
+	err := r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), opened.GetCredit(), nil)
+	if early.n > 0 {
+		r.intake.wanted(stream.in, early.put, early.n)
+	}
+	return err
 }
 
 // AcceptFor accepts a QUIC stream that is to carry r. It does not block. An attempt
@@ -89,7 +98,7 @@ func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
 	r.at = s
 	s.carries.Store(r)
 	s.in.intake.Store(r.intake)
-	received, limit := r.intake.attach(s.in), r.intake.again()
+	received, limit := r.intake.accept(s.in)
 	select {
 	case <-s.in.over: // its pump may have ended before it knew of r
 		r.mu.Unlock()

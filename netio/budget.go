@@ -1,8 +1,10 @@
 package netio
 
 import (
+	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // budget is the memory that one peer can make this side hold, on all of its
@@ -23,7 +25,8 @@ func newBudget(limit int) *budget {
 // part is a number of bytes that are shared. Its mutex may be taken with any other
 // lock of this package held, and no other is wanted while it is.
 type part struct {
-	limit int
+	limit     int
+	forgotten atomic.Int64 // bytes whose holders are gone; they are given back with the next call
 
 	mu     sync.Mutex
 	used   int
@@ -38,7 +41,7 @@ type claim struct {
 
 // reserve takes n bytes if they are there and nobody waits for them.
 func (p *part) reserve(n int) bool {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	if len(p.claims) > 0 || p.used+n > p.limit {
 		return false
@@ -47,24 +50,33 @@ func (p *part) reserve(n int) bool {
 	return true
 }
 
+// lock takes the mutex, and what was forgotten back.
+func (p *part) lock() {
+	p.mu.Lock()
+	if p.forgotten.Load() != 0 {
+		p.used -= int(p.forgotten.Swap(0))
+		p.serve()
+	}
+}
+
 // claim takes n bytes as soon as they are there and all claims before are served.
 // It returns nil if that is now; else it calls granted when it is.
 func (p *part) claim(n int, granted func()) *claim {
-	if p.reserve(n) {
+	p.lock()
+	defer p.mu.Unlock()
+	if len(p.claims) == 0 && p.used+n <= p.limit {
+		p.used += n
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	c := &claim{n, granted}
 	p.claims = append(p.claims, c)
-	p.serve() // what was there may have come back in between
 	return c
 }
 
 // cancel takes a claim back. If it was granted meanwhile, it returns false: the
 // bytes are the caller's.
 func (p *part) cancel(c *claim) bool {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	at := slices.Index(p.claims, c)
 	if at < 0 {
@@ -80,7 +92,7 @@ func (p *part) release(n int) {
 	if n == 0 {
 		return
 	}
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	p.used -= n
 	p.serve()
@@ -99,7 +111,7 @@ func (p *part) serve() {
 
 // tight reports whether who does not need all that it has should give some back.
 func (p *part) tight() bool {
-	p.mu.Lock()
+	p.lock()
 	defer p.mu.Unlock()
 	return len(p.claims) > 0 || p.used > p.limit-p.limit/4
 }
@@ -110,6 +122,10 @@ func (t *Transport) budgetFor(peer string) (b *budget, done func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if b = t.budgets[peer]; b == nil {
+		if len(t.budgets) >= t.manyBudgets { // what was still in use when its users left may not be now
+			maps.DeleteFunc(t.budgets, func(_ string, b *budget) bool { return b.users == 0 && b.isUnused() })
+			t.manyBudgets = max(minBudgets, 2*len(t.budgets))
+		}
 		b = newBudget(t.config.PeerMemory)
 		t.budgets[peer] = b
 	}
@@ -117,10 +133,28 @@ func (t *Transport) budgetFor(peer string) (b *budget, done func()) {
 	return b, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		if b.users--; b.users == 0 {
+		if b.users--; b.users == 0 && b.isUnused() {
 			delete(t.budgets, peer)
 		}
 	}
+}
+
+// minBudgets is how many budgets there are at least until those of peers that have
+// left are looked through.
+const minBudgets = 64
+
+// isUnused reports whether nothing is held. Messages that were not received are, also
+// when their streams are over.
+func (b *budget) isUnused() bool {
+	for _, p := range []*part{&b.begin, &b.grow, &b.large, &b.keep} {
+		p.lock()
+		used := p.used
+		p.mu.Unlock()
+		if used != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // memory is the part of a budget that a journal has for what it keeps. It comes and
@@ -169,7 +203,10 @@ func (m *memory) trim(n int, over bool) {
 	}
 	spare := 2 * memoryStep
 	if over {
-		n, spare = 0, 0
+		n = 0
+	}
+	if n == 0 || m.held > n+memoryStep && m.from.tight() {
+		spare = 0
 	}
 	if m.held > n+spare {
 		back := m.held - n - spare

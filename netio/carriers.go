@@ -31,7 +31,7 @@ type carriers struct {
 	clock  clock
 
 	mu       sync.Mutex
-	credits  credits
+	records  records
 	loose    map[uint64]*loose // by the number of the head; those that receive
 	reading  bool              // the pump that reads datagrams runs
 	sendable [2][]*loose       // those with datagrams to send, by urgency
@@ -43,7 +43,7 @@ type carriers struct {
 func newCarriers(raw *quic.Conn, budget *budget) *carriers {
 	c := &carriers{raw: raw, epoch: time.Now(), budget: budget}
 	c.pace.now = c.now
-	c.clock.now, c.clock.ask = c.now, func() { c.isDue(func() { c.credits.asks = true }) }
+	c.clock.now, c.clock.ask = c.now, func() { c.note(func() { c.records.asks = true }) }
 	c.clock.known = make(chan struct{})
 	c.clock.roundTrip = func() time.Duration { return c.raw.ConnectionStats().MinRTT }
 	return c
@@ -186,19 +186,22 @@ func (c *carriers) readStream(raw *quic.ReceiveStream) {
 				return
 			}
 			if ok && head == creditNumber {
-				c.startCredit(io.MultiReader(bytes.NewReader(rest), raw))
+				c.startRecords(io.MultiReader(bytes.NewReader(rest), raw))
 				return
 			}
 			if ok {
 				l = c.find(head)
 			}
-			if ok && (l == nil || l.terms.datagrams()) {
+			if !ok && len(b) > binary.MaxVarintLen64 || ok && (l == nil || l.terms.datagrams()) {
 				raw.CancelRead(resetCode) // its stream is over
 				return
 			}
 		}
 		if l != nil && len(b) > firstRead {
-			if !l.comes(len(b) - counted) {
+			if allowed, over := l.comes(len(b) - counted); over {
+				raw.CancelRead(resetCode)
+				return
+			} else if !allowed {
 				raw.CancelRead(resetCode)
 				l.head.Reset(fmt.Errorf("%w: more unordered messages than allowed", messages.ErrProtocol))
 				return
@@ -242,16 +245,16 @@ func (l *loose) room(b []byte) int {
 	return room
 }
 
-// comes counts bytes of messages that are not whole yet. It returns false if the
-// window does not allow so many. A nil stream counts nothing.
-func (l *loose) comes(n int) bool {
+// comes counts bytes of messages that are not whole yet. It tells whether the window
+// allows so many, and whether nobody wants them any more. A nil stream counts nothing.
+func (l *loose) comes(n int) (allowed, over bool) {
 	if l == nil || n == 0 {
-		return true
+		return true, false
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.in.partial += n
-	return n < 0 || l.in.window.allows(l.in.partial) == nil
+	return n < 0 || l.in.window.allows(l.in.partial) == nil, l.in.over
 }
 
 // arriveBatch takes the messages of a whole unidirectional stream.

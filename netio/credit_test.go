@@ -31,8 +31,9 @@ func TestHostileCredit(t *testing.T) {
 		name    string
 		streams [][]byte
 		resets  bool
-		open    bool // the last stream is not ended
-		ends    bool
+		open    bool  // the last stream is not ended
+		ends    bool  // the connection
+		reset   error // what the stream ends with
 	}{
 		{name: "ends", streams: [][]byte{varints(creditStream)}, ends: true},
 		{name: "ends inside a record", streams: [][]byte{varints(creditStream, 0, 5)}, ends: true},
@@ -41,7 +42,9 @@ func TestHostileCredit(t *testing.T) {
 		{name: "endless number", streams: [][]byte{append(varints(creditStream), slices.Repeat([]byte{0xff}, 20)...)}, open: true, ends: true},
 		{name: "a stream that is not there", streams: [][]byte{varints(creditStream, 400*4, 1, 2, 3, 400*4+kindWant, 1, 2)}, open: true},
 		{name: "less than before", streams: [][]byte{varints(creditStream, 0, 1, 1<<60, 1<<60)}, open: true},
-		{name: "wants all there is", streams: [][]byte{slices.Repeat(varints(creditStream, kindWant, 1<<63, 1<<63)[1:], 50)}, open: true},
+		{name: "wants all there is", streams: [][]byte{slices.Repeat(varints(kindWant, 1<<63, 16<<20), 50)}, open: true},
+		{name: "wants more than there can be", streams: [][]byte{varints(creditStream, kindWant, 1<<63, 1<<63)}, open: true, reset: messages.ErrTooLarge},
+		{name: "wants nothing", streams: [][]byte{varints(creditStream, kindWant, 0, 0)}, open: true},
 		{name: "asks a lot", streams: [][]byte{append(varints(creditStream), slices.Repeat(varints(kindAsk, 7), 1000)...)}, open: true},
 		{name: "answers what was not asked", streams: [][]byte{varints(creditStream, kindAnswer, 1<<63, 1<<63)}, open: true},
 	} {
@@ -79,6 +82,12 @@ func TestHostileCredit(t *testing.T) {
 				}
 				if h.ends {
 					if _, err := stream.Receive(within(t)); !errors.Is(err, messages.ErrProtocol) {
+						t.Error(err)
+					}
+					return
+				}
+				if h.reset != nil {
+					if _, err := stream.Receive(within(t)); !errors.Is(err, h.reset) {
 						t.Error(err)
 					}
 					return

@@ -4,7 +4,7 @@ package netio
 func (c *Conn) Streams() int {
 	c.carriers.mu.Lock()
 	defer c.carriers.mu.Unlock()
-	return len(c.carriers.loose) + len(c.carriers.credits.streams)
+	return len(c.carriers.loose) + len(c.carriers.records.streams)
 }
 
 // Held returns how many bytes of memory for peers are taken.

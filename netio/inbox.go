@@ -31,7 +31,9 @@ type inbox struct {
 	maxBody int         // bytes of the largest message
 	pace    *pace       // of the connection; nil: there is none
 	bulk    bool        // the stream gives way
-	first   func(field int, body []byte) error
+
+	news  func(body []byte) error // takes what comes instead of receivers, and blocks the pump; nil: nobody does
+	first func(field int, body []byte) error
 
 	chunk      []byte // being filled
 	start, end int    // unparsed bytes in chunk
@@ -54,6 +56,7 @@ type inbox struct {
 	from    *inbox // of its present attachment
 	tell    func() // has the sender told what it may send; nil: nobody to tell
 
+	early  wantedFrame            // that came before intake was set
 	intake atomic.Pointer[intake] // set if a resumable stream gets what comes, instead of receivers of this one
 
 	reuse atomic.Bool   // messages are copied out, so the memory of large ones can be used again
@@ -229,7 +232,7 @@ func (i *inbox) parse() error {
 		}
 		size := header.size + header.body
 		if at+size > i.end {
-			if i.began && size > len(i.chunk)/2 && size > maxChunk/4 {
+			if i.began && i.news == nil && size > len(i.chunk)/2 && size > maxChunk/4 {
 				if err := i.deliver(run{frames: i.chunk[i.start:at:at]}, count); err != nil {
 					return err
 				}
@@ -237,7 +240,7 @@ func (i *inbox) parse() error {
 			}
 			break
 		}
-		if !i.began || header.field != fieldMessages {
+		if !i.began || header.field != fieldMessages || i.news != nil {
 			if err := i.deliver(run{frames: i.chunk[i.start:at:at]}, count); err != nil {
 				return err
 			}
@@ -257,9 +260,12 @@ func (i *inbox) parse() error {
 
 // control acts on a whole frame that is for no receiver.
 func (i *inbox) control(field int, body []byte) error {
-	if !i.began {
+	switch {
+	case !i.began:
 		i.began = true
 		return i.first(field, body)
+	case i.news != nil:
+		return i.news(body)
 	}
 	return i.intake.Load().control(i, field, body)
 }
@@ -267,6 +273,9 @@ func (i *inbox) control(field int, body []byte) error {
 // check refuses a frame that may not come now.
 func (i *inbox) check(header frameHeader) error {
 	limit := i.maxBody
+	if i.news != nil {
+		limit = maxNews
+	}
 	if !i.began {
 		limit = maxFirstFrame
 	} else if header.field != fieldMessages {
@@ -462,11 +471,7 @@ func (i *inbox) finish(err error) error {
 		i.err = err
 		close(i.over)
 	}
-	keep := 0
-	if errors.Is(i.err, io.EOF) {
-		keep = i.bytes
-	}
-	i.window.close(keep)
+	closeFor(i, &i.window, i.bytes)
 	signal(i.ready)
 	return i.err
 }

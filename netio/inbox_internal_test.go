@@ -231,8 +231,7 @@ func TestInboxExceeds(t *testing.T) {
 		small := slices.Repeat(appendFrame(nil, fieldMessages, make([]byte, size)), 2*baseWindow/size)
 		raw := &pieces{rest: small, next: func() int { return 3000 }}
 		in := newInbox(raw, 16<<20, nil)
-		in.window.budget = newBudget(1 << 20)
-		if !in.window.open() {
+		if !in.window.open(newBudget(1<<20), 0) {
 			t.Fatal("no memory")
 		}
 		if err := in.pump(); !errors.Is(err, messages.ErrProtocol) {

@@ -48,22 +48,42 @@ func newIntake(maxBody int) *intake {
 func (k *intake) attach(from *inbox) (taken uint64) {
 	k.queue.mu.Lock()
 	defer k.queue.mu.Unlock()
+	k.attachNow(from)
+	if from != nil {
+		k.queue.tell() // the limit may have moved since the sender was told with the opening
+	}
+	return k.taken.Load()
+}
+
+func (k *intake) attachNow(from *inbox) {
 	k.queue.from = from
 	if from != nil {
 		k.queue.tell, k.queue.pace, k.queue.bulk = from.tell, from.pace, from.bulk
 	} else {
 		k.queue.tell = func() {}
 	}
-	return k.taken.Load()
 }
 
-// again begins to count what comes anew, for a QUIC stream that is to be
-// attached. It returns the limit that its sender is to be told.
-func (k *intake) again() uint64 {
+// again begins to count what comes anew, for a QUIC stream that is to be attached. It
+// returns the limit that its sender is to be told.
+func (k *intake) again(*inbox) uint64 {
 	k.queue.mu.Lock()
 	defer k.queue.mu.Unlock()
+	return k.anew()
+}
+
+func (k *intake) anew() uint64 {
 	k.queue.part, k.queue.units = 0, 0
 	return k.queue.window.again(k.queue.bytes)
+}
+
+// accept lets an attachment deliver that the other side opened. It returns how many
+// frames there are, and the limit that their sender is to be told.
+func (k *intake) accept(from *inbox) (taken, limit uint64) {
+	k.queue.mu.Lock()
+	defer k.queue.mu.Unlock()
+	k.attachNow(from)
+	return k.taken.Load(), k.anew()
 }
 
 // wanted is [inbox.wanted] for an attachment.
@@ -94,6 +114,9 @@ func (k *intake) deliver(from *inbox, run run, n uint64) error {
 	case k.ended.Load():
 		return fmt.Errorf("%w: message after the end", messages.ErrProtocol)
 	case k.stopped.Load() || q.err != nil:
+		if !run.counted {
+			q.count(len(run.frames)) // a bulk sender waits to hear of it
+		}
 		return nil
 	}
 	if err := q.put(run, n); err != nil {
@@ -162,6 +185,7 @@ func (k *intake) takeEnd(from *inbox, body []byte) error {
 	}
 	k.ended.Store(true)
 	k.taken.Add(1)
+	k.queue.count(frameSize(len(body)))
 	k.queue.mu.Unlock()
 	_ = k.queue.finish(io.EOF) // before anybody else knows of it
 	_ = from.finish(io.EOF)

@@ -13,6 +13,7 @@ func TestIntakeAttachments(t *testing.T) {
 	k := newIntake(1 << 20)
 	k.journal = newJournal(nil, 1<<20, 1<<20, k)
 	former, present := newInbox(nil, 1, nil), newInbox(nil, 1, nil)
+	former.tell, present.tell = func() {}, func() {}
 	one := run{frames: appendFrame(nil, fieldMessages, []byte("x"))}
 	k.attach(former)
 	if err := k.deliver(former, one, 1); err != nil {

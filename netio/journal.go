@@ -3,7 +3,6 @@ package netio
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -40,7 +39,7 @@ type journal struct {
 	err      error         // why nothing can be sent any more
 	confirms int           // calls that wait for changed
 	changed  chan struct{} // closed and replaced when more is confirmed, if somebody waits
-	space    []chan struct{}
+	space    turns
 	doubted  *messages.DoubtError // what was not confirmed in the end
 }
 
@@ -56,8 +55,18 @@ func (j *journal) send(ctx context.Context, message []byte) error {
 	size := frameSize(len(message))
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if err := j.over(); err != nil {
+		return err
+	}
 	if len(j.space) > 0 || !j.fits(size) {
-		if err := j.awaitSpace(ctx, size); err != nil {
+		err := j.space.await(ctx, &j.mu, func() bool {
+			if j.fits(size) {
+				return true
+			}
+			j.ask()
+			return false
+		}, func() bool { return j.over() != nil })
+		if err != nil {
 			return err
 		}
 	}
@@ -86,27 +95,6 @@ func (j *journal) freed() {
 	j.wake()
 }
 
-// awaitSpace blocks until all that came before are served and size bytes fit, or
-// sending is over. Called with mu held, and holds it when it returns.
-func (j *journal) awaitSpace(ctx context.Context, size int) (err error) {
-	turn := make(chan struct{}, 1)
-	j.space = append(j.space, turn)
-	for err == nil && j.over() == nil && (j.space[0] != turn || !j.fits(size)) {
-		j.ask()
-		j.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		j.mu.Lock()
-	}
-	at := slices.Index(j.space, turn)
-	j.space = slices.Delete(j.space, at, at+1)
-	j.wake() // there may be space for the next one, too
-	return err
-}
-
 // over returns why nothing can be sent any more, nil if it can.
 func (j *journal) over() error {
 	if j.err == nil && j.ends {
@@ -119,9 +107,7 @@ func (j *journal) over() error {
 // is not needed. Called with mu held.
 func (j *journal) wake() {
 	j.memory.trim(j.ledger.bytes, j.err != nil || j.doneNow())
-	if len(j.space) > 0 {
-		signal(j.space[0])
-	}
+	j.space.wake()
 }
 
 // ask has the other side asked what it has. Called with mu held.
@@ -214,7 +200,7 @@ func (j *journal) attach(to *Stream, received, told, limit uint64, opening []byt
 		j.ledger.rewind(received)
 	}
 	j.to, j.opening = to, opening
-	j.credit = credit{stream: to, limit: max(limit, baseWindow)}
+	j.credit = credit{stream: to, limit: limit}
 	j.told, j.toldStop, j.due, j.finished = told, false, false, false
 	j.asks = j.confirms > 0 || len(j.space) > 0
 	j.wake()
@@ -253,6 +239,9 @@ func (j *journal) heard(received uint64, asks, stopped bool) error {
 		if stopped && !j.doneNow() {
 			j.fail(remoteError{fmt.Errorf("%w: the other side receives no more", messages.ErrClosed)})
 			j.stopped = true
+			if j.to != nil {
+				j.to.out.writer.end()
+			}
 		}
 		j.wake()
 		j.tell()
@@ -383,7 +372,7 @@ func (j *journal) nextFrames(scratch []byte) (frames []byte, counts bool) {
 		j.wake()
 		return frames, true
 	}
-	if j.asks {
+	if j.asks && j.ledger.waiting == 0 { // what has no credit would be asked for again and again
 		j.asks, j.told, j.toldStop = false, received, stopped
 		return appendAck(scratch, received, true, stopped), false
 	}

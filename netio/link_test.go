@@ -42,6 +42,19 @@ func (n *fakeNet) link(addr string) *fakeLink {
 	return l
 }
 
+// remove lets nothing come to a link, until add does.
+func (n *fakeNet) remove(l *fakeLink) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.links, l.addr)
+}
+
+func (n *fakeNet) add(l *fakeLink) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.links[l.addr] = l
+}
+
 // deliver hands the link datagrams that came in one batch: equal sizes, but the last may be shorter.
 func (l *fakeLink) deliver(from netip.AddrPort, datagrams ...[]byte) {
 	b := netio.Batch{From: from}

@@ -1,7 +1,6 @@
 package netio
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -134,52 +133,43 @@ type DeliveryStats struct {
 func newLoose(head *Stream, carriers *carriers, terms terms) *loose {
 	l := &loose{head: head, carriers: carriers, terms: terms}
 	l.in.init(terms)
-	l.in.window.budget, l.in.window.most = carriers.budget, head.limits.ReceiveBuffer
 	l.out.limit = baseWindow
 	return l
 }
 
-// start lets messages come, and listens to the head.
+// start lets messages come.
 func (l *loose) start() error {
-	if !l.in.window.open() {
+	if !l.in.window.open(l.carriers.budget, l.head.limits.ReceiveBuffer) {
 		return errNoMemory
 	}
 	l.carriers.register(l)
 	if l.terms.deadline > 0 {
+		l.in.clocked = true
 		l.carriers.clock.begin()
 	}
-	go l.listen()
 	return nil
 }
 
-// listen reads the news of the other side until the end of the head.
-func (l *loose) listen() {
-	for {
-		body, err := l.head.in.receive(context.Background())
-		switch {
-		case errors.Is(err, io.EOF):
-			l.headEnded()
-			return
-		case err != nil:
-			l.fail(err, false)
-			return
-		}
-		news := &conecv1.DeliveryNews{}
-		if err = proto.Unmarshal(body, news); err != nil {
-			err = fmt.Errorf("%w: %w", messages.ErrProtocol, err)
-		} else {
-			err = l.hear(news)
-		}
-		if err != nil {
-			l.head.Reset(err)
-			return
-		}
+// maxNews is how many bytes of news may come in one frame.
+const maxNews = 64 << 10
+
+// takeNews takes a frame with news of the other side. It is called by the pump of the
+// head.
+func (l *loose) takeNews(body []byte) error {
+	news := &conecv1.DeliveryNews{}
+	if err := proto.Unmarshal(body, news); err != nil {
+		return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 	}
+	return l.hear(news)
 }
 
 // headEnded acts on the end of the other side's direction of the head, which is in
 // order once it has ended its messages and wants no more of ours, and after a refusal.
-func (l *loose) headEnded() {
+func (l *loose) headEnded(err error) {
+	if !errors.Is(err, io.EOF) {
+		l.fail(err, false)
+		return
+	}
 	if l.head.answer != nil {
 		l.fail(l.head.answer, true)
 		return
@@ -219,8 +209,8 @@ func (l *loose) hear(news *conecv1.DeliveryNews) error {
 	return l.checkEnd()
 }
 
-// say tells the other side news. Called with mu held. The head holds much more
-// news than the limits of messages allow to be made; if it is full, it is broken.
+// say tells the other side news, of which there are few: what may be much is told by
+// a pump (tellGone). Called with mu held. A head that has no room for it is broken.
 func (l *loose) say(news *conecv1.DeliveryNews) {
 	body, err := proto.Marshal(news)
 	if err == nil {
@@ -232,10 +222,17 @@ func (l *loose) say(news *conecv1.DeliveryNews) {
 	}
 }
 
+// touch has bulk streams give way for a while, if this one is interactive.
+func (l *loose) touch() {
+	if l.terms.urgency != conecv1.Urgency_URGENCY_BULK {
+		l.carriers.pace.touch()
+	}
+}
+
 // endHead ends this side's direction of the head once both directions of messages
 // are over, and none of ours may still have to be given up. Called with mu held.
 func (l *loose) endHead() {
-	if l.out.endSaid && l.in.over && len(l.out.flights) == 0 {
+	if l.out.endSaid && l.in.over && len(l.out.flights) == 0 && len(l.out.gone) == 0 && !l.out.telling {
 		l.head.out.closeSend()
 	}
 }
@@ -258,7 +255,7 @@ func (l *loose) fail(why error, discard bool) {
 // now is the time by this connection's clock.
 func (c *carriers) now() time.Duration { return time.Since(c.epoch) }
 
-// newStats returns the counts.
+// deliveryStats returns the counts.
 func (l *loose) deliveryStats() DeliveryStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -76,15 +76,15 @@ func TestHostileLoose(t *testing.T) {
 		{name: "has what was not sent", open: delivery(unordered), news: &conecv1.DeliveryNews{Complete: 1}, want: messages.ErrProtocol},
 		{
 			name: "gives up without a deadline", open: delivery(unordered),
-			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Number: 0}}}, want: messages.ErrProtocol,
+			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Count: 1}}}, want: messages.ErrProtocol,
 		},
 		{
 			name: "gives up what is far away", open: limited,
-			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Number: 1 << 40}}}, want: messages.ErrProtocol,
+			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Number: 1 << 40, Count: 1}}}, want: messages.ErrProtocol,
 		},
 		{
 			name: "gives up more than a message", open: limited,
-			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Size: 1 << 60}}}, want: messages.ErrProtocol,
+			news: &conecv1.DeliveryNews{GivenUp: []*conecv1.GivenUp{{Count: 1, Credit: 1 << 60}}}, want: messages.ErrProtocol,
 		},
 		{name: "number far away", open: delivery(unordered), uni: append(varints(head, 1<<40, 1), 'x'), want: messages.ErrProtocol},
 		{name: "ends inside a message", open: delivery(unordered), uni: append(varints(head, 0, 9), 'x'), want: messages.ErrProtocol},

@@ -2,7 +2,6 @@ package netio
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -39,6 +38,7 @@ type looseIn struct {
 	held    map[uint64]arrived // if in order: those that wait for others, by number
 	passed  uint64             // if in order: below, none is held
 
+	clocked  bool          // the clock of the other side is asked for
 	window   receiveWindow // of costs; of datagrams, for what waits
 	unused   int           // cost of what was used up and the window does not know
 	toldAt   time.Duration
@@ -91,6 +91,7 @@ func (l *loose) arrive(number uint64, sent, within time.Duration, message []byte
 		l.again(number)
 		return nil
 	}
+	l.touch()
 	a := arrived{message: message}
 	late := false
 	if l.terms.deadline > 0 {
@@ -180,8 +181,8 @@ func (l *loose) keep(a arrived) {
 	i := &l.in
 	if l.terms.datagrams() {
 		limit := l.head.limits.ReceiveBuffer
-		if i.window.budget != nil {
-			limit = min(limit, i.window.hold(min(i.size+cost(a.message), limit)))
+		if i.window.holding != nil {
+			limit = min(limit, i.window.atLeast(min(i.size+cost(a.message), limit)))
 		}
 		for i.size+cost(a.message) > limit && i.size > 0 {
 			l.stats.Dropped++
@@ -321,6 +322,9 @@ func (l *loose) wanted(put uint64, cost int) {
 	}
 }
 
+// refuse ends the stream.
+func (l *loose) refuse(why error) { l.head.Reset(why) }
+
 // claimed hears that the window has grown.
 func (l *loose) claimed() {
 	l.mu.Lock()
@@ -347,23 +351,27 @@ func (l *loose) tellSometimes(now time.Duration) {
 	}
 }
 
-// heardGivenUp counts a message as having come that will not, or no longer matters.
+// heardGivenUp counts messages as having come that will not.
 func (l *loose) heardGivenUp(message *conecv1.GivenUp) error {
 	i := &l.in
-	number := message.GetNumber()
-	if l.terms.datagrams() || l.terms.deadline == 0 ||
-		number >= i.numbers.floor+spanUnordered || message.GetSize() > uint64(l.head.limits.MaxMessage) {
-		return fmt.Errorf("%w: message %d given up", messages.ErrProtocol, number)
+	first, count := message.GetNumber(), message.GetCount()
+	if l.terms.datagrams() || l.terms.deadline == 0 || count == 0 || count > mostGone ||
+		first >= maxNumber || first+count > i.numbers.floor+spanUnordered || message.GetCredit() > maxNumber {
+		return fmt.Errorf("%w: %d messages given up from %d on", messages.ErrProtocol, count, first)
 	}
-	if i.over || !i.numbers.add(number) {
-		return nil
+	before := i.numbers.count
+	for number := first; number < first+count && !i.over; number++ {
+		if i.numbers.add(number) {
+			i.givenUp++
+		}
 	}
-	i.givenUp++
-	n := int(message.GetSize()) + messageCost
-	if err := l.comeWhole(n); err != nil {
+	if i.over || i.numbers.count == before {
+		return nil // they were faster
+	}
+	if err := l.comeWhole(int(message.GetCredit())); err != nil {
 		return err
 	}
-	l.use(n)
+	l.use(int(message.GetCredit()))
 	i.pass()
 	return nil
 }
@@ -417,14 +425,10 @@ func (l *loose) endReceiving(err error) {
 		}
 		close(i.done)
 		l.carriers.forget(l)
-		if l.terms.deadline > 0 {
+		if i.clocked {
 			l.carriers.clock.end()
 		}
-		keep := 0
-		if errors.Is(i.err, io.EOF) {
-			keep = i.size
-		}
-		i.window.close(keep)
+		closeFor(l, &i.window, i.size)
 	}
 	signal(i.ready)
 }

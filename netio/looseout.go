@@ -22,7 +22,7 @@ const (
 type looseOut struct {
 	waiting []item
 	size    int // cost of what waits
-	space   []chan struct{}
+	space   turns
 	number  uint64 // of the next message
 	copies  []item // that are sent when they are due
 	held    int    // cost of copies
@@ -30,10 +30,12 @@ type looseOut struct {
 	timerAt time.Duration // when it fires, 0 if it does not
 
 	pumping bool   // a pump is at work, or the connection's pump has the stream on its list
-	sent    uint64 // cost of the unordered messages that were sent or given up
+	sent    uint64 // cost of the unordered messages that were sent
 	limit   uint64 // of sent, as the receiver has told
-	wanted  uint64 // sent when the receiver was asked for more, and 1
+	wanted  uint64 // sent and the cost of the next message when the receiver was asked for more
 	flights []*flight
+	gone    []goneRun // given up, and to be told
+	telling bool      // a pump tells it
 
 	complete uint64             // numbers below which all have come, as the receiver has told
 	writing  int                // messages that are being written by goroutines of their own
@@ -69,7 +71,8 @@ func (l *loose) send(ctx context.Context, message []byte, within time.Duration) 
 	defer l.mu.Unlock()
 	o := &l.out
 	if len(o.space) > 0 || !l.fits(message) {
-		if err := l.awaitSpace(ctx, message); err != nil {
+		fits, over := func() bool { return l.fits(message) }, func() bool { return o.over() != nil }
+		if err := o.space.await(ctx, &l.mu, fits, over); err != nil {
 			return err
 		}
 	}
@@ -119,34 +122,6 @@ func (o *looseOut) over() error {
 	return o.err
 }
 
-// awaitSpace blocks until all that came before are served and the message fits,
-// or sending is over. Called with mu held, and holds it when it returns.
-func (l *loose) awaitSpace(ctx context.Context, message []byte) (err error) {
-	o := &l.out
-	turn := make(chan struct{}, 1)
-	o.space = append(o.space, turn)
-	for err == nil && o.over() == nil && (o.space[0] != turn || !l.fits(message)) {
-		l.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		l.mu.Lock()
-	}
-	at := slices.Index(o.space, turn)
-	o.space = slices.Delete(o.space, at, at+1)
-	o.wake()
-	return err
-}
-
-// wake lets the first waiting sender look again, which wakes the next.
-func (o *looseOut) wake() {
-	if len(o.space) > 0 {
-		signal(o.space[0])
-	}
-}
-
 // queue numbers a message and puts it on the list of its pump. Called with mu held.
 func (l *loose) queue(message []byte, within time.Duration) {
 	o := &l.out
@@ -172,6 +147,9 @@ func (l *loose) queue(message []byte, within time.Duration) {
 	o.size += it.cost()
 	if l.terms.copyAfter > 0 {
 		l.keepCopy(it)
+	}
+	if within > 0 {
+		l.timerAt(it.at + within)
 	}
 	l.startPump()
 }
@@ -226,15 +204,17 @@ func (l *loose) takeCopy() {
 // setTimer has the oldest copy sent when it is due, and the oldest flight reset.
 func (l *loose) setTimer() {
 	o := &l.out
-	var at time.Duration
-	switch {
-	case len(o.copies) > 0:
-		at = o.copies[0].at
-	case len(o.flights) > 0 && o.flights[0].expires > 0:
-		at = o.flights[0].expires
-	default:
-		return
+	if len(o.copies) > 0 {
+		l.timerAt(o.copies[0].at)
 	}
+	if len(o.flights) > 0 && o.flights[0].expires > 0 {
+		l.timerAt(o.flights[0].expires)
+	}
+}
+
+// timerAt has something done at a time, if nothing is before.
+func (l *loose) timerAt(at time.Duration) {
+	o := &l.out
 	if o.timerAt != 0 && o.timerAt <= at {
 		return
 	}
@@ -260,38 +240,16 @@ func (l *loose) timeout() {
 	for len(o.copies) > 0 && o.copies[0].at <= now {
 		l.takeCopy()
 	}
-	l.resetLate(now)
-	l.setTimer()
-	l.startPump()
-}
-
-// resetLate resets the flights whose deadline has passed.
-func (l *loose) resetLate(now time.Duration) {
-	o := &l.out
-	var gone []item
 	for len(o.flights) > 0 && o.flights[0].expires > 0 && o.flights[0].expires <= now {
-		o.flights[0].raw.CancelWrite(resetCode)
-		gone = append(gone, o.flights[0].items...)
+		l.giveUpFlight(o.flights[0])
 		o.flights = o.flights[1:]
 	}
-	l.giveUp(gone)
-	l.endHead()
-}
-
-// giveUp tells the receiver not to wait for messages.
-func (l *loose) giveUp(gone []item) {
-	const most = 1000 // in one frame
-	for chunk := range slices.Chunk(gone, most) {
-		l.stats.GivenUp += uint64(len(chunk))
-		if l.terms.datagrams() {
-			continue // its end tells what is lost
-		}
-		news := &conecv1.DeliveryNews{}
-		for _, it := range chunk {
-			news.GivenUp = append(news.GivenUp, &conecv1.GivenUp{Number: it.number, Size: uint64(it.size)})
-		}
-		l.say(news)
+	if next := l.dropLate(now); next > 0 {
+		l.timerAt(next)
 	}
+	l.setTimer()
+	l.startPump()
+	l.endHead()
 }
 
 // startPump has what waits sent. Called with mu held.
@@ -319,8 +277,8 @@ func (l *loose) mayFly(it item) bool {
 	if o.sent+uint64(it.cost()) <= o.limit {
 		return true
 	}
-	if o.wanted != o.sent+1 && l.head.isAnswered() {
-		o.wanted = o.sent + 1
+	if wanted := o.sent + uint64(it.cost()); o.wanted < wanted && l.head.isAnswered() {
+		o.wanted = wanted
 		l.carriers.want(l.head, o.sent, it.cost())
 	}
 	return false
@@ -376,7 +334,8 @@ func (l *loose) takeDatagrams(batch []item) []item {
 		o.waiting = nil
 	}
 	l.giveUp(gone)
-	o.wake()
+	o.space.wake()
+	l.touch()
 	return batch
 }
 
@@ -398,7 +357,7 @@ func (l *loose) closeSend() {
 	defer l.mu.Unlock()
 	if !l.out.ending {
 		l.out.ending = true
-		l.out.wake()
+		l.out.space.wake()
 		l.startPump()
 	}
 }
@@ -443,5 +402,5 @@ func (l *loose) abandonSending(why error) {
 	if o.cancel != nil {
 		o.cancel()
 	}
-	o.wake()
+	o.space.wake()
 }

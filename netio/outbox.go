@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 
 	"github.com/conec-go/conec/messages"
@@ -22,17 +21,17 @@ type outbox struct {
 	writer  writer
 
 	mu       sync.Mutex
-	credit   credit          // what may be written
-	first    []byte          // frames that go before all others, and need no credit
-	waiting  []byte          // frames that the pump has not taken yet
-	spare    []byte          // buffer of the last write, kept while the pump runs
-	pumping  bool            // a pump runs
-	ending   bool            // no more frames; end the stream after the last
-	err      error           // why sending is over, once it is
-	space    []chan struct{} // tells the senders that wait for space, in order, to look again
-	done     chan struct{}   // closed when sending is over and the pump has ended
-	finished bool            // done is closed
-	total    uint64          // messages accepted
+	credit   credit        // what may be written
+	first    []byte        // frames that go before all others, and need no credit
+	waiting  []byte        // frames that the pump has not taken yet
+	spare    []byte        // buffer of the last write, kept while the pump runs
+	pumping  bool          // a pump runs
+	ending   bool          // no more frames; end the stream after the last
+	err      error         // why sending is over, once it is
+	space    turns         // senders that wait for it
+	done     chan struct{} // closed when sending is over and the pump has ended
+	finished bool          // done is closed
+	total    uint64        // messages accepted
 }
 
 // rawSender is what the outbox needs of a QUIC stream.
@@ -52,7 +51,8 @@ func (o *outbox) send(ctx context.Context, message []byte) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if len(o.space) > 0 || !o.fits(size) {
-		if err := o.awaitSpace(ctx, size); err != nil {
+		fits, over := func() bool { return o.fits(size) }, func() bool { return o.over() != nil }
+		if err := o.space.await(ctx, &o.mu, fits, over); err != nil {
 			return err
 		}
 	}
@@ -85,27 +85,6 @@ func (o *outbox) granted(g grant) {
 	}
 	o.mu.Unlock()
 	o.writer.came(g.come)
-}
-
-// awaitSpace blocks until all that came before are served and size bytes fit, or
-// sending is over: else a large frame would wait for ever among small ones.
-// Called with mu held, and holds it when it returns.
-func (o *outbox) awaitSpace(ctx context.Context, size int) (err error) {
-	turn := make(chan struct{}, 1)
-	o.space = append(o.space, turn)
-	for err == nil && o.over() == nil && (o.space[0] != turn || !o.fits(size)) {
-		o.mu.Unlock()
-		select {
-		case <-turn:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		o.mu.Lock()
-	}
-	at := slices.Index(o.space, turn)
-	o.space = slices.Delete(o.space, at, at+1)
-	o.wake() // there may be space for the next one, too
-	return err
 }
 
 // fits reports whether a frame of size bytes may be queued now.
@@ -153,13 +132,6 @@ func (o *outbox) room(size int) []byte {
 	buffer := append(o.buffers.get(need), o.waiting...)
 	o.buffers.put(o.waiting)
 	return buffer
-}
-
-// wake lets the first waiting sender look again, which wakes the next.
-func (o *outbox) wake() {
-	if len(o.space) > 0 {
-		signal(o.space[0])
-	}
 }
 
 // startPump starts the pump if it does not run.
@@ -218,7 +190,7 @@ func (o *outbox) take() (frames []byte, counts bool) {
 	}
 	o.waiting, o.spare = append(o.spare[:0], rest...), nil
 	o.credit.put += uint64(n)
-	o.wake()
+	o.space.wake()
 	return frames, true
 }
 
@@ -241,7 +213,7 @@ func (o *outbox) closeSend() {
 	defer o.mu.Unlock()
 	if !o.ending && o.err == nil {
 		o.ending = true
-		o.wake()
+		o.space.wake()
 		o.startPump()
 	}
 }
@@ -261,7 +233,7 @@ func (o *outbox) fail(err error) {
 		o.first, o.waiting = nil, nil
 		o.writer.end()
 	}
-	o.wake()
+	o.space.wake()
 }
 
 // settle closes done when sending is over and no pump runs.

@@ -71,13 +71,16 @@ func (p *pace) take(done <-chan struct{}) {
 		turn := make(chan struct{}, 1)
 		p.turns = append(p.turns, turn)
 		for p.yields(now) && (p.turns[0] != turn || p.flying >= p.most) {
+			timer := time.NewTimer(paceFor - (now - time.Duration(p.prompt.Load())))
 			p.mu.Unlock()
 			var over bool
 			select {
 			case <-turn:
+			case <-timer.C: // there may be nothing interactive any more
 			case <-done:
 				over = true
 			}
+			timer.Stop()
 			p.mu.Lock()
 			if now = p.now(); over {
 				break
@@ -101,7 +104,20 @@ func (p *pace) wake() {
 	}
 }
 
-// arrived counts units that have come, or of which nothing will be heard.
+// forget counts units of which nothing will be heard.
+func (p *pace) forget(units int) {
+	if units == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.flying -= units
+	p.probe.came += uint64(units)
+	p.probe.until = 0 // it may have been one of them
+	p.wake()
+}
+
+// arrived counts units that have come.
 func (p *pace) arrived(units int) {
 	if units == 0 {
 		return

@@ -1,6 +1,8 @@
 package netio
 
 import (
+	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,8 @@ func (w *wire) carry() time.Time {
 	return w.free.Add(w.delay)
 }
 
-// TestPace: beside something interactive, bulk keeps the wire busy and the queue short; alone, it is not held back.
+// TestPace: beside something interactive, one bulk stream or several keep the wire busy and the queue short; alone, they are
+// not held back.
 func TestPace(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -33,44 +36,62 @@ func TestPace(t *testing.T) {
 		{"far", 400 * time.Microsecond, 40 * time.Millisecond, true},
 		{"slow", 16 * time.Millisecond, 20 * time.Millisecond, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				start := time.Now()
-				p := &pace{now: func() time.Duration { return time.Since(start) }}
-				line := &wire{each: c.each, delay: c.delay}
-				const length = 5 * time.Second
-				units, backlog := 0, time.Duration(0)
-				for ; time.Since(start) < length && units < 100_000; units++ {
-					if c.prompt {
-						p.touch()
-					}
-					p.take(nil)
-					at := line.carry()
-					if waits := time.Until(line.free); time.Since(start) > length/2 {
-						backlog = max(backlog, waits)
-					}
-					time.AfterFunc(time.Until(at), func() { p.arrived(1) })
-				}
-				if !c.prompt {
-					if units < 100_000 {
-						t.Errorf("%d units: it was held back", units)
-					}
-					return
-				}
-				if least := int(length/c.each) * 2 / 3; units < least {
-					t.Errorf("%d units, the wire carries %d", units, length/c.each)
-				}
-				if most := paceSlack + (c.delay+c.each)/2 + 3*c.each; backlog > most {
-					t.Errorf("a message would wait for %v, want at most %v", backlog, most)
-				}
-				time.Sleep(time.Minute) // for what is on its way
-				p.mu.Lock()
-				defer p.mu.Unlock()
-				if p.flying != 0 {
-					t.Errorf("%d units are still on their way", p.flying)
-				}
+		for _, streams := range []int{1, 7} {
+			t.Run(fmt.Sprintf("%s, %d", c.name, streams), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { paced(t, &wire{each: c.each, delay: c.delay}, c.prompt, streams) })
 			})
+		}
+	}
+}
+
+// paced sends units of streams over a wire.
+func paced(t *testing.T, line *wire, prompt bool, streams int) {
+	t.Helper()
+	start := time.Now()
+	p := &pace{now: func() time.Duration { return time.Since(start) }}
+	const length, most = 5 * time.Second, 100_000
+	var mu sync.Mutex
+	units, backlog := 0, time.Duration(0)
+	send := func() (more bool) { // one unit
+		if prompt {
+			p.touch()
+		}
+		p.take(nil)
+		mu.Lock()
+		defer mu.Unlock()
+		at := line.carry()
+		if waits := time.Until(line.free); time.Since(start) > length/2 {
+			backlog = max(backlog, waits)
+		}
+		time.AfterFunc(time.Until(at), func() { p.arrived(1) })
+		units++
+		return time.Since(start) < length && units < most
+	}
+	var pumps sync.WaitGroup
+	for range streams {
+		pumps.Go(func() {
+			for send() {
+			}
 		})
+	}
+	pumps.Wait()
+	if !prompt {
+		if units < most {
+			t.Errorf("%d units: it was held back", units)
+		}
+		return
+	}
+	if least := int(length/line.each) * 2 / 3; units < least {
+		t.Errorf("%d units, the wire carries %d", units, length/line.each)
+	}
+	if limit := paceSlack + (line.delay+line.each)/2 + 3*line.each; backlog > limit {
+		t.Errorf("a message would wait for %v, want at most %v", backlog, limit)
+	}
+	time.Sleep(time.Minute) // for what is on its way
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.flying != 0 {
+		t.Errorf("%d units are still on their way", p.flying)
 	}
 }
 

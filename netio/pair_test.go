@@ -182,6 +182,13 @@ func bareDialed(t *testing.T, config *netio.Config) (*netio.Conn, *quic.Conn) {
 // bareAccepted makes a channel between conec, which dialed, and bare quic-go.
 func bareAccepted(t *testing.T, config *netio.Config) (*netio.Conn, *quic.Conn) {
 	t.Helper()
+	_, conn, bare := bareAcceptedFrom(t, config)
+	return conn, bare
+}
+
+// bareAcceptedFrom is bareAccepted with the client that dialed.
+func bareAcceptedFrom(t *testing.T, config *netio.Config) (*end, *netio.Conn, *quic.Conn) {
+	t.Helper()
 	var n fakeNet
 	a := newEnd(t, n.link("10.0.0.1:1"), newIdentity(t, "alice"), config)
 	b := newBareEnd(t, n.link("10.0.0.2:2"), newIdentity(t, "bob"))
@@ -198,7 +205,7 @@ func bareAccepted(t *testing.T, config *netio.Config) (*netio.Conn, *quic.Conn) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conn, bare
+	return a, conn, bare
 }
 
 // newCoordinator makes a transport that accepts home channels, and closes it when the test ends.

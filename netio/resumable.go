@@ -63,15 +63,15 @@ func (t *Transport) NewResumable(config ResumableConfig) (*Resumable, error) {
 	r.intake = newIntake(limits.MaxMessage)
 	queue := r.intake.queue
 	queue.buffers = &t.buffers
-	queue.window.budget, r.leave = t.budgetFor(config.Peer)
-	if queue.window.most = limits.ReceiveBuffer; !queue.window.open() {
-		r.leave()
+	budget, leave := t.budgetFor(config.Peer)
+	if r.leave = leave; !queue.window.open(budget, limits.ReceiveBuffer) {
+		leave()
 		return nil, errNoMemory
 	}
 	r.journal = newJournal(&t.buffers, limits.SendBuffer, config.Keep, r.intake)
 	r.intake.journal = r.journal
 	r.journal.failed = r.lost
-	r.journal.memory.from = &queue.window.budget.keep
+	r.journal.memory.from = &budget.keep
 	return r, nil
 }
 

@@ -39,9 +39,7 @@ type Stream struct {
 	credit   uint64                // that the other side's first frame gives
 	loose    atomic.Pointer[loose] // nil if the stream is ordered
 
-	tells   bool   // the other side is to be told what it may send; under mu of carriers
-	wants   int    // it is to be told the size of a frame that waits; likewise
-	wantsAt uint64 // what was sent before
+	due due // under mu of carriers
 }
 
 // DefaultMaxMessage is the size in bytes of the largest message, unless [Limits] say
@@ -93,7 +91,7 @@ func (s *Stream) startOpener(open *conecv1.OpenStream) error {
 	}
 	first := &conecv1.OpenStream{}
 	proto.Merge(first, open)
-	if limit := s.startLimit(); limit > baseWindow {
+	if limit := s.creditor().startLimit(); limit > baseWindow || open.GetResume() != nil {
 		first.Credit = limit
 	}
 	body, err := proto.Marshal(first)
@@ -126,7 +124,7 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 		if err := proto.Unmarshal(body, &opened); err != nil {
 			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 		}
-		s.granted(grant{limit: opened.GetCredit()})
+		s.creditor().granted(grant{limit: opened.GetCredit()})
 		if r := s.carries.Load(); r != nil {
 			if err := r.answered(s, &opened); err != nil {
 				return err
@@ -145,18 +143,8 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 		return fmt.Errorf("%w: frame %d answers no open", messages.ErrProtocol, field)
 	}
 	close(s.answered)
-	s.granted(grant{}) // it may ask for more now
+	s.creditor().granted(grant{}) // it may ask for more now
 	return nil
-}
-
-// isAnswered reports whether the other side knows the stream for sure.
-func (s *Stream) isAnswered() bool {
-	select {
-	case <-s.answered:
-		return true
-	default:
-		return false
-	}
 }
 
 // takeOpen is given the first frame of the side that opens.
@@ -175,7 +163,7 @@ func (s *Stream) takeOpen(field int, body []byte) error {
 	if err := s.agree(open); err != nil {
 		return err
 	}
-	s.granted(grant{limit: open.GetCredit()})
+	s.creditor().granted(grant{limit: open.GetCredit()})
 	s.credit, open.Credit = open.GetCredit(), 0 // what is left are the terms
 	close(s.answered)
 	return nil
@@ -195,14 +183,15 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 		}
 	}
 	s.raw.SetPriority(s.terms.quicUrgency(), true)
-	bulk := s.terms.urgency == conecv1.Urgency_URGENCY_BULK
-	s.out.writer.pace, s.out.writer.bulk, s.out.writer.gone = &s.carriers.pace, bulk, s.raw.Context().Done()
-	s.in.pace, s.in.bulk = &s.carriers.pace, bulk
 	if !s.terms.ordered() {
 		l := newLoose(s, s.carriers, s.terms)
+		s.in.news = l.takeNews
 		s.loose.Store(l)
 		return l.start()
 	}
+	bulk := s.terms.urgency == conecv1.Urgency_URGENCY_BULK
+	s.out.writer.pace, s.out.writer.bulk, s.out.writer.gone = &s.carriers.pace, bulk, s.raw.Context().Done()
+	s.in.pace, s.in.bulk = &s.carriers.pace, bulk
 	s.out.mu.Lock()
 	s.out.credit = credit{stream: s, limit: baseWindow}
 	s.out.mu.Unlock()
@@ -211,8 +200,7 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 	}
 	s.in.mu.Lock()
 	defer s.in.mu.Unlock()
-	s.in.window.budget, s.in.window.most = s.carriers.budget, s.limits.ReceiveBuffer
-	if !s.in.window.open() {
+	if !s.in.window.open(s.carriers.budget, s.limits.ReceiveBuffer) {
 		return errNoMemory
 	}
 	return nil
@@ -259,7 +247,7 @@ func (s *Stream) awaitFirst(ctx context.Context) error {
 // opener sends, the direction to it is over then.
 func (s *Stream) Accept() error {
 	opened := &conecv1.StreamOpened{Delivery: s.opened.GetDelivery()} // it must know the delivery, and says so
-	if limit := s.startLimit(); limit > baseWindow {
+	if limit := s.creditor().startLimit(); limit > baseWindow {
 		opened.Credit = limit
 	}
 	body, err := proto.Marshal(opened)
@@ -441,6 +429,9 @@ func (s *Stream) pump() {
 		r.lost(s, err)
 		s.out.end(messages.ErrClosed)
 		return
+	}
+	if l := s.loose.Load(); l != nil {
+		l.headEnded(err)
 	}
 	select {
 	case <-s.out.done:

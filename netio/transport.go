@@ -100,7 +100,9 @@ type Transport struct {
 	mu       sync.Mutex
 	expected map[netip.AddrPort]*expected
 	budgets  map[string]*budget // by peer
-	closed   bool
+
+	manyBudgets int // at which they are looked through
+	closed      bool
 
 	coordinator bool
 	listening   sync.Once

@@ -31,7 +31,6 @@ func (l *loose) nextBatch() (batch []item) {
 		it := o.waiting[0]
 		if it.late(now) {
 			gone = append(gone, it)
-			o.sent += uint64(it.cost()) // the receiver counts it as come and used up
 		} else {
 			if len(batch) > 0 && size+len(it.bytes) > packetSize || !l.mayFly(it) {
 				break
@@ -51,7 +50,7 @@ func (l *loose) nextBatch() (batch []item) {
 		o.waiting = nil
 	}
 	l.giveUp(gone)
-	o.wake()
+	o.space.wake()
 	return batch
 }
 
@@ -96,6 +95,7 @@ func (o *looseOut) fly(f *flight) {
 
 // launch writes a batch to a QUIC stream of its own.
 func (l *loose) launch(raw *quic.SendStream, batch []item) {
+	l.touch()
 	raw.SetPriority(l.terms.quicUrgency(), false) // all unordered messages together take turns with each stream
 	head := make([]byte, 0, 2*binary.MaxVarintLen64+packetSize)
 	head = binary.AppendUvarint(head, l.head.ID())

@@ -2,6 +2,7 @@ package netio
 
 import (
 	"fmt"
+	"runtime"
 
 	"github.com/conec-go/conec/messages"
 )
@@ -14,110 +15,69 @@ const (
 
 // receiveWindow is what the receiver of one direction of a stream lets its sender
 // send: it has told it a limit, in bytes of messages frames since the QUIC stream
-// began. It moves the limit as the program uses up what came. A window grows while
-// the program keeps up, and for large messages, as the budget of the peer allows; it
-// gives that back when others want it. With a nil budget there is none: everything
-// may come.
+// began. It moves the limit as the program uses up what came. The window grows while
+// the program keeps up; what it has grown by it gives back, as it is used, when others
+// want it. For a frame that is larger, the receiver takes what is missing, and gives
+// it back when the frame was used up. While a stream waits for that it holds none of
+// it, so that streams do not wait for each other.
 //
-// A plain value, under the lock of what it belongs to.
+//	what happens      does
+//	use               moves the limit, after a fourth of the window or if that serves the sender
+//	want              grows if the program keeps up; takes, or claims, what a large frame needs
+//	granted           takes what was claimed
+//	close             keeps what is unread in the budget, until it is used up
+//
+// A plain value, under the lock of what it belongs to. Without a holding there are no
+// limits: everything may come.
 type receiveWindow struct {
-	budget *budget
-	most   int // what it may grow to at the beginning
-
-	begun, grown int // bytes of the budget: what may be on its way or unread
-	large        int // and for the frame that the sender waits for
+	*holding
 
 	come  uint64 // bytes that have come
 	used  int64  // bytes that were used up: of those that came, or before the first
 	limit uint64 // what the sender was told
 
-	grew  int64  // used when it grew last
-	needs uint64 // limit that the sender needs for a frame that it could not send
-	claim *claim // for it
-	over  bool   // nothing more may come
+	grew   int64  // used when it grew last
+	wanted int    // size of the frame that the sender could not send last
+	needs  uint64 // limit that it needs for that
+	claim  *claim // for what is missing
+	more   func() // called when a claim is granted
+	over   bool   // nothing more may come
+	forgot bool   // who forgets the window gives back what it holds
 }
 
-// open begins: it returns false if the budget has no room for another stream.
-func (w *receiveWindow) open() bool {
-	if w.budget == nil {
+// holding is what a window has of a budget: what may be on its way or unread.
+type holding struct {
+	budget       *budget
+	begun, grown int // bytes
+	large        int // and for the frame that the sender waits for, or that it was served
+}
+
+// open takes the part of a budget that every stream needs, and up to most bytes if they
+// are not scarce. It returns false if the budget has no room for another stream.
+func (w *receiveWindow) open(b *budget, most int) bool {
+	if b == nil {
 		return true
 	}
-	if !w.budget.begin.reserve(baseWindow) {
+	if !b.begin.reserve(baseWindow) {
 		return false
 	}
-	w.begun, w.limit = baseWindow, baseWindow
-	if more := w.most - baseWindow; more > 0 && !w.budget.grow.tight() && w.budget.grow.reserve(more) {
+	w.holding = &holding{budget: b, begun: baseWindow}
+	w.limit = baseWindow
+	if more := most - baseWindow; more > 0 && !b.grow.tight() && b.grow.reserve(more) {
 		w.grown = more
 	}
 	return true
 }
 
 // size is how many bytes may be on their way or unread.
-func (w *receiveWindow) size() int { return w.begun + w.grown + w.large }
+func (h *holding) size() int { return h.begun + h.grown + h.large }
 
-// again begins anew for another QUIC stream, while unread bytes of the one before
-// wait. It returns the limit that the sender is to be told.
-func (w *receiveWindow) again(unread int) uint64 {
-	w.come, w.used, w.grew, w.needs = 0, -int64(unread), -int64(unread), 0
-	w.limit = uint64(max(w.size()-unread, baseWindow))
-	return w.limit
-}
-
-// start returns the limit that the sender is to be told with the first frame.
-func (w *receiveWindow) start() uint64 {
-	w.limit = max(w.limit, uint64(w.size()))
-	return w.limit
-}
-
-// allows reports why n more bytes must not come.
-func (w *receiveWindow) allows(n int) error {
-	if w.budget != nil && !w.over && w.come+uint64(n) > w.limit {
-		return fmt.Errorf("%w: %d bytes more than the other side may send", messages.ErrProtocol, w.come+uint64(n)-w.limit)
-	}
-	return nil
-}
-
-// use counts n bytes as used up. It returns true if the sender is to be told so.
-func (w *receiveWindow) use(n int) (tell bool) {
-	switch {
-	case w.budget == nil:
-		return false
-	case w.over:
-		w.giveBack(min(n, w.size()))
-		return false
-	}
-	w.used += int64(n)
-	if w.needs <= w.limit && w.large == 0 && w.room() < (w.begun+w.grown)/4 {
-		return false // by far the most
-	}
-	if w.needs <= w.limit { // the sender waits for nothing
-		w.giveBack(min(w.large, int(w.used)+w.size()-int(w.limit)))
-		if back := min(w.room(), w.grown); back > 0 && w.large == 0 && w.budget.grow.tight() {
-			w.giveBack(back)
-		}
-	}
-	if tell = w.serve(); w.room() >= (w.begun+w.grown)/4 {
-		w.limit += uint64(w.room())
-		tell = true
-	}
-	return tell
-}
-
-// hold is for who drops what it has no room for: it tries to grow to n bytes, and
-// returns how many there are.
-func (w *receiveWindow) hold(n int) int {
-	for w.size() < n && !w.budget.grow.tight() && w.budget.grow.reserve(memoryStep) {
-		w.grown += memoryStep
-	}
-	return w.size()
-}
-
-// giveBack gives n bytes back to the budget: those for large messages first.
-func (w *receiveWindow) giveBack(n int) {
+// giveBack gives n bytes back to the budget: those for large frames first.
+func (h *holding) giveBack(n int) {
 	for _, of := range []struct {
 		has  *int
 		part *part
-	}{{&w.large, &w.budget.large}, {&w.grown, &w.budget.grow}, {&w.begun, &w.budget.begin}} {
+	}{{&h.large, &h.budget.large}, {&h.grown, &h.budget.grow}, {&h.begun, &h.budget.begin}} {
 		back := min(n, *of.has)
 		*of.has -= back
 		of.part.release(back)
@@ -125,15 +85,94 @@ func (w *receiveWindow) giveBack(n int) {
 	}
 }
 
-// room is by how much the limit can be moved.
-func (w *receiveWindow) room() int {
-	return int(w.used) + w.begun + w.grown - int(w.limit)
+// atLeast is for who drops what it has no room for: it tries to have n bytes, and
+// returns how many there are.
+func (h *holding) atLeast(n int) int {
+	for h.size() < n && !h.budget.grow.tight() && h.budget.grow.reserve(memoryStep) {
+		h.grown += memoryStep
+	}
+	return h.size()
 }
+
+// start returns the limit that the sender is to be told with the first frame.
+func (w *receiveWindow) start() uint64 {
+	if w.holding != nil {
+		w.limit = max(w.limit, uint64(w.size()))
+	}
+	return w.limit
+}
+
+// again begins anew for another QUIC stream, while unread bytes of the one before wait.
+// It returns the limit that the sender is to be told.
+func (w *receiveWindow) again(unread int) uint64 {
+	w.come, w.used, w.grew, w.needs = 0, -int64(unread), -int64(unread), 0
+	w.limit = 0
+	if w.holding != nil {
+		w.limit = uint64(max(w.size()-unread, 0))
+	}
+	return w.limit
+}
+
+// allows reports why n more bytes must not come.
+func (w *receiveWindow) allows(n int) error {
+	if w.holding != nil && !w.over && w.come+uint64(n) > w.limit {
+		return fmt.Errorf("%w: %d bytes more than the other side may send", messages.ErrProtocol, w.come+uint64(n)-w.limit)
+	}
+	return nil
+}
+
+// room is by how much the limit can be moved without anything for large frames.
+func (w *receiveWindow) room() int { return int(w.used) + w.begun + w.grown - int(w.limit) }
+
+// waits reports whether the sender waits for a higher limit.
+func (w *receiveWindow) waits() bool { return w.needs > w.limit }
+
+// use counts n bytes as used up. It returns true if the sender is to be told so.
+func (w *receiveWindow) use(n int) (tell bool) {
+	switch {
+	case w.holding == nil:
+		return false
+	case w.over:
+		w.giveBack(min(n, w.size()))
+		return false
+	}
+	w.used += int64(n)
+	enough := w.room() >= (w.begun+w.grown)/4
+	if !enough && !w.waits() && w.large == 0 {
+		return false // by far the most
+	}
+	w.settle()
+	w.ask()
+	tell = w.serve()
+	return w.move() || tell
+}
+
+// move moves the limit if that is worth telling the sender.
+func (w *receiveWindow) move() (tell bool) {
+	if w.room() < (w.begun+w.grown)/4 {
+		return false
+	}
+	w.limit += uint64(w.room())
+	return true
+}
+
+// settle gives back what is not needed any more.
+func (w *receiveWindow) settle() {
+	if spare := int(w.used) + w.size() - int(w.limit); w.large > 0 && spare > 0 && w.claim == nil && !w.isFor() {
+		w.giveBack(min(w.large, spare))
+	}
+	if back := min(w.room(), w.grown); back > 0 && !w.waits() && w.large == 0 && w.budget.grow.tight() {
+		w.giveBack(back)
+	}
+}
+
+// isFor reports whether what is held for large frames is what the sender waits for.
+func (w *receiveWindow) isFor() bool { return w.waits() && w.begun+w.grown+w.large >= w.wanted }
 
 // serve moves the limit if the sender waits for that and it is enough. It returns
 // true if the sender is to be told.
 func (w *receiveWindow) serve() (tell bool) {
-	if w.needs <= w.limit || int(w.used)+w.size() < int(w.needs) {
+	if !w.waits() || int(w.used)+w.size() < int(w.needs) {
 		return false
 	}
 	w.limit = max(w.needs, w.limit+uint64(max(w.room(), 0)))
@@ -141,13 +180,12 @@ func (w *receiveWindow) serve() (tell bool) {
 }
 
 // want hears that the sender, which has sent put bytes, can not send a frame of n
-// bytes yet. unread is how much waits for the program; more is called later if the
-// window has grown. It returns true if the sender is to be told a new limit.
+// bytes yet. unread is how much waits for the program; more is called later if there
+// is more memory. It returns true if the sender is to be told the limit.
 func (w *receiveWindow) want(put uint64, n, unread int, more func()) (tell bool) {
-	if w.budget == nil || w.over {
+	if w.holding == nil || w.over {
 		return false
 	}
-	w.needs = put + uint64(n)
 	size := w.begun + w.grown
 	keepsUp := unread <= size/4 && w.used-w.grew >= int64(size)/2
 	if keepsUp && size < mostWindow && !w.budget.grow.tight() {
@@ -156,37 +194,80 @@ func (w *receiveWindow) want(put uint64, n, unread int, more func()) (tell bool)
 			w.grew = w.used
 		}
 	}
-	if missing := n - w.size(); missing > 0 && w.claim == nil {
-		if w.claim = w.budget.large.claim(missing, more); w.claim == nil {
-			w.large += missing
-		}
+	if put+uint64(n) <= w.limit { // it has not heard
+		w.move()
+		return true
 	}
+	w.needs, w.wanted, w.more = put+uint64(n), n, more
+	w.ask()
 	return w.serve()
+}
+
+// ask claims what is missing for the frame that the sender waits for, unless something
+// is held for the one before.
+func (w *receiveWindow) ask() {
+	missing := w.wanted - w.begun - w.grown
+	if !w.waits() || missing <= 0 {
+		return
+	}
+	if w.claim != nil && w.claim.size < missing && w.budget.large.cancel(w.claim) {
+		w.claim = nil
+	}
+	if w.large > 0 && !w.isFor() {
+		w.settle()
+	}
+	if w.claim != nil || w.large > 0 {
+		return
+	}
+	if w.claim = w.budget.large.claim(missing, w.more); w.claim == nil {
+		w.large = missing
+	}
 }
 
 // granted takes over what was claimed. It returns true if the sender is to be told.
 func (w *receiveWindow) granted() (tell bool) {
 	n := w.claim.size
 	w.claim = nil
-	if w.over {
+	if w.over || !w.waits() || n < w.wanted-w.begun-w.grown {
 		w.budget.large.release(n)
-		return false
+		if !w.over {
+			w.ask()
+			tell = w.serve()
+		}
+		return tell
 	}
 	w.large += n
 	return w.serve()
 }
 
-// close lets nothing more come, and keeps so many bytes of the budget until they
-// are used.
-func (w *receiveWindow) close(keep int) {
-	if w.budget == nil {
+// close lets nothing more come, and keeps unread bytes of the budget until they are
+// used up.
+func (w *receiveWindow) close(unread int) {
+	if w.holding == nil {
 		return
 	}
 	w.over = true
 	if w.claim != nil && w.budget.large.cancel(w.claim) {
 		w.claim = nil
 	}
-	if size := w.size(); keep < size {
-		w.giveBack(size - keep)
+	if size := w.size(); unread < size {
+		w.giveBack(size - unread)
 	}
+}
+
+// closeFor is close for the owner of the window: when that is forgotten, nobody will
+// use up anything.
+func closeFor[T any](owner *T, w *receiveWindow, unread int) {
+	w.close(unread)
+	if w.holding != nil && w.size() > 0 && !w.forgot {
+		w.forgot = true
+		runtime.AddCleanup(owner, (*holding).forget, w.holding)
+	}
+}
+
+// forget gives everything back from the goroutine of the collector.
+func (h *holding) forget() {
+	h.budget.begin.forgotten.Add(int64(h.begun))
+	h.budget.grow.forgotten.Add(int64(h.grown))
+	h.budget.large.forgotten.Add(int64(h.large))
 }

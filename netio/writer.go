@@ -45,23 +45,30 @@ func (w *writer) write(frames []byte, counts bool) error {
 }
 
 // came notes how many bytes the other side has.
-func (w *writer) came(bytes uint64) { w.account(bytes / paceUnit) }
+func (w *writer) came(bytes uint64) {
+	if n := w.account(bytes / paceUnit); n > 0 {
+		w.pace.arrived(n)
+	}
+}
 
 // end notes that nothing more will be heard.
 func (w *writer) end() {
 	w.over.Store(true)
-	w.account(w.taken.Load())
+	if n := w.account(w.taken.Load()); n > 0 {
+		w.pace.forget(n)
+	}
 }
 
-func (w *writer) account(units uint64) {
+// account returns how many units are news, of so many.
+func (w *writer) account(units uint64) int {
 	for w.pace != nil {
 		told := w.told.Load()
 		if units = min(units, w.taken.Load()); units <= told {
-			return
+			return 0
 		}
 		if w.told.CompareAndSwap(told, units) {
-			w.pace.arrived(int(units - told))
-			return
+			return int(units - told)
 		}
 	}
+	return 0
 }

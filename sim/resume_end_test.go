@@ -170,3 +170,27 @@ func TestResumePlain(t *testing.T) {
 		}
 	})
 }
+
+// TestResumeResetAnyTime: a stream may be reset by either side at any moment of its re-attachment: both sides' streams end,
+// and others that are attached at the same time go on.
+func TestResumeResetAnyTime(t *testing.T) {
+	sim.Seeds(t, 40, nil, func(w *sim.World) {
+		r := newResumeWorld(w, resumeLine, nil)
+		a, b := r.open()
+		c, d := r.open()
+		r.mustSend(a)
+		r.mustSend(b)
+		r.cut(5 * time.Second)
+		r.awaitLost(r.alice)
+		resets := []*resumeEnd{a, b}[w.Rand().IntN(2)]
+		<-time.After(time.Duration(w.Rand().Int64N(int64(6 * time.Second))))
+		resets.Reset()
+		for _, e := range []*resumeEnd{a, b} {
+			e.receive(r.ctx)
+			if e.err == nil {
+				w.T.Error("a stream that was reset ended in order")
+			}
+		}
+		r.run(20, time.Millisecond, c, d)
+	})
+}

@@ -257,7 +257,7 @@ func TestMessageTooLargeForPeer(t *testing.T) {
 		_, err := there.Receive(w.ctx)
 		wantError(w.T, err, messages.ErrTooLarge, false, `receive to "alice": message too large: frame of 101 bytes, limit 100`)
 		_, err = here.Receive(w.ctx)
-		wantError(w.T, err, messages.ErrTooLarge, true, `receive to "bob": by the other side: message too large`)
+		wantError(w.T, err, messages.ErrTooLarge, true, `receive to "bob": by the other side: message too large: 0 messages confirmed, 1 in doubt`)
 		w.both(other, otherThere)
 	})
 }

@@ -757,7 +757,8 @@ type DeliveryNews struct {
 	// Unordered: all messages of the other direction below this number have
 	// arrived or were given up.
 	Complete uint64 `protobuf:"varint,2,opt,name=complete,proto3" json:"complete,omitempty"`
-	// Unordered, with a deadline: messages of this direction that will not come.
+	// Ordered or unordered, with a deadline: messages of this direction that will not
+	// come.
 	GivenUp []*GivenUp `protobuf:"bytes,3,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	// The direction is over.
 	End *DeliveryEnd `protobuf:"bytes,4,opt,name=end,proto3" json:"end,omitempty"`
@@ -825,13 +826,17 @@ func (x *DeliveryNews) GetStop() Code {
 	return Code_CODE_UNSPECIFIED
 }
 
-// GivenUp is a message that its sender does not send, or no longer.
+// GivenUp is messages with consecutive numbers that their sender does not send, or no
+// longer.
 type GivenUp struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Its number.
+	// The first number.
 	Number uint64 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Its size in bytes.
-	Size          uint64 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	// How many they are.
+	Count uint64 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	// The credit that was used for them, if they were sent: on one unidirectional stream,
+	// so that all of them arrive or none.
+	Credit        uint64 `protobuf:"varint,3,opt,name=credit,proto3" json:"credit,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,9 +878,16 @@ func (x *GivenUp) GetNumber() uint64 {
 	return 0
 }
 
-func (x *GivenUp) GetSize() uint64 {
+func (x *GivenUp) GetCount() uint64 {
 	if x != nil {
-		return x.Size
+		return x.Count
+	}
+	return 0
+}
+
+func (x *GivenUp) GetCredit() uint64 {
+	if x != nil {
+		return x.Credit
 	}
 	return 0
 }
@@ -977,10 +989,11 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\bcomplete\x18\x02 \x01(\x04R\bcomplete\x12,\n" +
 	"\bgiven_up\x18\x03 \x03(\v2\x11.conec.v1.GivenUpR\agivenUp\x12'\n" +
 	"\x03end\x18\x04 \x01(\v2\x15.conec.v1.DeliveryEndR\x03end\x12\"\n" +
-	"\x04stop\x18\x05 \x01(\x0e2\x0e.conec.v1.CodeR\x04stopJ\x04\b\x01\x10\x02\"5\n" +
+	"\x04stop\x18\x05 \x01(\x0e2\x0e.conec.v1.CodeR\x04stopJ\x04\b\x01\x10\x02\"O\n" +
 	"\aGivenUp\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
-	"\x04size\x18\x02 \x01(\x04R\x04size\")\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x04R\x05count\x12\x16\n" +
+	"\x06credit\x18\x03 \x01(\x04R\x06credit\")\n" +
 	"\vDeliveryEnd\x12\x1a\n" +
 	"\bmessages\x18\x01 \x01(\x04R\bmessages*\x80\x01\n" +
 	"\fDeliveryMode\x12\x1d\n" +
