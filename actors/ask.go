@@ -12,17 +12,22 @@ import (
 // asksID is the name of the process that receives the answers to [Ask].
 const asksID = "asks"
 
+// Asker is a [System], or what contains one.
+type Asker interface{ asking() *asks }
+
+func (s *System) asking() *asks { return s.asks }
+
 // Ask sends msg to an actor, near or far, and blocks until it responds, ctx ends, or the system is closed. It is for user code
 // and pumps; Receive must not block. The actor answers with Respond, as it would answer a Future. msg may be anything if the
-// actor is local, and must be a protobuf message if not.
+// actor is local; if not, what a [Remote] can send.
 //
 // The first answer counts; a later one is a dead letter. Errors name the actor and wrap [ErrDeadLetter] if it does not exist or
 // stopped before it came to the message, [ErrOverflow] if [SystemConfig.AskLimit] asks are waiting, [ErrClosed], ctx's error,
 // or the answer itself if that is an error. If the answer has another type than T, the error names both types. An actor that fails on the message
 // does not answer: give ctx a deadline.
-func Ask[T any](ctx context.Context, sys *System, pid *actor.PID, msg any) (T, error) {
+func Ask[T any](ctx context.Context, sys Asker, pid *actor.PID, msg any) (T, error) {
 	var none T
-	answer, err := sys.asks.ask(ctx, pid, msg)
+	answer, err := sys.asking().ask(ctx, pid, msg)
 	if err != nil {
 		return none, fmt.Errorf("ask %q: %w", nameOf(pid), err)
 	}

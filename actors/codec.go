@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 
@@ -17,7 +18,8 @@ import (
 
 // Codec turns messages that are no protobuf messages into bytes, and back at the
 // peer, which must have one of the same name ([RemoteConfig]). Its methods are
-// called by several goroutines. [JSON] is one.
+// called by several goroutines. PIDs in such messages are sent as they are: of use at
+// the receiver are only those that [Remote.PID] returns. [JSON] is one.
 type Codec interface {
 	// Name tells the codecs of a system apart: a few letters, without a colon.
 	Name() string
@@ -34,9 +36,10 @@ const bytesType = "bytes:"
 // runtimePrefix begins the names of proto.actor's own messages: to stop, watch and so on.
 const runtimePrefix = "actor."
 
-// crossing are those of them that cross the network: word that a message reached
-// nobody, and the question whether an actor is there.
+// crossing are those of them that cross the network: a PID as a message, word that a
+// message reached nobody, and the question whether an actor is there.
 var crossing = map[protoreflect.FullName]bool{
+	proto.MessageName(&actor.PID{}):                true,
 	proto.MessageName(&actor.DeadLetterResponse{}): true,
 	proto.MessageName(&actor.Touch{}):              true,
 	proto.MessageName(&actor.Touched{}):            true,
@@ -53,6 +56,8 @@ func mayCross(name protoreflect.FullName) error {
 
 // codecs encodes and decodes messages. Protobuf messages and []byte need no Codec.
 type codecs struct {
+	local  string  // address of the system
+	passes *passes // for the PIDs in protobuf messages
 	list   []Codec
 	byName map[string]Codec
 	types  sync.Map // of protobuf messages: protoreflect.FullName → *protoType
@@ -66,8 +71,8 @@ type protoType struct {
 	pids bool                     // a message may have PIDs in it
 }
 
-func newCodecs(list []Codec) *codecs {
-	c := &codecs{list: list, byName: map[string]Codec{}}
+func newCodecs(local string, passes *passes, list []Codec) *codecs {
+	c := &codecs{local: local, passes: passes, list: list, byName: map[string]Codec{}}
 	for _, codec := range list {
 		c.byName[codec.Name()] = codec
 	}
@@ -85,9 +90,10 @@ func (c *codecs) typeOf(descriptor protoreflect.MessageDescriptor, made protoref
 	return known.(*protoType) //nolint:errcheck,forcetypeassert // nothing else is stored
 }
 
-// encode appends the bytes of a message to b, and returns the name of its type and
-// the PIDs in it. A message that panics when it is encoded is an error.
-func (c *codecs) encode(b []byte, message any) (typ string, body []byte, pids []*actor.PID, err error) {
+// encode appends the bytes of a message to b, and returns the name of its type. The
+// PIDs in it get passes, so that the peer, and whom it gives them to, can use them. A
+// message that panics when it is encoded is an error.
+func (c *codecs) encode(b []byte, message any) (typ string, body []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("encode %T: %w", message, faultOf(r))
@@ -98,23 +104,26 @@ func (c *codecs) encode(b []byte, message any) (typ string, body []byte, pids []
 		reflected := message.ProtoReflect()
 		t := c.typeOf(reflected.Descriptor(), reflected.Type())
 		if t.err != nil {
-			return "", nil, nil, t.err
+			return "", nil, t.err
 		}
-		if t.pids {
-			pids = appendPIDs(nil, reflected)
+		if t.pids && len(c.ours(reflected)) > 0 {
+			message = proto.Clone(message) // others may have it
+			for _, pid := range c.ours(message.ProtoReflect()) {
+				c.passes.away(pid)
+			}
 		}
-		body, err = proto.MarshalOptions{Deterministic: true}.MarshalAppend(b, message)
-		return t.name, body, pids, err
+		body, err = proto.MarshalOptions{}.MarshalAppend(b, message)
+		return t.name, body, err
 	case []byte:
-		return bytesType, append(b, message...), nil, nil
+		return bytesType, append(b, message...), nil
 	}
 	for _, codec := range c.list {
 		typ, body, ok, err := codec.Encode(b, message)
 		if ok || err != nil {
-			return codec.Name() + ":" + typ, body, nil, err
+			return codec.Name() + ":" + typ, body, err
 		}
 	}
-	return "", nil, nil, fmt.Errorf("%T is no protobuf message, and no codec knows it", message)
+	return "", nil, fmt.Errorf("%T is no protobuf message, and no codec knows it", message)
 }
 
 // decode makes a message of a type and bytes that came from a peer.
@@ -139,7 +148,17 @@ func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 		return nil, err
 	}
 	made := t.make.New().Interface()
-	return made, proto.Unmarshal(body, made)
+	if err = proto.Unmarshal(body, made); err == nil && t.pids {
+		for _, pid := range c.ours(made.ProtoReflect()) {
+			c.passes.home(pid)
+		}
+	}
+	return made, err
+}
+
+// ours returns the PIDs in a message that are of this system.
+func (c *codecs) ours(message protoreflect.Message) []*actor.PID {
+	return slices.DeleteFunc(appendPIDs(nil, message), func(pid *actor.PID) bool { return pid.GetAddress() != c.local })
 }
 
 // find returns a protobuf type by the name that a peer says.

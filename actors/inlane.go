@@ -13,6 +13,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // When a lane says without being asked what was handled.
@@ -61,6 +62,7 @@ type inflow struct {
 	target  *actor.PID
 	mailbox *Mailbox // nil if it has none of ours
 	epoch   uint64   // of the exports, when target was looked up
+	request uint32   // of the question that it is the answer to, if its name says so
 
 	used  atomic.Uint64 // cost that the actor has taken
 	limit atomic.Uint64 // what the peer may send; written under mu of lane
@@ -90,7 +92,13 @@ func (d *delivery) take() any {
 // Serve takes what a peer sends on a stream that it opened, until the stream or ctx
 // ends. It blocks: call it in a pump.
 func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
-	l := &inlane{remote: r, from: r.peer(name), stream: stream, tables: newTables(), watched: map[string]*actor.PID{}}
+	from := r.peer(name)
+	if from == nil {
+		r.sys.Logger().Warn("peer refused: too many were known already", "peer", name, "limit", maxPeers)
+		stream.Reset()
+		return
+	}
+	l := &inlane{remote: r, from: from, stream: stream, tables: newTables(nil), watched: map[string]*actor.PID{}}
 	defer l.end()
 	for {
 		raw, err := stream.Receive(ctx)
@@ -114,7 +122,7 @@ func (l *inlane) take(raw []byte) error {
 		return err
 	}
 	if f.kind != frameFlush {
-		err = l.handle(&f, number, len(raw))
+		err = l.handle(&f, number)
 	}
 	if errors.Is(err, messages.ErrProtocol) {
 		return err
@@ -162,11 +170,11 @@ func (l *inlane) timeout() {
 
 // handle acts on a frame. An error that matches ErrProtocol ends the lane, any other
 // refuses the frame.
-func (l *inlane) handle(f *frame, number uint32, size int) error {
+func (l *inlane) handle(f *frame, number uint32) error {
 	flow := l.flow(f.target, number)
 	switch f.kind {
 	case frameTell:
-		return l.deliver(flow, f, size)
+		return l.deliver(flow, f)
 	case frameWatch:
 		return l.watch(flow)
 	case frameUnwatch:
@@ -206,31 +214,35 @@ func (f *inflow) find() error {
 	if f.target != nil && f.epoch == epoch && (f.mailbox == nil || !f.mailbox.isStopped()) {
 		return nil
 	}
-	from := f.lane.from
+	from, local := f.lane.from, r.sys.as.Address()
 	f.target, f.mailbox, f.epoch = r.exported(from.name, f.id), nil, epoch
-	if f.target == nil && f.id == peerID {
+	switch {
+	case f.target != nil:
+	case f.id == peerID:
 		f.target = r.peerActor(from.name)
-	}
-	if f.target == nil && (f.id == asksID || from.inward.has(f.id)) {
-		f.target = actor.NewPID(r.sys.as.Address(), f.id)
+	case f.id == asksID:
+		f.target = actor.NewPID(local, asksID)
+	default:
+		f.target = r.passes.redeem(f.id, local)
 	}
 	if f.target == nil {
 		return messages.ErrNoSuchActor
 	}
-	f.mailbox = mailboxOf(r.sys.as, f.target)
-	if f.mailbox == nil {
-		if _, ok := r.sys.as.ProcessRegistry.GetLocal(f.target.Id); !ok {
-			f.target = nil
-			return messages.ErrNoSuchActor
-		}
+	if f.mailbox = mailboxOf(r.sys.as, f.target); f.mailbox != nil || f.target.Address != local {
+		return nil
+	}
+	f.target.Id, f.request, _ = cutAsk(f.target.Id)
+	if _, ok := r.sys.as.ProcessRegistry.GetLocal(f.target.Id); !ok {
+		f.target = nil
+		return messages.ErrNoSuchActor
 	}
 	return nil
 }
 
 // deliver gives a message to its actor.
-func (l *inlane) deliver(flow *inflow, f *frame, size int) error {
+func (l *inlane) deliver(flow *inflow, f *frame) error {
 	r := l.remote
-	cost := size + messageCost
+	cost := f.cost(len(f.body))
 	if flow.come > flow.limit.Load()+uint64(r.config.MaxMessage) {
 		return fmt.Errorf("%w: more for actor %q than was granted", messages.ErrProtocol, flow.id)
 	}
@@ -248,6 +260,9 @@ func (l *inlane) deliver(flow *inflow, f *frame, size int) error {
 		flow.use(cost)
 		return err
 	}
+	if spawn, ok := message.(*conecv1.SpawnActor); ok {
+		message = spawnFor{lane: l, want: spawn}
+	}
 	d := &delivery{flow: flow, cost: cost}
 	d.envelope.Message = message
 	if f.headers != nil {
@@ -261,16 +276,22 @@ func (l *inlane) deliver(flow *inflow, f *frame, size int) error {
 	if flow.mailbox != nil {
 		return flow.mailbox.postRemote(d)
 	}
-	pid := flow.target
-	if f.targetRequest != 0 {
-		pid = &actor.PID{Address: pid.Address, Id: pid.Id, RequestId: f.targetRequest}
+	return l.hand(flow, f.targetRequest, d.take())
+}
+
+// hand gives a message to what is no actor with a mailbox of ours.
+func (l *inlane) hand(flow *inflow, request uint32, message any) error {
+	as := l.remote.sys.as
+	pid := &actor.PID{Address: flow.target.Address, Id: flow.target.Id, RequestId: request}
+	if pid.Address != as.Address() {
+		as.Root.Send(pid, message)
+		return nil
 	}
-	if flow.id == asksID && !r.sys.asks.expects(f.targetRequest, l.from.name) {
-		d.take()
+	if pid.Id == asksID && (flow.request != request || flow.request == 0) && !l.remote.sys.asks.expects(request, l.from.name) {
 		return messages.ErrNoSuchActor
 	}
-	process, _ := r.sys.as.ProcessRegistry.GetLocal(pid.Id)
-	process.SendUserMessage(pid, d.take())
+	process, _ := as.ProcessRegistry.GetLocal(pid.Id)
+	process.SendUserMessage(pid, message)
 	return nil
 }
 
@@ -363,7 +384,15 @@ func (l *inlane) end() {
 	if l.watcher != nil {
 		l.remote.sys.as.ProcessRegistry.Remove(l.watcher)
 	}
+	l.remote.kinds.laneOver(l)
 	l.stream.Close()
+}
+
+// isOver reports whether nothing comes on the lane any more.
+func (l *inlane) isOver() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.over
 }
 
 // watch has the peer told of the end of an actor.

@@ -15,7 +15,7 @@ import (
 )
 
 // kindsID is the name of the actor that spawns for peers.
-const kindsID = "conec.kinds"
+const kindsID = ownPrefix + "kinds"
 
 // defaultKindLimit is how many actors of a kind one peer may have spawned.
 const defaultKindLimit = 100
@@ -33,9 +33,15 @@ type KindConfig struct {
 	Limit int
 	// Supervisor decides about actors that fail. If nil, [SystemConfig.Supervisor].
 	Supervisor actor.SupervisorStrategy
-	// Keep keeps the actors when the peer's process is gone; otherwise they are
-	// stopped then.
+	// Keep keeps the actors when the peer's process is gone or unreachable for too
+	// long; otherwise they are stopped then.
 	Keep bool
+}
+
+// spawnFor is a wish of a peer, as it came on a lane.
+type spawnFor struct {
+	lane *inlane
+	want *conecv1.SpawnActor
 }
 
 // kinds is what peers may spawn, and what they have spawned.
@@ -53,7 +59,7 @@ type kinds struct {
 type spawnedActor struct {
 	peer, kind string
 	pid        *actor.PID
-	keep       bool
+	lane       *inlane // with which it ends; nil if it does not
 }
 
 // ExportKind lets peers spawn actors of a kind here. A kind of the same name is
@@ -87,7 +93,7 @@ func (r *Remote) SpawnAt(ctx context.Context, peer, kind string, args any) (*act
 	spawn := &conecv1.SpawnActor{Kind: kind}
 	if args != nil {
 		var err error
-		if spawn.Type, spawn.Args, _, err = r.codecs.encode(nil, args); err != nil {
+		if spawn.Type, spawn.Args, err = r.codecs.encode(nil, args); err != nil {
 			return nil, fmt.Errorf("spawn %q at %q: %w", kind, peer, err)
 		}
 	}
@@ -107,7 +113,8 @@ func (r *Remote) SpawnAt(ctx context.Context, peer, kind string, args any) (*act
 // kindsActor spawns actors for peers.
 //
 //	behavior  message     does
-//	any       SpawnActor  spawns and answers, or says why not
+//	any       SpawnActor  spawns for this very client and answers, or says why not
+//	any       spawnFor    does so for a peer
 //	any       Terminated  forgets an actor
 //
 // Parent: the system's root, which restarts it. What was spawned is not its child: it
@@ -118,19 +125,9 @@ type kindsActor struct{ kinds *kinds }
 func (a *kindsActor) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *conecv1.SpawnActor:
-		peer, _, ok := parseAddress(ctx.Sender().GetAddress())
-		if !ok {
-			return
-		}
-		pid, err := a.kinds.spawn(peer, msg)
-		if err != nil {
-			code, reason := messages.ToCode(err)
-			ctx.Respond(&conecv1.ActorSpawned{Code: code, Reason: reason})
-			return
-		}
-		ctx.Watch(pid)
-		a.kinds.remote.peer(peer).inward.grant(pid.Id)
-		ctx.Respond(&conecv1.ActorSpawned{Address: pid.Address, Id: pid.Id})
+		a.spawn(ctx, a.kinds.remote.config.Name, msg, nil)
+	case spawnFor:
+		a.spawn(ctx, msg.lane.from.name, msg.want, msg.lane)
 	case *actor.Terminated:
 		a.kinds.mu.Lock()
 		defer a.kinds.mu.Unlock()
@@ -138,8 +135,23 @@ func (a *kindsActor) Receive(ctx actor.Context) {
 	}
 }
 
+func (a *kindsActor) spawn(ctx actor.Context, peer string, want *conecv1.SpawnActor, lane *inlane) {
+	pid, err := a.kinds.spawn(peer, want, lane)
+	switch {
+	case err != nil:
+		code, reason := messages.ToCode(err)
+		ctx.Respond(&conecv1.ActorSpawned{Code: code, Reason: reason})
+		return
+	case lane == nil:
+		ctx.Respond(&conecv1.ActorSpawned{Address: pid.Address, Id: pid.Id})
+	default:
+		ctx.Respond(&conecv1.ActorSpawned{Address: pid.Address, Id: a.kinds.remote.passes.here(pid.Id)})
+	}
+	ctx.Watch(pid)
+}
+
 // spawn spawns an actor for a peer.
-func (k *kinds) spawn(peer string, want *conecv1.SpawnActor) (pid *actor.PID, err error) {
+func (k *kinds) spawn(peer string, want *conecv1.SpawnActor, lane *inlane) (pid *actor.PID, err error) {
 	k.mu.Lock()
 	config, ok := k.configs[want.GetKind()]
 	have := 0
@@ -170,9 +182,15 @@ func (k *kinds) spawn(peer string, want *conecv1.SpawnActor) (pid *actor.PID, er
 	if pid, err = k.remote.sys.SpawnSupervised(props, id, config.Supervisor); err != nil {
 		return nil, fmt.Errorf("%w: %w", messages.ErrRefused, err)
 	}
+	if config.Keep {
+		lane = nil
+	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.spawned[pid.Id] = spawnedActor{peer: peer, kind: want.GetKind(), pid: pid, keep: config.Keep}
+	k.spawned[pid.Id] = spawnedActor{peer: peer, kind: want.GetKind(), pid: pid, lane: lane}
+	k.mu.Unlock()
+	if lane != nil && lane.isOver() { // it may have ended before the actor was on the list
+		k.laneOver(lane)
+	}
 	return pid, nil
 }
 
@@ -187,9 +205,10 @@ func propsFor(config KindConfig, peer string, args any) (props *actor.Props, err
 }
 
 // stop stops an actor that a peer has spawned, at once or after what waits for it.
-func (k *kinds) stop(peer, id string, after bool) error {
+func (k *kinds) stop(peer, named string, after bool) error {
+	pid := k.remote.passes.redeem(named, k.remote.sys.as.Address())
 	k.mu.Lock()
-	spawned, ok := k.spawned[id]
+	spawned, ok := k.spawned[pid.GetId()]
 	k.mu.Unlock()
 	if !ok || spawned.peer != peer {
 		return fmt.Errorf("%w: only who had an actor spawned may stop it", messages.ErrRefused)
@@ -202,12 +221,13 @@ func (k *kinds) stop(peer, id string, after bool) error {
 	return nil
 }
 
-// peerGone stops what a peer has spawned.
-func (k *kinds) peerGone(peer string) {
+// laneOver stops what a peer has spawned by a lane that is over: the peer's process is
+// gone, or has given this one up.
+func (k *kinds) laneOver(lane *inlane) {
 	k.mu.Lock()
 	var gone []*actor.PID
 	for _, id := range slices.Sorted(maps.Keys(k.spawned)) {
-		if spawned := k.spawned[id]; spawned.peer == peer && !spawned.keep {
+		if spawned := k.spawned[id]; spawned.lane == lane {
 			gone = append(gone, spawned.pid)
 		}
 	}

@@ -77,7 +77,7 @@ type (
 
 // newLane starts a lane. Called with mu of the peer held.
 func newLane(p *peer, index int) *lane {
-	l := &lane{peer: p, index: index, tables: newTables()}
+	l := &lane{peer: p, index: index, tables: newTables(p.remote.passes)}
 	sys := p.remote.sys
 	sys.Pumps.Go(func() { l.spawn(sys) }) // which may not be done with a lock held
 	return l
@@ -85,7 +85,7 @@ func newLane(p *peer, index int) *lane {
 
 // spawn starts the lane's actor.
 func (l *lane) spawn(sys *System) {
-	name := "lane/" + l.peer.name + "/" + strconv.Itoa(l.index) + "/" + strconv.FormatUint(l.peer.remote.stats.lanes.Add(1), 10)
+	name := ownPrefix + "lane/" + l.peer.name + "/" + strconv.Itoa(l.index) + "/" + strconv.FormatUint(l.peer.remote.stats.lanes.Add(1), 10)
 	pid, err := sys.SpawnSupervised(sys.Props(func() actor.Actor { return &laneActor{lane: l} }), name, Never())
 	l.peer.mu.Lock()
 	defer l.peer.unlock()

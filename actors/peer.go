@@ -27,9 +27,6 @@ const (
 // maxPeers is how many peers a system remembers.
 const maxPeers = 1 << 16
 
-// messageCost is what a message counts beside its size.
-const messageCost = 64
-
 // Credit for one target, in cost.
 const (
 	firstCredit = 64 << 10 // at first, as both sides know
@@ -54,8 +51,10 @@ type peer struct {
 	crowd   int             // of flows, at which idle ones are forgotten
 	queued  int             // cost of what waits with flows
 	waiters []chan struct{} // of SendWait, in order
-	watches map[string]*watch
-	told    []func() // to be called when mu is given back
+	watches map[string]*watch              // by the watched actor's id
+	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
+	drains  []chan struct{} // of those who wait until everything was handled
+	told    []func()        // to be called when mu is given back
 	closed  bool
 }
 
@@ -68,7 +67,7 @@ type outgoing struct {
 	confirm func(error)
 }
 
-func (o *outgoing) cost() int { return len(o.buffer) + messageCost }
+func (o *outgoing) cost() int { return o.frame.cost(len(o.buffer) - headRoom) }
 
 // headRoom is how many bytes are left free before a body, so that the rest of its
 // frame fits there.
@@ -163,6 +162,7 @@ func (p *peer) wake() {
 
 // unlock gives mu back, and tells what was lost, since who hears of it may send.
 func (p *peer) unlock() {
+	p.settleDrains()
 	told := p.told
 	p.told = nil
 	p.mu.Unlock()
@@ -185,8 +185,7 @@ func (p *peer) fail(out *outgoing, err error, inDoubt bool) {
 	})
 }
 
-// encode makes what is sent of a message, and lets the peer reach the actors whose
-// PIDs are in it.
+// encode makes what is sent of a message.
 func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 	header, body, sender := actor.UnwrapEnvelope(message)
 	out := outgoing{pid: pid, message: message}
@@ -199,7 +198,7 @@ func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 	if _, isPill := body.(*actor.PoisonPill); isPill {
 		return p.stop(out, true), nil
 	}
-	typ, buffer, pids, err := p.remote.codecs.encode(make([]byte, headRoom, headRoom+64), body)
+	typ, buffer, err := p.remote.codecs.encode(make([]byte, headRoom, headRoom+64), body)
 	if err != nil {
 		return out, err
 	}
@@ -214,17 +213,9 @@ func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 			return out, err
 		}
 	}
-	local := p.remote.sys.as.Address()
 	if sender != nil {
-		if sender.Address != local || len(sender.Id) > maxID || sender.Id == "" {
-			return out, fmt.Errorf("%w: the sender, %q, is not here", messages.ErrRefused, nameOf(sender))
-		}
-		out.frame.sender, out.frame.senderRequest = sender.Id, sender.RequestId
-		p.inward.grant(sender.Id)
-	}
-	for _, pid := range pids {
-		if pid.GetAddress() == local {
-			p.inward.grant(pid.GetId())
+		if err = p.remote.passes.senderOf(sender, p.remote.sys.as.Address(), &out.frame); err != nil {
+			return out, err
 		}
 	}
 	return out, nil

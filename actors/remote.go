@@ -109,13 +109,16 @@ func (c *RemoteConfig) withDefaults() RemoteConfig {
 // forward, watch and ask. Messages are protobuf messages, []byte, or what a [Codec]
 // knows. They arrive once, in order per sender and target, as long as both processes
 // live and find each other again in time; what does not, is an [Undeliverable]. Only
-// what is exported can be reached, and whose PID was in a message. All methods may be
-// called from any goroutine; what takes a context may block.
+// what is exported can be reached, and an actor whose PID was in a message or who sent
+// one: by whom it was sent to, and by whom that gave the PID. All methods may be called
+// from any goroutine; what takes a context may block.
 type Remote struct {
 	sys    *System
 	config RemoteConfig
+	passes *passes
 	codecs *codecs
 	kinds  kinds
+	keeper *actor.PID
 	epoch  atomic.Uint64 // counts changes of exports
 	stats  remoteStats
 
@@ -154,9 +157,10 @@ func (w Who) allows(peer string) bool { return w == nil || w(peer) }
 // NewRemote connects a system, whose address is [Address], with those of other
 // clients. It must be called before actors are spawned that send to others.
 func NewRemote(sys *System, config *RemoteConfig) *Remote {
-	r := &Remote{sys: sys, config: config.withDefaults(), exports: map[string]export{}, peers: map[string]*peer{}}
-	r.codecs = newCodecs(r.config.Codecs)
+	r := &Remote{sys: sys, config: config.withDefaults(), passes: newPasses(), exports: map[string]export{}, peers: map[string]*peer{}}
+	r.codecs = newCodecs(sys.Address(), r.passes, r.config.Codecs)
 	r.kinds = kinds{remote: r, configs: map[string]KindConfig{}, spawned: map[string]spawnedActor{}}
+	r.keeper, _ = sys.as.ProcessRegistry.Add(keeper{r}, ownPrefix+"keeper")
 	sys.remote.Store(r)
 	sys.ActorSystem().ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
 		name, _, ok := parseAddress(pid.GetAddress())
@@ -166,7 +170,10 @@ func NewRemote(sys *System, config *RemoteConfig) *Remote {
 		case name == r.config.Name:
 			return loopback{r}, true
 		}
-		return r.peer(name), true
+		if p := r.peer(name); p != nil {
+			return p, true
+		}
+		return nil, false
 	})
 	return r
 }
@@ -220,12 +227,12 @@ func (r *Remote) exported(peer, name string) *actor.PID {
 }
 
 // peer returns what there is of a peer. It is one and the same for the life of the
-// system, because proto.actor keeps it in PIDs.
+// system, because proto.actor keeps it in PIDs. It is nil if there are too many.
 func (r *Remote) peer(name string) *peer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.peers[name]
-	if p == nil {
+	if p == nil && len(r.peers) < maxPeers {
 		p = newPeer(r, name)
 		r.peers[name] = p
 	}

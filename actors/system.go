@@ -67,7 +67,8 @@ func (cfg *SystemConfig) withDefaults() SystemConfig {
 }
 
 // A System is a proto.actor system whose actors all have a [Mailbox] and all have one root, and which can be closed. Its
-// methods may be called from any goroutine. Names in use by the system: asks, deadletter, eventstream, root.
+// methods may be called from any goroutine. Names in use by the system: asks, deadletter, eventstream, peers, root, and all that begin
+// with "conec.".
 type System struct {
 	// Root sends and spawns from outside of actors. What it spawns is a child of the system's root actor.
 	Root *actor.RootContext
@@ -88,10 +89,15 @@ type System struct {
 	mu      sync.Mutex
 	tops    map[*actor.PID]actor.SupervisorStrategy // the children of root; nil is cfg.Supervisor
 	live    int                                     // actors, with root, and calls that are at work on them
+	ending  bool                                    // closing has begun: no new actors but the system's own
+	others  chan struct{}                           // closed when ending and all tops are the system's own; nil before
 	closing bool
 	closed  bool
 	none    chan struct{} // closed with closed: when closing and live is 0
 }
+
+// ownPrefix begins the names of the system's own actors, which end after the others.
+const ownPrefix = "conec."
 
 // SystemStats are a system's counters, at one instant.
 type SystemStats struct {
@@ -191,7 +197,7 @@ func (s *System) spawn(props *actor.Props, name string) (pid *actor.PID, err err
 		return nil, errNoProps
 	}
 	s.mu.Lock()
-	if s.closing {
+	if s.closing || s.ending && !strings.HasPrefix(name, ownPrefix) {
 		s.mu.Unlock()
 		return nil, ErrClosed
 	}
@@ -255,6 +261,47 @@ func (s *System) Close(ctx context.Context) error {
 	return nil
 }
 
+// stopOthers stops all actors but the system's own, each after its children, and waits for them, or until ctx ends. There will be
+// no new ones.
+func (s *System) stopOthers(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.ending {
+		s.ending, s.others = true, make(chan struct{})
+	}
+	tops := slices.Collect(maps.Keys(s.tops))
+	s.tellOthers()
+	others := s.others
+	s.mu.Unlock()
+	for _, top := range tops {
+		if !strings.HasPrefix(top.Id, ownPrefix) {
+			stopActor(s.as, top)
+		}
+	}
+	select {
+	case <-others:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop actors: still there: %s: %w", s.leftovers(), ctx.Err())
+	}
+}
+
+// tellOthers tells who waits for it that only the system's own actors are left. Called with the lock.
+func (s *System) tellOthers() {
+	if s.others == nil {
+		return
+	}
+	for top := range s.tops {
+		if !strings.HasPrefix(top.Id, ownPrefix) {
+			return
+		}
+	}
+	select {
+	case <-s.others:
+	default:
+		close(s.others)
+	}
+}
+
 // leftovers names some of the actors that are there, in order.
 func (s *System) leftovers() string {
 	const most = 8
@@ -288,7 +335,7 @@ func (s *System) enter(self actor.Context) (doomed bool) {
 	if over == s.root && over != nil {
 		s.tops[self.Self()] = s.tops[self.Self()] // a strategy may be there already
 	}
-	return doomed || s.closing
+	return doomed || s.closing || s.ending && over == s.root && !strings.HasPrefix(self.Self().Id, ownPrefix)
 }
 
 // leave is called when an actor has stopped and its goroutine ends, and with nil when a call that counted itself is done. It
@@ -297,6 +344,7 @@ func (s *System) leave(pid *actor.PID) {
 	s.mu.Lock()
 	s.live--
 	delete(s.tops, pid)
+	s.tellOthers()
 	last := s.closing && s.live == 1
 	if s.closing && s.live == 0 && !s.closed {
 		s.closed = true

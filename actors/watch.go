@@ -86,6 +86,14 @@ func (p *peer) watch(pid, who *actor.PID) {
 		p.watches[pid.GetId()] = w
 	}
 	w.watchers[who.GetId()] = watcher{who, pid}
+	if p.byWho[who.GetId()] == nil {
+		if p.byWho == nil {
+			p.byWho = map[string]map[string]struct{}{}
+		}
+		p.byWho[who.GetId()] = map[string]struct{}{}
+	}
+	p.byWho[who.GetId()][pid.GetId()] = struct{}{}
+	p.told = append(p.told, func() { p.remote.heed(who) })
 	if len(w.watchers) > 1 {
 		return
 	}
@@ -116,16 +124,55 @@ var codeNoSuchActor, _ = messages.ToCode(messages.ErrNoSuchActor)
 func (p *peer) unwatch(pid, who *actor.PID) {
 	p.mu.Lock()
 	defer p.unlock()
+	p.endWatch(pid, who)
+}
+
+// endWatch does so. Called with mu held.
+func (p *peer) endWatch(pid, who *actor.PID) {
 	w := p.watches[pid.GetId()]
 	if w == nil {
 		return
 	}
 	delete(w.watchers, who.GetId())
+	p.unlist(who.GetId(), pid.GetId())
 	if len(w.watchers) == 0 {
 		delete(p.watches, pid.GetId())
 		_ = p.take(p.frameOf(pid, frameUnwatch)) // if the peer is lost, nothing is watched any more
 	}
 }
+
+// heed has the end of an actor that watches one of a peer noticed, since proto.actor does
+// not take its watches back.
+func (r *Remote) heed(who *actor.PID) {
+	process, _ := r.sys.as.ProcessRegistry.Get(who)
+	process.SendSystemMessage(who, &actor.Watch{Watcher: r.keeper})
+}
+
+// keeper is the process that hears of the end of local actors that watch others.
+type keeper struct{ remote *Remote }
+
+// SendSystemMessage implements actor.Process. It runs on the goroutine of the actor that
+// has ended.
+func (k keeper) SendSystemMessage(_ *actor.PID, message any) {
+	ended, ok := message.(*actor.Terminated)
+	if !ok {
+		return
+	}
+	for _, p := range k.remote.list() {
+		p.mu.Lock()
+		for _, id := range slices.Sorted(maps.Keys(p.byWho[ended.GetWho().GetId()])) {
+			w := p.watches[id].watchers[ended.GetWho().GetId()]
+			p.endWatch(w.watched, w.who)
+		}
+		p.unlock()
+	}
+}
+
+// SendUserMessage does nothing: nobody knows the PID.
+func (keeper) SendUserMessage(*actor.PID, any) {}
+
+// Stop does nothing.
+func (keeper) Stop(*actor.PID) {}
 
 // terminated tells who watches an actor that it has ended. Called with mu held.
 func (p *peer) terminated(id string, why actor.TerminatedReason) {
@@ -135,7 +182,16 @@ func (p *peer) terminated(id string, why actor.TerminatedReason) {
 	}
 	delete(p.watches, id)
 	for _, id := range slices.Sorted(maps.Keys(w.watchers)) {
+		p.unlist(id, w.watchers[id].watched.GetId())
 		p.tell(w.watchers[id], why)
+	}
+}
+
+// unlist takes a watch off the list of who watches. Called with mu held.
+func (p *peer) unlist(who, watched string) {
+	delete(p.byWho[who], watched)
+	if len(p.byWho[who]) == 0 {
+		delete(p.byWho, who)
 	}
 }
 

@@ -56,11 +56,23 @@ type frame struct {
 	flush         bool
 	target        string
 	targetRequest uint32
-	sender        string // empty: none
+	sender        string // empty: none; at the side that sends, its id here
 	senderRequest uint32
+	signed        bool   // sender is what the peer is to know it by, and no id
 	typ           string // of a tell
 	headers       map[string]string
 	body          []byte // of a tell; of a stop, whether it waits for its turn
+}
+
+// messageCost is what a message counts beside its size.
+const messageCost = 64
+
+// cost is what a frame with a body of this size counts: both sides must agree.
+func (f *frame) cost(body int) int {
+	for key, value := range f.headers {
+		body += len(key) + len(value)
+	}
+	return body + messageCost
 }
 
 // names are the names of one kind that were told on a lane, by number: one table at
@@ -85,8 +97,9 @@ func (n *names) put(name string) (number uint32) {
 	return number
 }
 
-// append appends a name: its number, doubled, and if it is new 1 more and the name.
-func (n *names) append(b []byte, name string) []byte {
+// append appends a name: its number, doubled, and if it is new 1 more and the name, as
+// say has it, if that is not nil.
+func (n *names) append(b []byte, name string, say func(string) string) []byte {
 	if number, ok := n.byName[name]; ok {
 		return binary.AppendUvarint(b, uint64(number)<<1)
 	}
@@ -95,7 +108,11 @@ func (n *names) append(b []byte, name string) []byte {
 	}
 	number := n.put(name)
 	n.byName[name] = number
-	return appendText(binary.AppendUvarint(b, uint64(number)<<1|1), name)
+	b = binary.AppendUvarint(b, uint64(number)<<1|1)
+	if say != nil {
+		name = say(name)
+	}
+	return appendText(b, name)
 }
 
 // cut takes a name off the front of b, and its number.
@@ -118,10 +135,15 @@ func (n *names) cut(b []byte) (name string, number uint32, rest []byte, ok bool)
 }
 
 // tables are the names of a lane.
-type tables struct{ targets, senders, types names }
+type tables struct {
+	targets, senders, types names
+	passes                  *passes // for senders, at the side that sends
+}
 
-func newTables() tables {
-	return tables{targets: names{limit: maxTargets}, senders: names{limit: maxSenders}, types: names{limit: maxTypes}}
+func newTables(passes *passes) tables {
+	return tables{
+		targets: names{limit: maxTargets}, senders: names{limit: maxSenders}, types: names{limit: maxTypes}, passes: passes,
+	}
 }
 
 // appendFrame appends a frame but for its body, which follows.
@@ -143,7 +165,7 @@ func (t *tables) appendFrame(b []byte, f *frame) []byte {
 	if f.kind == frameFlush {
 		return b
 	}
-	b = t.targets.append(b, f.target)
+	b = t.targets.append(b, f.target, nil)
 	if head&flagRequest != 0 {
 		b = binary.AppendUvarint(b, uint64(f.targetRequest))
 	}
@@ -151,12 +173,16 @@ func (t *tables) appendFrame(b []byte, f *frame) []byte {
 		return b
 	}
 	if head&flagSender != 0 {
-		b = t.senders.append(b, f.sender)
+		say := t.passes.here
+		if f.signed || f.sender == asksID {
+			say = nil
+		}
+		b = t.senders.append(b, f.sender, say)
 		if head&flagRequest != 0 {
 			b = binary.AppendUvarint(b, uint64(f.senderRequest))
 		}
 	}
-	b = t.types.append(b, f.typ)
+	b = t.types.append(b, f.typ, nil)
 	if head&flagHeaders != 0 {
 		b = binary.AppendUvarint(b, uint64(len(f.headers)))
 		for _, key := range slices.Sorted(maps.Keys(f.headers)) { // nothing shows the order of a map

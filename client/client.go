@@ -134,7 +134,7 @@ func (cl *Client) start(label func()) error {
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
 	}
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
-		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "client")
+		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "conec.client")
 	if err != nil {
 		cl.Abort()
 		return err

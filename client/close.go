@@ -15,13 +15,13 @@ import (
 // nobody.
 const cutTimeout = time.Second
 
-// Close ends the client in order: what was sent on its channels is still read by
-// the peers, the name is given back, and everything that the client started has
+// Close ends the client in order: what its actors sent is in mailboxes of the peers,
+// then its actors are stopped, what was sent on its channels is read by the peers, the name is given back, and everything that the client started has
 // ended when Close returns. If ctx ends before, the rest is cut off and ctx's
 // error returned. Later calls return the result of the first.
 func (cl *Client) Close(ctx context.Context) error {
 	return cl.end(func() error {
-		kept := cl.resumptions.drain(ctx)
+		kept := errors.Join(cl.remote.Close(ctx), cl.resumptions.drain(ctx))
 		list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})
 		if err != nil {
 			return errors.Join(err, kept)
