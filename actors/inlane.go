@@ -98,6 +98,7 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 		stream.Reset()
 		return
 	}
+	from.met(stream.Address())
 	l := &inlane{remote: r, from: from, stream: stream, tables: newTables(nil), watched: map[string]*actor.PID{}}
 	defer l.end()
 	for {

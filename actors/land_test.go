@@ -115,7 +115,9 @@ type system struct {
 }
 
 // newLand makes systems of these names.
-func newLand(t *testing.T, names ...string) *land { return newLandWith(t, actors.RemoteConfig{}, names...) }
+func newLand(t *testing.T, names ...string) *land {
+	return newLandWith(t, actors.RemoteConfig{}, names...)
+}
 
 func newLandWith(t *testing.T, conf actors.RemoteConfig, names ...string) *land {
 	t.Helper()
@@ -148,7 +150,9 @@ func (l *land) start(name string) *system {
 	sys.System = actors.NewSystem(&actors.SystemConfig{Name: actors.Address(name, fmt.Appendf(nil, "%08d", l.opened))})
 	conf := l.conf
 	conf.Name = name
-	conf.Open = func(_ context.Context, peer string, bulk bool) (actors.LaneStream, error) { return l.open(sys, peer, bulk) }
+	conf.Open = func(_ context.Context, peer string, bulk bool) (actors.LaneStream, error) {
+		return l.open(sys, peer, bulk)
+	}
 	sys.Remote = actors.NewRemote(sys.System, &conf)
 	l.systems[name] = sys
 	return sys

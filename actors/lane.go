@@ -171,6 +171,9 @@ func (l *lane) flush() {
 func (l *lane) hear(b []byte) error {
 	l.peer.mu.Lock()
 	defer l.peer.unlock()
+	if l.peer.lanes[l.index] != l {
+		return nil // it was given up
+	}
 	for len(b) > 0 {
 		r, rest, err := cutRecord(b)
 		if err == nil {
@@ -255,25 +258,43 @@ func (p *peer) up(l *lane, stream LaneStream) {
 	p.resume(l)
 }
 
+// met notes which process of the peer speaks: if it is a later one than that which the
+// lanes lead to, that is gone. Addresses of one client are in the order of its processes.
+func (p *peer) met(address string) {
+	p.mu.Lock()
+	defer p.unlock()
+	if p.address != "" && address > p.address {
+		p.gone(ErrPeerGone, nil)
+	}
+}
+
 // gone acts on the end of the process that the lanes led to, but for one lane that
 // leads to another. Called with mu held.
 func (p *peer) gone(why error, but *lane) {
 	p.address = ""
 	for _, l := range p.lanes {
 		if l != nil && l != but && l.stream != nil {
-			p.down(l, why)
+			p.drop(l, why)
 		}
 	}
 	p.loseWatches(why)
 }
 
-// down acts on the end of a lane: what was sent and not handled is in doubt, what waits
-// is sent on another one, if the process there is the one that it is for. Called with
-// mu held.
+// down acts on the end of a lane. If it was open, the peer forgets what came on it,
+// watches too: then the others end as well. Called with mu held.
 func (p *peer) down(l *lane, why error) {
-	if l.over && p.lanes[l.index] != l {
-		return
+	if p.lanes[l.index] != l {
+		return // that is known
 	}
+	p.drop(l, why)
+	if l.stream != nil {
+		p.gone(why, nil)
+	}
+}
+
+// drop gives up a lane: what was sent and not handled is in doubt, what waits is sent on
+// another one, if the process there is the one that it is for. Called with mu held.
+func (p *peer) drop(l *lane, why error) {
 	l.over = true
 	p.lanes[l.index] = nil
 	if l.pid != nil {
@@ -293,9 +314,6 @@ func (p *peer) down(l *lane, why error) {
 			f.lane, f.listed = nil, nil
 			stranded = append(stranded, f)
 		}
-	}
-	if l.stream != nil { // the peer forgets what came on it, watches too
-		p.gone(why, nil)
 	}
 	slices.SortFunc(stranded, func(a, b *flow) int { return cmp.Compare(a.target, b.target) })
 	keep := l.stream != nil && errors.Is(why, ErrPeerGone) // another process may have its name

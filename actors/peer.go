@@ -47,14 +47,14 @@ type peer struct {
 	mu      sync.Mutex
 	address string // of the process that the lanes lead to; empty if it is not known
 	flows   map[string]*flow
-	lanes   [numLanes]*lane // nil: there is none now
-	crowd   int             // of flows, at which idle ones are forgotten
-	queued  int             // cost of what waits with flows
-	waiters []chan struct{} // of SendWait, in order
+	lanes   [numLanes]*lane                // nil: there is none now
+	crowd   int                            // of flows, at which idle ones are forgotten
+	queued  int                            // cost of what waits with flows
+	waiters []chan struct{}                // of SendWait, in order
 	watches map[string]*watch              // by the watched actor's id
 	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
-	drains  []chan struct{} // of those who wait until everything was handled
-	told    []func()        // to be called when mu is given back
+	drains  []chan struct{}                // of those who wait until everything was handled
+	told    []func()                       // to be called when mu is given back
 	closed  bool
 }
 
@@ -266,7 +266,9 @@ func (p *peer) enqueue(f *flow, out outgoing) {
 	f.queue = append(f.queue, out)
 	f.queued += out.cost()
 	p.queued += out.cost()
-	p.list(f)
+	if f.listed == nil { // it waits for credit on a lane that may not be the one to take any more
+		p.drain(f)
+	}
 }
 
 // isFormer reports whether a PID is of another process than the one that the lanes
@@ -342,10 +344,10 @@ func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 	return true, nil
 }
 
-// list puts a flow that has something to send on the list of the lane that it waits
-// for, unless it waits for credit: then a grant has it sent. Called with mu held.
+// list puts a flow that could not send on the list of the lane that it waits for, unless
+// it waits for credit: then a grant has it sent. Called with mu held.
 func (p *peer) list(f *flow) {
-	if f.listed != nil || len(f.queue) == 0 {
+	if len(f.queue) == 0 {
 		return
 	}
 	on := p.laneOf(f, &f.queue[0])

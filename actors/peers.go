@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -106,8 +107,36 @@ func (r *Remote) OnPeer(config PeerConfig) error {
 		return err
 	}
 	o.pid = pid
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.onPeers.Store(o)
+	for _, peer := range slices.Sorted(maps.Keys(r.noticed)) {
+		known := r.noticed[peer]
+		for range known.channels {
+			r.sys.Root.Send(pid, Noticed{Peer: peer, Present: true, Channel: true})
+		}
+		if known.announced {
+			r.sys.Root.Send(pid, Noticed{Peer: peer, Present: true})
+		}
+	}
 	return nil
+}
+
+// sight is what a client has noticed of a peer.
+type sight struct {
+	channels  int  // that are up
+	announced bool // the coordinator knows it
+}
+
+func (s *sight) add(n Noticed) {
+	switch {
+	case n.Channel && n.Present:
+		s.channels++
+	case n.Channel && n.Absent:
+		s.channels = max(s.channels-1, 0)
+	case n.Present, n.Absent:
+		s.announced = n.Present
+	}
 }
 
 // PeerActor returns the actor of a peer, nil if it has none now.
@@ -142,6 +171,15 @@ func (r *Remote) peerActor(peer string) *actor.PID {
 
 // Notice tells the system what its client has noticed of a peer. It does not block.
 func (r *Remote) Notice(n Noticed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.noticed[n.Peer]
+	known.add(n)
+	if known == (sight{}) {
+		delete(r.noticed, n.Peer)
+	} else {
+		r.noticed[n.Peer] = known
+	}
 	if o := r.onPeers.Load(); o != nil {
 		r.sys.Root.Send(o.pid, n)
 	}
@@ -149,17 +187,16 @@ func (r *Remote) Notice(n Noticed) {
 
 // lost hears that a peer's process is gone.
 func (o *onPeers) lost(peer string, why error) {
-	o.remote.sys.Root.Send(o.pid, peerRestarts{peer, why})
+	if errors.Is(why, ErrPeerGone) {
+		o.remote.sys.Root.Send(o.pid, peerRestarts{peer})
+	}
 }
 
 // Told to the parent of the peers' actors.
 type (
 	spawnPeer    struct{ peer string }
-	peerRestarts struct {
-		peer string
-		why  error
-	}
-	peerLeaves struct {
+	peerRestarts struct{ peer string }
+	peerLeaves   struct {
 		Life
 		peer string
 		wait uint64
@@ -186,14 +223,13 @@ type peersActor struct {
 
 // knownPeer is what is known of a peer that has, or could have, an actor.
 type knownPeer struct {
-	pid       *actor.PID
-	channels  int  // that are up
-	announced bool // the coordinator knows it
-	present   bool // as the actor was told
-	greeted   bool // the actor was told at all
-	gone      bool // its process is gone since it was present
-	timer     *time.Timer
-	wait      uint64 // of the timer
+	sight
+	pid     *actor.PID
+	present bool // as the actor was told
+	greeted bool // the actor was told at all
+	gone    bool // its process is gone since it was present
+	timer   *time.Timer
+	wait    uint64 // of the timer
 }
 
 // Receive implements actor.Actor.
@@ -220,7 +256,7 @@ func (a *peersActor) Receive(ctx actor.Context) {
 			k.gone = true
 		}
 	case peerLeaves:
-		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && !k.present {
+		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && k.channels == 0 && !k.announced {
 			ctx.Send(k.pid, &PeerLeft{Peer: msg.peer})
 			ctx.Poison(k.pid)
 			a.forget(msg.peer)
@@ -244,14 +280,7 @@ func (a *peersActor) noticed(ctx actor.Context, n Noticed) {
 	if k == nil {
 		return
 	}
-	switch {
-	case n.Channel && n.Present:
-		k.channels++
-	case n.Channel && n.Absent:
-		k.channels = max(k.channels-1, 0)
-	case n.Present, n.Absent:
-		k.announced = n.Present
-	}
+	k.add(n)
 	a.update(ctx, n.Peer, k, n.Err)
 	if n.Path != nil {
 		ctx.Send(k.pid, n.Path)

@@ -83,7 +83,7 @@ func TestWatchAcrossTheNetwork(t *testing.T) {
 	})
 }
 
-func TestWatchOfNobody(t *testing.T) {
+func TestWatchOfAnUnreachablePeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLand(t, "alice")
 		got := l.watcher("alice", "watcher", l.of("alice").PID("bob", "greeter"))

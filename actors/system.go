@@ -89,6 +89,7 @@ type System struct {
 	mu      sync.Mutex
 	tops    map[*actor.PID]actor.SupervisorStrategy // the children of root; nil is cfg.Supervisor
 	live    int                                     // actors, with root, and calls that are at work on them
+	own     int                                     // of them, the system's own, but for root
 	ending  bool                                    // closing has begun: no new actors but the system's own
 	others  chan struct{}                           // closed when ending and all tops are the system's own; nil before
 	closing bool
@@ -98,6 +99,8 @@ type System struct {
 
 // ownPrefix begins the names of the system's own actors, which end after the others.
 const ownPrefix = "conec."
+
+func isOwn(pid *actor.PID) bool { return strings.HasPrefix(pid.Id, ownPrefix) }
 
 // SystemStats are a system's counters, at one instant.
 type SystemStats struct {
@@ -223,7 +226,7 @@ func (s *System) Mailbox(pid *actor.PID) (MailboxStats, bool) {
 // Stats returns the system's counters.
 func (s *System) Stats() SystemStats {
 	s.mu.Lock()
-	live := s.live
+	live := s.live - s.own
 	s.mu.Unlock()
 	return SystemStats{
 		Actors:      max(live-1, 0),
@@ -273,7 +276,7 @@ func (s *System) stopOthers(ctx context.Context) error {
 	others := s.others
 	s.mu.Unlock()
 	for _, top := range tops {
-		if !strings.HasPrefix(top.Id, ownPrefix) {
+		if !isOwn(top) {
 			stopActor(s.as, top)
 		}
 	}
@@ -291,7 +294,7 @@ func (s *System) tellOthers() {
 		return
 	}
 	for top := range s.tops {
-		if !strings.HasPrefix(top.Id, ownPrefix) {
+		if !isOwn(top) {
 			return
 		}
 	}
@@ -332,10 +335,13 @@ func (s *System) enter(self actor.Context) (doomed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live++
+	if isOwn(self.Self()) {
+		s.own++
+	}
 	if over == s.root && over != nil {
 		s.tops[self.Self()] = s.tops[self.Self()] // a strategy may be there already
 	}
-	return doomed || s.closing || s.ending && over == s.root && !strings.HasPrefix(self.Self().Id, ownPrefix)
+	return doomed || s.closing || s.ending && over == s.root && !isOwn(self.Self())
 }
 
 // leave is called when an actor has stopped and its goroutine ends, and with nil when a call that counted itself is done. It
@@ -343,6 +349,9 @@ func (s *System) enter(self actor.Context) (doomed bool) {
 func (s *System) leave(pid *actor.PID) {
 	s.mu.Lock()
 	s.live--
+	if pid != nil && isOwn(pid) {
+		s.own--
+	}
 	delete(s.tops, pid)
 	s.tellOthers()
 	last := s.closing && s.live == 1
