@@ -148,12 +148,12 @@ func (a *asks) expects(id uint32, peer string) bool {
 // fail ends an ask whose question did not reach its actor.
 func (a *asks) fail(id uint32, why error) {
 	if answer := a.take(id); answer != nil {
-		answer <- failedAsk{why}
+		answer <- unanswered{why}
 	}
 }
 
-// failedAsk is why a question was not answered.
-type failedAsk struct{ error }
+// unanswered is why a question was not answered.
+type unanswered struct{ why error }
 
 // finish gives the channel back. It is empty, and nobody else has it.
 func (a *asks) finish(answer chan any, got any) (any, error) {
@@ -162,8 +162,8 @@ func (a *asks) finish(answer chan any, got any) (any, error) {
 		a.spare = append(a.spare, answer)
 	}
 	a.mu.Unlock()
-	if failed, ok := got.(failedAsk); ok {
-		return nil, failed.error
+	if failed, ok := got.(unanswered); ok {
+		return nil, failed.why
 	}
 	return got, nil
 }
@@ -175,7 +175,7 @@ func (a *asks) close() {
 	a.open, a.closed = nil, true
 	a.mu.Unlock()
 	for _, ask := range open {
-		ask.answer <- failedAsk{ErrClosed}
+		ask.answer <- unanswered{ErrClosed}
 	}
 }
 

@@ -82,12 +82,12 @@ func newCodecs(local string, passes *passes, list []Codec) *codecs {
 // typeOf returns what is known of the type of a protobuf message.
 func (c *codecs) typeOf(descriptor protoreflect.MessageDescriptor, made protoreflect.MessageType) *protoType {
 	if known, ok := c.types.Load(descriptor.FullName()); ok {
-		return known.(*protoType) //nolint:errcheck,forcetypeassert // nothing else is stored
+		return known.(*protoType) //nolint:forcetypeassert // nothing else is stored
 	}
 	t := &protoType{name: string(descriptor.FullName()), make: made, pids: hasPIDs(descriptor)}
 	t.err = mayCross(descriptor.FullName())
 	known, _ := c.types.LoadOrStore(descriptor.FullName(), t)
-	return known.(*protoType) //nolint:errcheck,forcetypeassert // nothing else is stored
+	return known.(*protoType) //nolint:forcetypeassert // nothing else is stored
 }
 
 // encode appends the bytes of a message to b, and returns the name of its type. The
@@ -164,7 +164,7 @@ func (c *codecs) ours(message protoreflect.Message) []*actor.PID {
 // find returns a protobuf type by the name that a peer says.
 func (c *codecs) find(name protoreflect.FullName) (*protoType, error) {
 	if known, ok := c.types.Load(name); ok {
-		t := known.(*protoType) //nolint:errcheck,forcetypeassert // nothing else is stored
+		t := known.(*protoType) //nolint:forcetypeassert // nothing else is stored
 		return t, t.err
 	}
 	if err := mayCross(name); err != nil {

@@ -232,7 +232,7 @@ func (f *inflow) find() error {
 	if f.mailbox = mailboxOf(r.sys.as, f.target); f.mailbox != nil || f.target.Address != local {
 		return nil
 	}
-	f.target.Id, f.request, _ = cutAsk(f.target.Id)
+	f.target.Id, f.request = cutAsk(f.target.Id)
 	if _, ok := r.sys.as.ProcessRegistry.GetLocal(f.target.Id); !ok {
 		f.target = nil
 		return messages.ErrNoSuchActor

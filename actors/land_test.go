@@ -116,6 +116,7 @@ type system struct {
 
 // newLand makes systems of these names.
 func newLand(t *testing.T, names ...string) *land {
+	t.Helper()
 	return newLandWith(t, actors.RemoteConfig{}, names...)
 }
 
@@ -142,7 +143,7 @@ func newLandWith(t *testing.T, conf actors.RemoteConfig, names ...string) *land 
 }
 
 // start starts a system, or a new process of one that was killed.
-func (l *land) start(name string) *system {
+func (l *land) start(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.opened++
@@ -155,7 +156,6 @@ func (l *land) start(name string) *system {
 	}
 	sys.Remote = actors.NewRemote(sys.System, &conf)
 	l.systems[name] = sys
-	return sys
 }
 
 func (l *land) open(from *system, peer string, bulk bool) (actors.LaneStream, error) {

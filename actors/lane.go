@@ -106,8 +106,9 @@ func (l *lane) hasCredit(out *outgoing) bool {
 	return !known || l.credits[number].used < l.credits[number].limit
 }
 
-// write hands a frame to the stream, which must be ready. Called with mu held.
-func (l *lane) write(out *outgoing) {
+// write hands a frame to the stream, which must be ready. It returns false if the stream
+// is over. Called with mu held.
+func (l *lane) write(out *outgoing) bool {
 	out.frame.flush = out.confirm != nil
 	_, known := l.tables.targets.byName[out.frame.target]
 	l.scratch = l.tables.appendFrame(l.scratch[:0], &out.frame)
@@ -128,14 +129,12 @@ func (l *lane) write(out *outgoing) {
 	} else {
 		whole = append(append(make([]byte, 0, head+len(out.buffer)), l.scratch...), out.buffer[headRoom:]...)
 	}
-	l.hand(whole, sentFrame{pid: out.pid, message: out.message, confirm: out.confirm})
+	return l.hand(whole, sentFrame{pid: out.pid, message: out.message, confirm: out.confirm})
 }
 
-// hand gives a frame to the stream, or to the pump if the stream has no room. Called
-// with mu held.
-func (l *lane) hand(whole []byte, f sentFrame) {
-	l.frames = append(l.frames, f)
-	l.sent++
+// hand gives a frame to the stream, or to the pump if the stream has no room. It returns
+// false if the stream is over. Called with mu held.
+func (l *lane) hand(whole []byte, f sentFrame) bool {
 	switch err := l.stream.TrySend(whole); {
 	case err == nil:
 	case errors.Is(err, messages.ErrWouldBlock):
@@ -143,7 +142,11 @@ func (l *lane) hand(whole []byte, f sentFrame) {
 		l.peer.remote.sys.Pumps.Go(l.push)
 	default:
 		l.over = true // the pump that listens says why
+		return false
 	}
+	l.frames = append(l.frames, f)
+	l.sent++
+	return true
 }
 
 // push is a pump: it waits until the stream takes the pending frame.
@@ -161,8 +164,7 @@ func (l *lane) push() {
 // flush asks the peer to say at once what it has handled, unless it was asked since the
 // last frame. Called with mu held.
 func (l *lane) flush() {
-	if l.ready() && l.flushed < l.sent {
-		l.hand([]byte{frameFlush}, sentFrame{})
+	if l.ready() && l.flushed < l.sent && l.hand([]byte{frameFlush}, sentFrame{}) {
 		l.flushed = l.sent
 	}
 }

@@ -1,16 +1,12 @@
 package actors
 
 import (
-	"errors"
-	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
-
-	"github.com/conec-go/conec/messages"
 )
 
 // DefaultMailboxLimit is how many user messages a mailbox holds unless told otherwise.
@@ -137,102 +133,6 @@ func (m *Mailbox) stats() MailboxStats {
 // full is called with the lock. What the consumer has not used of its batch is looked at only when it matters.
 func (m *Mailbox) full() bool {
 	return len(m.user)+m.taken >= m.limit && m.depth() >= m.limit
-}
-
-// PostUserMessage queues a message. It never blocks. A MessageBatch is queued as its parts and then as itself, as proto.actor's
-// own mailboxes do.
-func (m *Mailbox) PostUserMessage(message any) { _ = m.post(message) }
-
-// post does so, and says why not: there is a dead letter then.
-func (m *Mailbox) post(message any) error {
-	bare := actor.UnwrapEnvelopeMessage(message)
-	if batch, ok := bare.(actor.MessageBatch); ok {
-		for _, part := range batch.GetMessages() {
-			m.PostUserMessage(part)
-		}
-	}
-	_, poison := bare.(*actor.PoisonPill)
-
-	m.mu.Lock()
-	if bare == nil || m.stopped {
-		m.mu.Unlock()
-		m.deadLetter(message)
-		return ErrDeadLetter
-	}
-	if poison && m.poisoned {
-		m.mu.Unlock() // one is enough
-		return nil
-	}
-	if m.full() && !poison {
-		m.drops++
-		m.mu.Unlock()
-		m.overflow(message, bare)
-		return ErrOverflow
-	}
-	m.poisoned = m.poisoned || poison
-	m.user = append(m.user, message)
-	wake := !m.suspended && m.wake()
-	dispatcher := m.dispatcher
-	m.mu.Unlock()
-	if wake {
-		dispatcher.Schedule(m.loop)
-	}
-	return nil
-}
-
-// awaitRoom has room closed when the actor has taken messages or stopped, if the mailbox is full now; otherwise it returns false.
-func (m *Mailbox) awaitRoom(room chan struct{}) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.stopped || !m.full() {
-		return false
-	}
-	m.room = append(m.room, room)
-	return true
-}
-
-// tellRoom closes what awaitRoom was given. Called with the lock.
-func (m *Mailbox) tellRoom() {
-	for _, room := range m.room {
-		close(room)
-	}
-	m.room = nil
-}
-
-// postRemote queues a message of a peer, or says why not. It never blocks.
-func (m *Mailbox) postRemote(d *delivery) error {
-	m.mu.Lock()
-	var err error
-	switch {
-	case m.stopped:
-		err = messages.ErrNoSuchActor
-	case m.full():
-		m.drops++
-		err = fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
-	default:
-		m.user = append(m.user, d)
-	}
-	wake := err == nil && !m.suspended && m.wake()
-	dispatcher := m.dispatcher
-	m.mu.Unlock()
-	if wake {
-		dispatcher.Schedule(m.loop)
-	}
-	if err != nil {
-		d.take()
-		if m.sys != nil && !errors.Is(err, messages.ErrNoSuchActor) { // its sender makes it a dead letter
-			m.sys.overflows.Add(1)
-			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: d.envelope.Message, Limit: m.limit})
-		}
-	}
-	return err
-}
-
-// isStopped reports whether the actor has stopped.
-func (m *Mailbox) isStopped() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.stopped
 }
 
 // wake is called with the lock, and says whether the caller must schedule the loop. Before RegisterHandlers nothing runs: the
@@ -470,75 +370,6 @@ func (m *Mailbox) isStopping() bool {
 // registered says whether the actor still owns its name. It gives it up just before it receives Stopped.
 func (m *Mailbox) registered() bool {
 	return m.self == nil || mailboxOf(m.self.ActorSystem(), m.self.Self()) == m
-}
-
-// end is called when the actor has stopped, and its parent and watchers know.
-func (m *Mailbox) end() {
-	m.mu.Lock()
-	m.stopped, m.suspended, m.halted = true, false, false
-	m.tellRoom()
-	if m.retries != nil && m.retries.timer != nil {
-		m.retries.timer.Stop()
-	}
-	system := append(m.commands.msgs[m.commands.next:], m.system...)
-	unread := append(m.taking.msgs[m.taking.next:], m.user...)
-	m.system, m.commands, m.user, m.taking = nil, batch{}, nil, batch{}
-	m.urgent.Store(0)
-	m.left.Store(0)
-	m.mu.Unlock()
-
-	for _, msg := range system {
-		m.afterEnd(msg)
-	}
-	for _, msg := range unread {
-		if d, ok := msg.(*delivery); ok {
-			msg = d.take()
-		}
-		m.quietly(func() { m.deadLetter(msg) })
-	}
-}
-
-// afterEnd answers what the runtime says to an actor that has stopped: who wants to watch it is told so.
-func (m *Mailbox) afterEnd(message any) {
-	if watch, ok := message.(*actor.Watch); ok {
-		m.tell(watch.Watcher, &actor.Terminated{Who: m.self.Self()})
-	}
-}
-
-func (m *Mailbox) tell(pid *actor.PID, message any) {
-	if pid == nil {
-		return
-	}
-	process, _ := m.self.ActorSystem().ProcessRegistry.Get(pid)
-	process.SendSystemMessage(pid, message)
-}
-
-// deadLetter publishes a message that the actor will not read. What tells of such messages is dropped instead: its subscriber
-// would send it here again.
-func (m *Mailbox) deadLetter(message any) {
-	if m.self == nil {
-		return
-	}
-	switch actor.UnwrapEnvelopeMessage(message).(type) {
-	case *actor.PoisonPill, *actor.DeadLetterEvent, *MailboxOverflow:
-		return
-	}
-	m.self.ActorSystem().DeadLetter.SendUserMessage(m.self.Self(), message)
-}
-
-func (m *Mailbox) overflow(message, bare any) {
-	if m.self == nil {
-		return
-	}
-	if m.sys != nil {
-		m.sys.overflows.Add(1)
-	}
-	switch bare.(type) {
-	case *actor.DeadLetterEvent, *MailboxOverflow: // as above
-	default:
-		m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: bare, Limit: m.limit})
-		m.deadLetter(message)
-	}
 }
 
 // probe finds the mailbox behind a PID: the only way from a process to its mailbox is a message.

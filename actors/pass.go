@@ -82,19 +82,19 @@ func (p *passes) away(pid *actor.PID) {
 // home undoes away.
 func (p *passes) home(pid *actor.PID) {
 	if found := p.redeem(pid.GetId(), pid.GetAddress()); found != nil && found.Address == pid.Address {
-		pid.Id, _, _ = cutAsk(found.Id)
+		pid.Id, _ = cutAsk(found.Id)
 	}
 }
 
 // cutAsk returns the id of the process that receives answers, and the number of the
-// question, for an id that away made for one; ok is false for any other.
-func cutAsk(id string) (process string, request uint32, ok bool) {
+// question, for an id that away made for one; any other id it returns as it is.
+func cutAsk(id string) (process string, request uint32) {
 	text, ok := strings.CutPrefix(id, asksID+"/")
-	if !ok {
-		return id, 0, false
-	}
 	number, err := strconv.ParseUint(text, 10, 32)
-	return asksID, uint32(number), err == nil
+	if !ok || err != nil {
+		return id, 0
+	}
+	return asksID, uint32(number)
 }
 
 // senderOf names the sender of a message in a frame.

@@ -339,7 +339,9 @@ func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 	if !on.hasCredit(out) {
 		return false, nil
 	}
-	on.write(out)
+	if !on.write(out) {
+		return false, nil
+	}
 	f.lane, f.last = on, on.sent
 	return true, nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,7 +16,10 @@ import (
 )
 
 // peerLog is what the actors of peers were told.
-type peerLog struct{ told []string }
+type peerLog struct {
+	mu   sync.Mutex
+	told []string
+}
 
 // config returns what has an actor for each peer that notes what it is told.
 func (p *peerLog) config() actors.PeerConfig {
@@ -44,6 +48,8 @@ func (p *peerLog) config() actors.PeerConfig {
 }
 
 func (p *peerLog) note(format string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.told = append(p.told, fmt.Sprintf(format, args...))
 }
 
@@ -51,6 +57,8 @@ func (p *peerLog) note(format string, args ...any) {
 func (p *peerLog) expect(t *testing.T, what string, want ...string) {
 	t.Helper()
 	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if !slices.Equal(p.told, want) {
 		t.Errorf("%s: told %q, want %q", what, p.told, want)
 	}

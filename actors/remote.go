@@ -128,7 +128,6 @@ type Remote struct {
 	exports map[string]export
 	noticed map[string]sight // of peers, without those of which there is none
 	peers   map[string]*peer
-	closed  bool
 }
 
 // export is an actor that peers may reach by a name.
@@ -158,8 +157,10 @@ func (w Who) allows(peer string) bool { return w == nil || w(peer) }
 // NewRemote connects a system, whose address is [Address], with those of other
 // clients. It must be called before actors are spawned that send to others.
 func NewRemote(sys *System, config *RemoteConfig) *Remote {
-	r := &Remote{sys: sys, config: config.withDefaults(), passes: newPasses(), exports: map[string]export{},
-		noticed: map[string]sight{}, peers: map[string]*peer{}}
+	r := &Remote{
+		sys: sys, config: config.withDefaults(), passes: newPasses(), exports: map[string]export{},
+		noticed: map[string]sight{}, peers: map[string]*peer{},
+	}
 	r.codecs = newCodecs(sys.Address(), r.passes, r.config.Codecs)
 	r.kinds = kinds{remote: r, configs: map[string]KindConfig{}, spawned: map[string]spawnedActor{}}
 	r.keeper, _ = sys.as.ProcessRegistry.Add(keeper{r}, ownPrefix+"keeper")

@@ -55,7 +55,7 @@ func TestWhatIsNotExportedCanNotBeReached(t *testing.T) {
 		}
 		got, receive := collect[*wrapperspb.StringValue](1)
 		sys.Export("carols", l.spawn("bob", "carols", receive), actors.Match("car*", "dave"))
-		l.of("carol").System.Root.Send(l.of("carol").PID("bob", "carols"), wrapperspb.String("hi"))
+		l.of("carol").Root.Send(l.of("carol").PID("bob", "carols"), wrapperspb.String("hi"))
 		<-got
 	})
 }
@@ -368,7 +368,7 @@ func TestSenderOfAQuestionIsGivenAway(t *testing.T) {
 		})
 		l.spawn("bob", "back", func(ctx actor.Context) {
 			if pid, ok := ctx.Message().(*actor.PID); ok {
-				other := proto.Clone(pid).(*actor.PID) //nolint:errcheck,forcetypeassert // it is one
+				other := proto.Clone(pid).(*actor.PID) //nolint:forcetypeassert // it is one
 				other.RequestId++
 				ctx.Send(other, wrapperspb.String("forged"))
 				ctx.Send(pid, wrapperspb.String("true"))
@@ -404,11 +404,11 @@ type move struct{ X, Y int }
 
 func TestCodecs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		codec, err := actors.JSON(move{}, map[string]int(nil), names{})
-		if err == nil {
+		if _, err := actors.JSON(move{}, map[string]int(nil), names{}); err == nil {
 			t.Error("a type without a name was taken")
 		}
-		if codec, err = actors.JSON(&move{}, names{}); err != nil {
+		codec, err := actors.JSON(&move{}, names{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		l := newLandWith(t, actors.RemoteConfig{Codecs: []actors.Codec{codec}}, "alice", "bob")

@@ -89,7 +89,6 @@ type System struct {
 	mu      sync.Mutex
 	tops    map[*actor.PID]actor.SupervisorStrategy // the children of root; nil is cfg.Supervisor
 	live    int                                     // actors, with root, and calls that are at work on them
-	own     int                                     // of them, the system's own, but for root
 	ending  bool                                    // closing has begun: no new actors but the system's own
 	others  chan struct{}                           // closed when ending and all tops are the system's own; nil before
 	closing bool
@@ -226,7 +225,7 @@ func (s *System) Mailbox(pid *actor.PID) (MailboxStats, bool) {
 // Stats returns the system's counters.
 func (s *System) Stats() SystemStats {
 	s.mu.Lock()
-	live := s.live - s.own
+	live := s.live
 	s.mu.Unlock()
 	return SystemStats{
 		Actors:      max(live-1, 0),
@@ -335,9 +334,6 @@ func (s *System) enter(self actor.Context) (doomed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.live++
-	if isOwn(self.Self()) {
-		s.own++
-	}
 	if over == s.root && over != nil {
 		s.tops[self.Self()] = s.tops[self.Self()] // a strategy may be there already
 	}
@@ -349,9 +345,6 @@ func (s *System) enter(self actor.Context) (doomed bool) {
 func (s *System) leave(pid *actor.PID) {
 	s.mu.Lock()
 	s.live--
-	if pid != nil && isOwn(pid) {
-		s.own--
-	}
 	delete(s.tops, pid)
 	s.tellOthers()
 	last := s.closing && s.live == 1

@@ -337,8 +337,10 @@ func FuzzFrame(f *testing.F) {
 
 func FuzzRecords(f *testing.F) {
 	for _, r := range []record{
-		{kind: recordHandled, number: 300}, {kind: recordGranted, number: 2, limit: 1 << 30},
-		{kind: recordRefused, number: 1, code: 3, text: "why"}, {kind: recordTerminated, text: "greeter", why: 2},
+		{kind: recordHandled, number: 300},
+		{kind: recordGranted, number: 2, limit: 1 << 30},
+		{kind: recordRefused, number: 1, code: 3, text: "why"},
+		{kind: recordTerminated, text: "greeter", why: 2},
 	} {
 		f.Add(appendRecord(nil, r))
 	}

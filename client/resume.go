@@ -361,11 +361,12 @@ func (all *resumptions) list() []*resumable {
 }
 
 // drain ends the sending side of streams that no channel carries now, and waits
-// until what they keep has arrived, or will not.
+// until what they keep has arrived, or will not. Those that carry actor messages have
+// been drained before: what they still keep is of no use to anybody.
 func (all *resumptions) drain(ctx context.Context) error {
 	var errs []error
 	for _, r := range all.list() {
-		if !r.Attached() {
+		if r.purpose != actors.RemotePurpose && !r.Attached() {
 			r.CloseSend()
 			errs = append(errs, r.Confirm(ctx))
 		}

@@ -1,0 +1,106 @@
+package actors
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// PostUserMessage queues a message. It never blocks. A MessageBatch is queued as its parts and then as itself, as proto.actor's
+// own mailboxes do.
+func (m *Mailbox) PostUserMessage(message any) { _ = m.post(message) }
+
+// post does so, and says why not: there is a dead letter then.
+func (m *Mailbox) post(message any) error {
+	bare := actor.UnwrapEnvelopeMessage(message)
+	if batch, ok := bare.(actor.MessageBatch); ok {
+		for _, part := range batch.GetMessages() {
+			m.PostUserMessage(part)
+		}
+	}
+	_, poison := bare.(*actor.PoisonPill)
+
+	m.mu.Lock()
+	if bare == nil || m.stopped {
+		m.mu.Unlock()
+		m.deadLetter(message)
+		return ErrDeadLetter
+	}
+	if poison && m.poisoned {
+		m.mu.Unlock() // one is enough
+		return nil
+	}
+	if m.full() && !poison {
+		m.drops++
+		m.mu.Unlock()
+		m.overflow(message, bare)
+		return ErrOverflow
+	}
+	m.poisoned = m.poisoned || poison
+	m.user = append(m.user, message)
+	wake := !m.suspended && m.wake()
+	dispatcher := m.dispatcher
+	m.mu.Unlock()
+	if wake {
+		dispatcher.Schedule(m.loop)
+	}
+	return nil
+}
+
+// awaitRoom has room closed when the actor has taken messages or stopped, if the mailbox is full now; otherwise it returns false.
+func (m *Mailbox) awaitRoom(room chan struct{}) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.stopped || !m.full() {
+		return false
+	}
+	m.room = append(m.room, room)
+	return true
+}
+
+// tellRoom closes what awaitRoom was given. Called with the lock.
+func (m *Mailbox) tellRoom() {
+	for _, room := range m.room {
+		close(room)
+	}
+	m.room = nil
+}
+
+// postRemote queues a message of a peer, or says why not. It never blocks.
+func (m *Mailbox) postRemote(d *delivery) error {
+	m.mu.Lock()
+	var err error
+	switch {
+	case m.stopped:
+		err = messages.ErrNoSuchActor
+	case m.full():
+		m.drops++
+		err = fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
+	default:
+		m.user = append(m.user, d)
+	}
+	wake := err == nil && !m.suspended && m.wake()
+	dispatcher := m.dispatcher
+	m.mu.Unlock()
+	if wake {
+		dispatcher.Schedule(m.loop)
+	}
+	if err != nil {
+		d.take()
+		if m.sys != nil && !errors.Is(err, messages.ErrNoSuchActor) { // its sender makes it a dead letter
+			m.sys.overflows.Add(1)
+			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: d.envelope.Message, Limit: m.limit})
+		}
+	}
+	return err
+}
+
+// isStopped reports whether the actor has stopped.
+func (m *Mailbox) isStopped() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stopped
+}
