@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -24,7 +25,8 @@ func (s *System) asking() *asks { return s.asks }
 // The first answer counts; a later one is a dead letter. Errors name the actor and wrap [ErrDeadLetter] if it does not exist or
 // stopped before it came to the message, [ErrOverflow] if [SystemConfig.AskLimit] asks are waiting, [ErrClosed], ctx's error,
 // or the answer itself if that is an error. If the answer has another type than T, the error names both types. An actor that fails on the message
-// does not answer: give ctx a deadline.
+// does not answer: give ctx a deadline. What OpenTelemetry knows of ctx goes with the message (see package opentelemetry of
+// proto.actor).
 func Ask[T any](ctx context.Context, sys Asker, pid *actor.PID, msg any) (T, error) {
 	var none T
 	answer, err := sys.asking().ask(ctx, pid, msg)
@@ -66,8 +68,12 @@ type asks struct {
 // openAsk is an ask without an answer yet.
 type openAsk struct {
 	answer chan any
-	asked  string // address of the actor that was asked
+	asked  string   // peer that was sent the question and may answer
+	others []string // that were, too
 }
+
+// maxAsked is how many peers may answer the same question.
+const maxAsked = 16
 
 // question is one ask's envelope and the PID to answer to.
 type question struct {
@@ -85,11 +91,12 @@ func (a *asks) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id, answer, err := a.begin(pid.Address)
+	id, answer, err := a.begin()
 	if err != nil {
 		return nil, err
 	}
-	q := &question{envelope: actor.MessageEnvelope{Message: msg}}
+	q := &question{}
+	q.envelope.Header, q.envelope.Message, _ = unwrapTraced(ctx, msg)
 	q.sender.Address, q.sender.Id, q.sender.RequestId = a.as.Address(), asksID, id
 	q.envelope.Sender = &q.sender
 	a.as.Root.Send(pid, &q.envelope)
@@ -105,7 +112,7 @@ func (a *asks) ask(ctx context.Context, pid *actor.PID, msg any) (any, error) {
 	}
 }
 
-func (a *asks) begin(asked string) (uint32, chan any, error) {
+func (a *asks) begin() (uint32, chan any, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -123,7 +130,7 @@ func (a *asks) begin(asked string) (uint32, chan any, error) {
 	} else {
 		answer = make(chan any, 1)
 	}
-	a.open[a.last] = openAsk{answer, asked}
+	a.open[a.last] = openAsk{answer: answer}
 	return a.last, answer, nil
 }
 
@@ -141,8 +148,23 @@ func (a *asks) expects(id uint32, peer string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	ask, ok := a.open[id]
-	name, _, _ := parseAddress(ask.asked)
-	return ok && name == peer
+	return ok && (ask.asked == peer || slices.Contains(ask.others, peer))
+}
+
+// sentTo notes that a question was sent to a peer, by whomever, so that it may answer.
+func (a *asks) sentTo(id uint32, peer string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	ask, ok := a.open[id]
+	switch {
+	case !ok || ask.asked == peer || len(ask.others) >= maxAsked-1 || slices.Contains(ask.others, peer):
+		return
+	case ask.asked == "":
+		ask.asked = peer
+	default:
+		ask.others = append(ask.others, peer)
+	}
+	a.open[id] = ask
 }
 
 // fail ends an ask whose question did not reach its actor.

@@ -28,6 +28,7 @@ func (r *Remote) SendWait(ctx context.Context, pid *actor.PID, message any) erro
 func (r *Remote) sendWait(ctx context.Context, pid *actor.PID, message any, confirm func(error)) error {
 	err := ErrDeadLetter
 	if pid != nil && message != nil {
+		message = traced(ctx, message)
 		if process, _ := r.sys.as.ProcessRegistry.Get(pid); process != nil {
 			if p, far := process.(*peer); far {
 				err = p.sendWait(ctx, pid, message, confirm)

@@ -61,6 +61,7 @@ type Mailbox struct {
 	doomed     bool // to be stopped as soon as it started
 	poisoned   bool // has a PoisonPill
 	drops      uint64
+	restarts   uint64
 	system     []any
 	retries    *retries        // nil unless it ever failed
 	room       []chan struct{} // of who waits until the mailbox is not full
@@ -306,6 +307,9 @@ func (m *Mailbox) invokeSystem(msg any) {
 		if m.stopping { // or the stop would turn into a restart
 			return
 		}
+		m.mu.Lock()
+		m.restarts++
+		m.mu.Unlock()
 	case *actor.Watch:
 		m.watch(msg.Watcher)
 	case *actor.Unwatch:

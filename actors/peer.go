@@ -217,6 +217,9 @@ func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 		if err = p.remote.passes.senderOf(sender, p.remote.sys.as.Address(), &out.frame); err != nil {
 			return out, err
 		}
+		if out.frame.sender == asksID && !out.frame.signed {
+			p.remote.sys.asks.sentTo(sender.RequestId, p.name)
+		}
 	}
 	return out, nil
 }

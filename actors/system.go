@@ -307,20 +307,24 @@ func (s *System) tellOthers() {
 // leftovers names some of the actors that are there, in order.
 func (s *System) leftovers() string {
 	const most = 8
-	var names []string
-	for _, bucket := range s.as.ProcessRegistry.LocalPIDs.LocalPIDs {
-		bucket.IterCb(func(name string, process any) {
-			if _, ok := process.(*actor.ActorProcess); ok && name != rootID {
-				names = append(names, name)
-			}
-		})
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
+	names := s.ids()
 	if more := len(names) - most; more > 0 {
 		names = append(names[:most], fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(names, ", ")
+}
+
+// ids returns the ids of all actors but the root, in order.
+func (s *System) ids() (ids []string) {
+	for _, bucket := range s.as.ProcessRegistry.LocalPIDs.LocalPIDs {
+		bucket.IterCb(func(id string, process any) {
+			if _, ok := process.(*actor.ActorProcess); ok && id != rootID {
+				ids = append(ids, id)
+			}
+		})
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids) // see newProcessMap
 }
 
 // enter is called when an actor is there but has received nothing. It says whether the actor has to stop again: because the

@@ -124,10 +124,11 @@ const stringType = "google.protobuf.StringValue"
 func TestHostileFrames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBesieged(t, RemoteConfig{})
-		waiting, answer, err := b.sys.asks.begin("conec/alice") // for an answer of another peer
+		waiting, answer, err := b.sys.asks.begin() // for an answer of another peer
 		if err != nil {
 			t.Fatal(err)
 		}
+		b.sys.asks.sentTo(waiting, "alice")
 		frames := []frame{
 			{target: "greeter", typ: "no.such.Type"},
 			{target: "greeter", typ: stringType, body: []byte{0xff}},

@@ -126,7 +126,7 @@ func exchange(ctx context.Context, stream *client.Stream, text string) error {
 // askActor asks an actor of bob's as it would ask one of alice's own.
 func askActor(ctx context.Context, out io.Writer, alice *client.Client) error {
 	sys := alice.Actors()
-	reply, err := actors.Ask[*wrapperspb.StringValue](ctx, sys.System, sys.PID("bob", "greeter"), wrapperspb.String("alice"))
+	reply, err := actors.Ask[*wrapperspb.StringValue](ctx, sys, sys.PID("bob", "greeter"), wrapperspb.String("alice"))
 	if err != nil {
 		return err
 	}
