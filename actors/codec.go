@@ -30,6 +30,10 @@ type Codec interface {
 	Decode(typ string, body []byte) (message any, err error)
 }
 
+// ownBytes is the size from which on a []byte that came is not copied: it is most of the
+// memory that it came in.
+const ownBytes = 16 << 10
+
 // bytesType is the type of messages that are a []byte.
 const bytesType = "bytes:"
 
@@ -126,7 +130,7 @@ func (c *codecs) encode(b []byte, message any) (typ string, body []byte, err err
 	return "", nil, fmt.Errorf("%T is no protobuf message, and no codec knows it", message)
 }
 
-// decode makes a message of a type and bytes that came from a peer.
+// decode makes a message of a type and bytes that came from a peer, which nobody else has.
 func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -134,6 +138,9 @@ func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 		}
 	}()
 	if typ == bytesType {
+		if len(body) >= ownBytes {
+			return body, nil
+		}
 		return append([]byte(nil), body...), nil
 	}
 	if name, rest, ok := strings.Cut(typ, ":"); ok {

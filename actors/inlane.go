@@ -34,6 +34,7 @@ type inlane struct {
 	remote  *Remote
 	from    *peer
 	stream  LaneStream
+	address string // of the peer's actors
 	tables  tables
 	targets []*inflow  // by the number of the target
 	watcher *actor.PID // of this lane as a process, nil until it watches
@@ -75,18 +76,15 @@ type inflow struct {
 // delivery is a message of a peer in a mailbox. Its cost is given back when the actor
 // takes it.
 type delivery struct {
-	envelope actor.MessageEnvelope
-	flow     *inflow
-	cost     int
+	message any // an envelope if there is a sender or a header
+	flow    *inflow
+	cost    int
 }
 
 // take returns the message for the actor, and lets the peer send more.
 func (d *delivery) take() any {
 	d.flow.use(d.cost)
-	if d.envelope.Sender == nil && d.envelope.Header == nil {
-		return d.envelope.Message
-	}
-	return &d.envelope
+	return d.message
 }
 
 // Serve takes what a peer sends on a stream that it opened, until the stream or ctx
@@ -98,8 +96,8 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 		stream.Reset()
 		return
 	}
-	from.met(stream.Address())
-	l := &inlane{remote: r, from: from, stream: stream, tables: newTables(nil), watched: map[string]*actor.PID{}}
+	l := &inlane{remote: r, from: from, stream: stream, address: stream.Address(), tables: newTables(nil), watched: map[string]*actor.PID{}}
+	from.met(l.address)
 	defer l.end()
 	for {
 		raw, err := stream.Receive(ctx)
@@ -118,12 +116,12 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 
 // take handles one frame.
 func (l *inlane) take(raw []byte) error {
-	f, number, err := l.tables.parseFrame(raw)
+	f, number, body, err := l.tables.parseFrame(raw)
 	if err != nil {
 		return err
 	}
 	if f.kind != frameFlush {
-		err = l.handle(&f, number)
+		err = l.handle(&f, number, body)
 	}
 	if errors.Is(err, messages.ErrProtocol) {
 		return err
@@ -171,18 +169,18 @@ func (l *inlane) timeout() {
 
 // handle acts on a frame. An error that matches ErrProtocol ends the lane, any other
 // refuses the frame.
-func (l *inlane) handle(f *frame, number uint32) error {
+func (l *inlane) handle(f *frame, number uint32, body []byte) error {
 	flow := l.flow(f.target, number)
 	switch f.kind {
 	case frameTell:
-		return l.deliver(flow, f)
+		return l.deliver(flow, f, body)
 	case frameWatch:
 		return l.watch(flow)
 	case frameUnwatch:
 		l.unwatch(f.target)
 		return nil
 	case frameStop:
-		return l.remote.kinds.stop(l.from.name, f.target, string(f.body) == stopAfter)
+		return l.remote.kinds.stop(l.from.name, f.target, string(body) == stopAfter)
 	}
 	return nil
 }
@@ -241,9 +239,9 @@ func (f *inflow) find() error {
 }
 
 // deliver gives a message to its actor.
-func (l *inlane) deliver(flow *inflow, f *frame) error {
+func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	r := l.remote
-	cost := f.cost(len(f.body))
+	cost := f.cost(len(body))
 	if flow.come > flow.limit.Load()+uint64(r.config.MaxMessage) {
 		return fmt.Errorf("%w: more for actor %q than was granted", messages.ErrProtocol, flow.id)
 	}
@@ -254,7 +252,7 @@ func (l *inlane) deliver(flow *inflow, f *frame) error {
 	}
 	var message any
 	if err == nil {
-		message, err = r.codecs.decode(f.typ, f.body)
+		message, err = r.codecs.decode(f.typ, body)
 	}
 	if err != nil {
 		l.from.inward.waiting.Add(int64(cost))
@@ -264,20 +262,31 @@ func (l *inlane) deliver(flow *inflow, f *frame) error {
 	if spawn, ok := message.(*conecv1.SpawnActor); ok {
 		message = spawnFor{lane: l, want: spawn}
 	}
-	d := &delivery{flow: flow, cost: cost}
-	d.envelope.Message = message
-	if f.headers != nil {
-		d.envelope.Header = f.headers
+	if f.headers != nil || f.sender != "" {
+		message = l.envelope(f, message)
 	}
-	if f.sender != "" { // the address is the peer's, whatever it says
-		d.envelope.Sender = &actor.PID{Address: l.stream.Address(), Id: f.sender, RequestId: f.senderRequest}
-	}
+	d := &delivery{message: message, flow: flow, cost: cost}
 	l.from.inward.waiting.Add(int64(cost))
 	r.stats.received.Add(1)
 	if flow.mailbox != nil {
 		return flow.mailbox.postRemote(d)
 	}
 	return l.hand(flow, f.targetRequest, d.take())
+}
+
+// envelope makes the envelope of a message. The sender's address is the peer's, whatever
+// it says.
+func (l *inlane) envelope(f *frame, message any) *actor.MessageEnvelope {
+	if f.sender == "" {
+		return &actor.MessageEnvelope{Header: f.headers, Message: message}
+	}
+	both := &struct {
+		envelope actor.MessageEnvelope
+		sender   actor.PID
+	}{}
+	both.sender.Address, both.sender.Id, both.sender.RequestId = l.address, f.sender, f.senderRequest
+	both.envelope.Header, both.envelope.Message, both.envelope.Sender = f.headers, message, &both.sender
+	return &both.envelope
 }
 
 // hand gives a message to what is no actor with a mailbox of ours.

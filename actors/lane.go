@@ -102,7 +102,7 @@ func (l *lane) hasCredit(out *outgoing) bool {
 	if out.frame.kind != frameTell {
 		return true
 	}
-	number, known := l.tables.targets.byName[out.frame.target]
+	number, known := l.tables.targets.find(out.frame.target)
 	return !known || l.credits[number].used < l.credits[number].limit
 }
 
@@ -110,9 +110,9 @@ func (l *lane) hasCredit(out *outgoing) bool {
 // is over. Called with mu held.
 func (l *lane) write(out *outgoing) bool {
 	out.frame.flush = out.confirm != nil
-	_, known := l.tables.targets.byName[out.frame.target]
+	_, known := l.tables.targets.find(out.frame.target)
 	l.scratch = l.tables.appendFrame(l.scratch[:0], &out.frame)
-	number := l.tables.targets.byName[out.frame.target]
+	number := l.tables.targets.last
 	for int(number) >= len(l.credits) {
 		l.credits = append(l.credits, credit{})
 	}
@@ -120,7 +120,7 @@ func (l *lane) write(out *outgoing) bool {
 		l.credits[number] = credit{limit: firstCredit}
 	}
 	if out.frame.kind == frameTell {
-		l.credits[number].used += uint64(out.cost())
+		l.credits[number].used += uint64(out.cost)
 	}
 	whole := out.buffer
 	if head := len(l.scratch); head <= headRoom {
@@ -129,7 +129,7 @@ func (l *lane) write(out *outgoing) bool {
 	} else {
 		whole = append(append(make([]byte, 0, head+len(out.buffer)), l.scratch...), out.buffer[headRoom:]...)
 	}
-	return l.hand(whole, sentFrame{pid: out.pid, message: out.message, confirm: out.confirm})
+	return l.hand(whole, out.sent())
 }
 
 // hand gives a frame to the stream, or to the pump if the stream has no room. It returns
@@ -226,7 +226,7 @@ func (l *lane) settle(handled uint64) {
 		switch {
 		case f.refused != nil:
 			l.refused++
-			l.peer.fail(&outgoing{pid: f.pid, message: f.message, confirm: f.confirm}, f.refused, false)
+			l.peer.fail(*f, f.refused, false)
 		case f.confirm != nil:
 			confirm := f.confirm
 			l.peer.told = append(l.peer.told, func() { confirm(nil) })
@@ -306,7 +306,7 @@ func (p *peer) drop(l *lane, why error) {
 	for i := range l.frames[l.first:] {
 		f := &l.frames[l.first+i]
 		if f.message != nil || f.confirm != nil {
-			p.fail(&outgoing{pid: f.pid, message: f.message, confirm: f.confirm}, why, true)
+			p.fail(*f, why, true)
 		}
 	}
 	l.frames, l.first = nil, 0
@@ -328,12 +328,13 @@ func (p *peer) again(stranded []*flow, keep bool, why error) {
 	for _, f := range stranded {
 		queue := f.queue
 		p.queued -= f.queued
-		f.queue, f.queued = nil, 0
-		for i := range queue {
-			if out := &queue[i]; keep && !p.isFormer(out.pid) {
-				p.enqueue(f, *out)
+		f.queue, f.queued = outgoingQueue{}, 0
+		for queue.len() > 0 {
+			if out := queue.pop(); keep && !p.isFormer(out.pid) {
+				p.enqueue(f, out)
 			} else {
-				p.fail(out, why, false)
+				p.fail(out.sent(), why, false)
+				out.free()
 			}
 		}
 	}

@@ -2,7 +2,6 @@ package actors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,35 +57,20 @@ type peer struct {
 	closed  bool
 }
 
-// outgoing is a message on its way to a peer.
-type outgoing struct {
-	pid     *actor.PID // as its sender named it
-	message any        // as its sender gave it: what a dead letter shows; nil if it is none of the program's
-	frame   frame
-	buffer  []byte // headRoom bytes, and the body
-	confirm func(error)
-}
-
-func (o *outgoing) cost() int { return o.frame.cost(len(o.buffer) - headRoom) }
-
-// headRoom is how many bytes are left free before a body, so that the rest of its
-// frame fits there.
-const headRoom = 128
-
 // flow is all that goes to one actor of a peer.
 type flow struct {
 	target string
 	home   int    // the lane of its small messages
 	lane   *lane  // that carried its last frame; nil if that was handled
 	last   uint64 // frames on that lane, with its last
-	queue  []outgoing
+	queue  outgoingQueue
 	queued int   // cost
 	listed *lane // that it waits for; nil if it waits for credit, or for nothing
 }
 
 // idle reports whether there is nothing to remember. Called with mu held.
 func (f *flow) idle() bool {
-	return len(f.queue) == 0 && (f.lane == nil || f.last <= f.lane.handled)
+	return f.queue.len() == 0 && (f.lane == nil || f.last <= f.lane.handled)
 }
 
 func newPeer(r *Remote, name string) *peer {
@@ -104,45 +88,52 @@ func (p *peer) SendUserMessage(pid *actor.PID, message any) {
 // whether a message that was taken was delivered.
 func (p *peer) send(pid *actor.PID, message any, confirm func(error)) error {
 	out, err := p.encode(pid, message)
-	if err != nil {
-		return err
+	if err == nil {
+		out.confirm = confirm
+		p.mu.Lock()
+		defer p.unlock()
+		err = p.take(out)
 	}
-	out.confirm = confirm
-	p.mu.Lock()
-	defer p.unlock()
-	return p.take(out)
+	if err != nil {
+		out.free()
+	}
+	return err
 }
 
 // sendWait is send, but waits until there is room, or ctx ends.
 func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confirm func(error)) error {
 	out, err := p.encode(pid, message)
-	if err != nil {
-		return err
+	if err == nil {
+		out.confirm = confirm
+		p.mu.Lock()
+		defer p.unlock()
+		err = p.await(ctx, out)
 	}
-	out.confirm = confirm
-	p.mu.Lock()
-	defer p.unlock()
-	if len(p.waiters) == 0 {
-		if err = p.take(out); !errors.Is(err, ErrOverflow) {
-			return err
-		}
+	if err != nil {
+		out.free()
+	}
+	return err
+}
+
+// await takes a message as soon as there is room. Called with mu held.
+func (p *peer) await(ctx context.Context, out *outgoing) error {
+	if len(p.waiters) == 0 && p.hasRoom(out) {
+		return p.take(out)
 	}
 	turn := make(chan struct{}, 1)
 	p.waiters = append(p.waiters, turn)
-	for err = ErrOverflow; errors.Is(err, ErrOverflow); {
+	var err error
+	for err == nil && (p.waiters[0] != turn || !p.hasRoom(out)) {
 		p.unlock()
-		var ended error
 		select {
 		case <-turn:
 		case <-ctx.Done():
-			ended = ctx.Err()
+			err = ctx.Err()
 		}
 		p.mu.Lock()
-		if ended != nil {
-			err = ended
-		} else if p.waiters[0] == turn {
-			err = p.take(out)
-		}
+	}
+	if err == nil {
+		err = p.take(out)
 	}
 	at := slices.Index(p.waiters, turn)
 	p.waiters = slices.Delete(p.waiters, at, at+1)
@@ -172,7 +163,7 @@ func (p *peer) unlock() {
 }
 
 // fail has it told that a message was not delivered. Called with mu held.
-func (p *peer) fail(out *outgoing, err error, inDoubt bool) {
+func (p *peer) fail(out sentFrame, err error, inDoubt bool) {
 	pid, message, confirm := out.pid, out.message, out.confirm
 	p.told = append(p.told, func() {
 		if confirm != nil {
@@ -185,10 +176,12 @@ func (p *peer) fail(out *outgoing, err error, inDoubt bool) {
 	})
 }
 
-// encode makes what is sent of a message.
-func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
+// encode makes what is sent of a message. What it returns is to be freed, whether there
+// is an error or not.
+func (p *peer) encode(pid *actor.PID, message any) (*outgoing, error) {
 	header, body, sender := actor.UnwrapEnvelope(message)
-	out := outgoing{pid: pid, message: message}
+	out := newOutgoing(pid)
+	out.message = message
 	switch {
 	case body == nil:
 		return out, fmt.Errorf("%w: nil message", messages.ErrRefused)
@@ -196,17 +189,18 @@ func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 		return out, fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
 	}
 	if _, isPill := body.(*actor.PoisonPill); isPill {
-		return p.stop(out, true), nil
+		out.stop(true)
+		return out, nil
 	}
-	typ, buffer, err := p.remote.codecs.encode(make([]byte, headRoom, headRoom+64), body)
+	typ, buffer, err := p.remote.codecs.encode(out.buffer, body)
 	if err != nil {
 		return out, err
 	}
+	out.buffer = buffer
 	if size, limit := len(buffer)-headRoom, p.remote.config.MaxMessage-maxHead; size > limit {
 		return out, &messages.SizeError{Size: size, Limit: limit}
 	}
 	out.frame = frame{kind: frameTell, target: pid.GetId(), targetRequest: pid.GetRequestId(), typ: typ}
-	out.buffer = buffer
 	if header != nil && header.Length() > 0 {
 		out.frame.headers = header.ToMap()
 		if err = checkHeaders(out.frame.headers); err != nil {
@@ -221,6 +215,7 @@ func (p *peer) encode(pid *actor.PID, message any) (outgoing, error) {
 			p.remote.sys.asks.sentTo(sender.RequestId, p.name)
 		}
 	}
+	out.cost = out.frame.cost(len(out.buffer) - headRoom)
 	return out, nil
 }
 
@@ -231,18 +226,25 @@ const (
 )
 
 // stop makes of a message one that stops its target, at once or after what it was sent.
-func (p *peer) stop(out outgoing, after bool) outgoing {
+func (o *outgoing) stop(after bool) {
 	body := stopNow
 	if after {
 		body = stopAfter
 	}
-	out.frame = frame{kind: frameStop, target: out.pid.GetId()}
-	out.buffer = append(make([]byte, headRoom, headRoom+len(body)), body...)
-	return out
+	o.frame = frame{kind: frameStop, target: o.pid.GetId()}
+	o.buffer = append(o.buffer, body...)
+	o.cost = messageCost
 }
 
-// take sends a message or has it wait. Called with mu held.
-func (p *peer) take(out outgoing) error {
+// hasRoom reports whether a message may be sent or wait. Called with mu held.
+func (p *peer) hasRoom(out *outgoing) bool {
+	f, cost := p.flow(out.frame.target), out.cost
+	return f.queued == 0 || f.queued+cost <= p.remote.config.TargetQueue && p.queued+cost <= p.remote.config.PeerQueue
+}
+
+// take sends a message or has it wait. It is the caller's to free it if there is an
+// error. Called with mu held.
+func (p *peer) take(out *outgoing) error {
 	if p.closed {
 		return ErrClosed
 	}
@@ -250,13 +252,16 @@ func (p *peer) take(out outgoing) error {
 		return ErrPeerGone
 	}
 	f := p.flow(out.frame.target)
-	if len(f.queue) == 0 {
-		if sent, err := p.write(f, &out); sent || err != nil {
+	if f.queue.len() == 0 {
+		sent, err := p.write(f, out)
+		if sent {
+			out.free()
+		}
+		if sent || err != nil {
 			return err
 		}
 	}
-	cost := out.cost()
-	if f.queued > 0 && (f.queued+cost > p.remote.config.TargetQueue || p.queued+cost > p.remote.config.PeerQueue) {
+	if !p.hasRoom(out) {
 		p.remote.stats.overflows.Add(1)
 		return fmt.Errorf("%w: %d bytes wait for this actor, and %d for all of its client", ErrOverflow, f.queued, p.queued)
 	}
@@ -265,10 +270,10 @@ func (p *peer) take(out outgoing) error {
 }
 
 // enqueue has a message wait, whatever waits already. Called with mu held.
-func (p *peer) enqueue(f *flow, out outgoing) {
-	f.queue = append(f.queue, out)
-	f.queued += out.cost()
-	p.queued += out.cost()
+func (p *peer) enqueue(f *flow, out *outgoing) {
+	f.queue.push(out)
+	f.queued += out.cost
+	p.queued += out.cost
 	if f.listed == nil { // it waits for credit on a lane that may not be the one to take any more
 		p.drain(f)
 	}
@@ -352,15 +357,15 @@ func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 // list puts a flow that could not send on the list of the lane that it waits for, unless
 // it waits for credit: then a grant has it sent. Called with mu held.
 func (p *peer) list(f *flow) {
-	if len(f.queue) == 0 {
+	if f.queue.len() == 0 {
 		return
 	}
-	on := p.laneOf(f, &f.queue[0])
+	on := p.laneOf(f, f.queue.first())
 	switch {
 	case on == nil:
 		on = f.lane
 		on.flush()
-	case on.ready() && !on.hasCredit(&f.queue[0]):
+	case on.ready() && !on.hasCredit(f.queue.first()):
 		if f.lane == nil {
 			f.lane, f.last = on, 0
 		}
@@ -383,21 +388,17 @@ func (p *peer) resume(on *lane) {
 
 // drain sends what a flow has, as far as it may. Called with mu held.
 func (p *peer) drain(f *flow) {
-	for len(f.queue) > 0 {
-		out := &f.queue[0]
+	for f.queue.len() > 0 {
+		out := f.queue.first()
 		sent, err := p.write(f, out)
 		if err != nil {
-			p.fail(out, err, false)
+			p.fail(out.sent(), err, false)
 		} else if !sent {
 			break
 		}
-		f.queued -= out.cost()
-		p.queued -= out.cost()
-		f.queue[0] = outgoing{}
-		f.queue = f.queue[1:]
-	}
-	if len(f.queue) == 0 {
-		f.queue = nil
+		f.queued -= out.cost
+		p.queued -= out.cost
+		f.queue.pop().free()
 	}
 	p.list(f)
 }

@@ -122,7 +122,8 @@ type Remote struct {
 	epoch  atomic.Uint64 // counts changes of exports
 	stats  remoteStats
 
-	onPeers atomic.Pointer[onPeers] // nil until OnPeer
+	onPeers  atomic.Pointer[onPeers]    // nil until OnPeer
+	resolved atomic.Pointer[resolution] // the last one
 
 	mu      sync.Mutex
 	exports map[string]export
@@ -166,19 +167,36 @@ func NewRemote(sys *System, config *RemoteConfig) *Remote {
 	r.keeper, _ = sys.as.ProcessRegistry.Add(keeper{r}, ownPrefix+"keeper")
 	sys.remote.Store(r)
 	sys.ActorSystem().ProcessRegistry.RegisterAddressResolver(func(pid *actor.PID) (actor.Process, bool) {
-		name, _, ok := parseAddress(pid.GetAddress())
-		switch {
-		case !ok:
-			return nil, false
-		case name == r.config.Name:
-			return loopback{r}, true
-		}
-		if p := r.peer(name); p != nil {
-			return p, true
-		}
-		return nil, false
+		process := r.resolve(pid.GetAddress())
+		return process, process != nil
 	})
 	return r
+}
+
+// resolve returns the process behind PIDs with an address, nil if there is none.
+func (r *Remote) resolve(address string) actor.Process {
+	if last := r.resolved.Load(); last != nil && last.address == address {
+		return last.peer
+	}
+	name, _, ok := parseAddress(address)
+	if !ok {
+		return nil
+	}
+	if name == r.config.Name {
+		return loopback{r}
+	}
+	p := r.peer(name)
+	if p == nil {
+		return nil
+	}
+	r.resolved.Store(&resolution{address, p})
+	return p
+}
+
+// resolution is what an address stands for.
+type resolution struct {
+	address string
+	peer    *peer
 }
 
 // PID returns the PID of an actor that another client exports as name, whatever

@@ -28,9 +28,9 @@ func unwrapTraced(ctx context.Context, message any) (headers map[string]string, 
 
 // traced returns a message with what OpenTelemetry knows of its context.
 func traced(ctx context.Context, message any) any {
-	headers, bare, sender := unwrapTraced(ctx, message)
-	if headers == nil {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return message
 	}
+	headers, bare, sender := unwrapTraced(ctx, message)
 	return &actor.MessageEnvelope{Header: headers, Message: bare, Sender: sender}
 }

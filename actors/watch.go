@@ -46,13 +46,16 @@ func (p *peer) SendSystemMessage(pid *actor.PID, message any) {
 
 // Stop implements actor.Process: it stops an actor that was spawned from here.
 func (p *peer) Stop(pid *actor.PID) {
-	if err := p.system(pid, p.stop(outgoing{pid: pid, message: &actor.Stop{}}, false)); err != nil {
+	out := newOutgoing(pid)
+	out.message = &actor.Stop{}
+	out.stop(false)
+	if err := p.system(pid, out); err != nil {
 		p.remote.sys.undeliverable(pid, &actor.Stop{}, err, false)
 	}
 }
 
 // system sends a frame that is no message.
-func (p *peer) system(pid *actor.PID, out outgoing) error {
+func (p *peer) system(pid *actor.PID, out *outgoing) error {
 	if len(pid.GetId()) > maxID || pid.GetId() == "" {
 		return fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
 	}
@@ -62,8 +65,11 @@ func (p *peer) system(pid *actor.PID, out outgoing) error {
 }
 
 // frameOf makes a frame of a kind about an actor.
-func (p *peer) frameOf(pid *actor.PID, kind byte) outgoing {
-	return outgoing{pid: pid, frame: frame{kind: kind, target: pid.GetId()}, buffer: make([]byte, headRoom)}
+func (p *peer) frameOf(pid *actor.PID, kind byte) *outgoing {
+	out := newOutgoing(pid)
+	out.frame = frame{kind: kind, target: pid.GetId()}
+	out.cost = messageCost
+	return out
 }
 
 // watch has an actor told of the end of one of the peer's.

@@ -61,7 +61,6 @@ type frame struct {
 	signed        bool   // sender is what the peer is to know it by, and no id
 	typ           string // of a tell
 	headers       map[string]string
-	body          []byte // of a tell; of a stop, whether it waits for its turn
 }
 
 // messageCost is what a message counts beside its size.
@@ -69,8 +68,10 @@ const messageCost = 64
 
 // cost is what a frame with a body of this size counts: both sides must agree.
 func (f *frame) cost(body int) int {
-	for key, value := range f.headers {
-		body += len(key) + len(value)
+	if len(f.headers) > 0 {
+		for key, value := range f.headers {
+			body += len(key) + len(value)
+		}
 	}
 	return body + messageCost
 }
@@ -82,6 +83,18 @@ type names struct {
 	byName map[string]uint32 // at the side that tells
 	list   []string
 	next   uint32 // whose place the next new name takes once the list is full
+	last   uint32 // where to look first
+}
+
+// find returns the number of a name, at the side that tells.
+func (n *names) find(name string) (number uint32, ok bool) {
+	if n.last < uint32(len(n.list)) && n.list[n.last] == name {
+		return n.last, true
+	}
+	if number, ok = n.byName[name]; ok {
+		n.last = number
+	}
+	return number, ok
 }
 
 // put gives a name the next number.
@@ -100,14 +113,14 @@ func (n *names) put(name string) (number uint32) {
 // append appends a name: its number, doubled, and if it is new 1 more and the name, as
 // say has it, if that is not nil.
 func (n *names) append(b []byte, name string, say func(string) string) []byte {
-	if number, ok := n.byName[name]; ok {
+	if number, ok := n.find(name); ok {
 		return binary.AppendUvarint(b, uint64(number)<<1)
 	}
 	if n.byName == nil {
 		n.byName = map[string]uint32{}
 	}
 	number := n.put(name)
-	n.byName[name] = number
+	n.byName[name], n.last = number, number
 	b = binary.AppendUvarint(b, uint64(number)<<1|1)
 	if say != nil {
 		name = say(name)
@@ -192,10 +205,11 @@ func (t *tables) appendFrame(b []byte, f *frame) []byte {
 	return b
 }
 
-// parseFrame parses a frame. The body is not copied; number is that of the target.
-func (t *tables) parseFrame(b []byte) (f frame, number uint32, err error) {
-	bad := func(what string) (frame, uint32, error) {
-		return frame{}, 0, fmt.Errorf("%w: %s of an actor frame", messages.ErrProtocol, what)
+// parseFrame parses a frame. The body is that of a tell; of a stop, whether it waits for its
+// turn. It is not copied. number is that of the target.
+func (t *tables) parseFrame(b []byte) (f frame, number uint32, body []byte, err error) {
+	bad := func(what string) (frame, uint32, []byte, error) {
+		return frame{}, 0, nil, fmt.Errorf("%w: %s of an actor frame", messages.ErrProtocol, what)
 	}
 	if len(b) == 0 {
 		return bad("no kind")
@@ -203,7 +217,7 @@ func (t *tables) parseFrame(b []byte) (f frame, number uint32, err error) {
 	head := b[0]
 	f.kind, f.flush = head&kindMask, head&flagFlush != 0
 	if b = b[1:]; f.kind == frameFlush {
-		return f, 0, nil
+		return f, 0, nil, nil
 	}
 	if f.kind < frameTell || f.kind >= frameFlush {
 		return bad("unknown kind")
@@ -218,8 +232,7 @@ func (t *tables) parseFrame(b []byte) (f frame, number uint32, err error) {
 		}
 	}
 	if f.kind != frameTell {
-		f.body = b
-		return f, number, nil
+		return f, number, b, nil
 	}
 	if head&flagSender != 0 {
 		if f.sender, _, b, ok = t.senders.cut(b); !ok || f.sender == "" {
@@ -239,8 +252,7 @@ func (t *tables) parseFrame(b []byte) (f frame, number uint32, err error) {
 			return bad("headers")
 		}
 	}
-	f.body = b
-	return f, number, nil
+	return f, number, b, nil
 }
 
 func cutHeaders(b []byte) (headers map[string]string, rest []byte, ok bool) {

@@ -107,10 +107,16 @@ func newBesieged(t *testing.T, config RemoteConfig) *besieged {
 	return b
 }
 
+// told is a frame that is sent, and its body.
+type told struct {
+	frame
+	body []byte
+}
+
 // tell sends a frame.
-func (b *besieged) tell(f frame) {
+func (b *besieged) tell(f told) {
 	f.kind = frameTell
-	b.in <- append(b.tables.appendFrame(nil, &f), f.body...)
+	b.in <- append(b.tables.appendFrame(nil, &f.frame), f.body...)
 }
 
 func text(s string) []byte {
@@ -129,21 +135,21 @@ func TestHostileFrames(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.sys.asks.sentTo(waiting, "alice")
-		frames := []frame{
-			{target: "greeter", typ: "no.such.Type"},
-			{target: "greeter", typ: stringType, body: []byte{0xff}},
-			{target: "greeter", typ: "json:x", body: []byte("{}")},
-			{target: "nobody", typ: stringType, body: text("hi")},
-			{target: "root", typ: stringType, body: text("hi")},
-			{target: "eventstream", typ: stringType, body: text("hi")},
-			{target: asksID, targetRequest: waiting, typ: stringType, body: text("forged")},
-			{target: asksID + "/1", targetRequest: 1, typ: stringType, body: text("forged")},
-			{target: "greeter#AAAAAAAAAAAAAA", typ: stringType, body: text("hi")},
-			{target: newPasses().here("greeter"), typ: stringType, body: text("hi")},
-			{target: newPasses().on(actor.NewPID("conec/carol", "x")), typ: stringType, body: text("hi")},
+		frames := []told{
+			{frame{target: "greeter", typ: "no.such.Type"}, nil},
+			{frame{target: "greeter", typ: stringType}, []byte{0xff}},
+			{frame{target: "greeter", typ: "json:x"}, []byte("{}")},
+			{frame{target: "nobody", typ: stringType}, text("hi")},
+			{frame{target: "root", typ: stringType}, text("hi")},
+			{frame{target: "eventstream", typ: stringType}, text("hi")},
+			{frame{target: asksID, targetRequest: waiting, typ: stringType}, text("forged")},
+			{frame{target: asksID + "/1", targetRequest: 1, typ: stringType}, text("forged")},
+			{frame{target: "greeter#AAAAAAAAAAAAAA", typ: stringType}, text("hi")},
+			{frame{target: newPasses().here("greeter"), typ: stringType}, text("hi")},
+			{frame{target: newPasses().on(actor.NewPID("conec/carol", "x")), typ: stringType}, text("hi")},
 		}
 		for _, name := range []proto.Message{&actor.PoisonPill{}, &actor.Stop{}, &actor.Terminated{}, &actor.Watch{}} {
-			frames = append(frames, frame{target: "greeter", typ: string(proto.MessageName(name))})
+			frames = append(frames, told{frame{target: "greeter", typ: string(proto.MessageName(name))}, nil})
 		}
 		for _, f := range frames {
 			b.tell(f)
@@ -161,7 +167,7 @@ func TestHostileFrames(t *testing.T) {
 		if want := len(frames) + 1; refused != want || b.RemoteStats().Refused != uint64(want) {
 			t.Errorf("%d refused, counted %d; want %d", refused, b.RemoteStats().Refused, want)
 		}
-		b.tell(frame{target: "greeter", sender: "conec/carol/x", signed: true, typ: stringType, body: text("hi")})
+		b.tell(told{frame{target: "greeter", sender: "conec/carol/x", signed: true, typ: stringType}, text("hi")})
 		synctest.Wait()
 		if got := <-b.got; len(b.got) > 0 || got != "hi of conec/mallory~m" {
 			t.Errorf("heard %q, and %d more", got, len(b.got))
@@ -220,7 +226,7 @@ func TestMoreThanWasGranted(t *testing.T) {
 		}
 		b.Export("busy", busy)
 		for range 200 {
-			b.tell(frame{target: "busy", typ: bytesType, body: make([]byte, 1000)})
+			b.tell(told{frame{target: "busy", typ: bytesType}, make([]byte, 1000)})
 		}
 		synctest.Wait()
 		select {
@@ -253,7 +259,7 @@ func TestMailboxesOfAPeer(t *testing.T) {
 			}
 			b.Export(id, busy)
 			for range 5 {
-				b.tell(frame{target: id, typ: bytesType, body: make([]byte, 1000)})
+				b.tell(told{frame{target: id, typ: bytesType}, make([]byte, 1000)})
 			}
 		}
 		synctest.Wait()
@@ -265,7 +271,7 @@ func TestMailboxesOfAPeer(t *testing.T) {
 		if left := b.peer("mallory").inward.waiting.Load(); left != 0 {
 			t.Errorf("%d bytes are counted, and no message is left", left)
 		}
-		b.tell(frame{target: "greeter", typ: stringType, body: text("hi")})
+		b.tell(told{frame{target: "greeter", typ: stringType}, text("hi")})
 		<-b.got
 	})
 }
@@ -282,14 +288,14 @@ func TestSpawnAndRefusalFloods(t *testing.T) {
 		before := b.sys.Stats().Actors
 		body := []byte("\x0a\x06worker") // SpawnActor{kind: "worker"}
 		for range 500 {
-			b.tell(frame{target: kindsID, sender: "me", signed: true, typ: "conec.v1.SpawnActor", body: body})
-			b.tell(frame{target: "nobody", typ: stringType, body: text("hi")})
+			b.tell(told{frame{target: kindsID, sender: "me", signed: true, typ: "conec.v1.SpawnActor"}, body})
+			b.tell(told{frame{target: "nobody", typ: stringType}, text("hi")})
 		}
 		synctest.Wait()
 		if got := b.sys.Stats().Actors - before; got != 3 {
 			t.Errorf("%d actors spawned, want 3", got)
 		}
-		b.tell(frame{target: "greeter", typ: stringType, body: text("hi")})
+		b.tell(told{frame{target: "greeter", typ: stringType}, text("hi")})
 		<-b.got
 	})
 }
@@ -299,14 +305,14 @@ func TestFrames(t *testing.T) {
 	for i := range 3 * maxTypes {
 		f := frame{
 			kind: frameTell, target: fmt.Sprint("t", i%7), targetRequest: uint32(i % 2), sender: fmt.Sprint("s", i%5), signed: true,
-			senderRequest: uint32(i % 3), typ: fmt.Sprint("y", i), body: []byte{byte(i)}, flush: i%4 == 0,
+			senderRequest: uint32(i % 3), typ: fmt.Sprint("y", i), flush: i%4 == 0,
 		}
 		if i%3 == 0 {
 			f.headers = map[string]string{"a": "b", "c": ""}
 		}
-		got, _, err := here.parseFrame(append(there.appendFrame(nil, &f), f.body...))
+		got, _, body, err := here.parseFrame(append(there.appendFrame(nil, &f), byte(i)))
 		f.signed = false
-		if err != nil || !reflect.DeepEqual(got, f) {
+		if err != nil || !reflect.DeepEqual(got, f) || string(body) != string([]byte{byte(i)}) {
 			t.Fatalf("sent %+v, got %+v, %v", f, got, err)
 		}
 	}
@@ -325,7 +331,7 @@ func FuzzFrame(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		tables := newTables(nil)
 		for range 2 { // the second time with its names
-			parsed, _, err := tables.parseFrame(raw)
+			parsed, _, _, err := tables.parseFrame(raw)
 			if err != nil && !errors.Is(err, messages.ErrProtocol) {
 				t.Errorf("error is %v", err)
 			}

@@ -21,6 +21,7 @@ import (
 const (
 	conecSystem     = "conec"
 	resumableSystem = "resumable" // conec with resumable streams
+	actorsSystem    = "actors"    // conec's actors
 	bareSystem      = "bare"
 	senderName      = "sender"
 	receiverName    = "receiver"
@@ -81,6 +82,8 @@ type (
 		Bulk     bool // it gives way to others
 		Prompt   bool // each message is written at once, even if more might follow
 		Size     int  // of its messages
+		Pairs    int  // of actors that tell and are told at the same time, if not one; streams are always one
+		Pair     int  // which of them
 	}
 	// Pour sends messages as fast as it goes.
 	Pour struct {
@@ -156,10 +159,12 @@ func runChild(role string) error {
 		e.sys = &conec{}
 	case resumableSystem:
 		e.sys = &conec{resumable: true}
+	case actorsSystem:
+		e.sys = &actorEnds{}
 	case bareSystem:
 		e.sys = &bare{}
 	default:
-		return fmt.Errorf("%s is %q: want %s, %s or %s", roleVar, role, conecSystem, resumableSystem, bareSystem)
+		return fmt.Errorf("%s is %q: want %s, %s, %s or %s", roleVar, role, conecSystem, resumableSystem, actorsSystem, bareSystem)
 	}
 	if e.profile != "" {
 		file, err := os.Create(e.profile + ".cpu")
@@ -193,28 +198,69 @@ func (e *end) Join(args Join, _ *Nothing) error {
 
 // Pour sends messages for a while.
 func (e *end) Pour(args Pour, reply *Poured) error {
-	ctx := context.Background()
-	p, err := e.sys.open(ctx, args.Kind)
-	if err != nil {
+	poured := make([]int64, e.pairs(args.Kind))
+	err := e.each(args.Kind, func(kind Kind) (err error) {
+		poured[kind.Pair], err = e.pour(kind, args.Length)
 		return err
+	})
+	for _, messages := range poured {
+		reply.Messages += messages
 	}
-	reply.Messages, err = pour(ctx, p, args.Size, args.Length)
+	return err
+}
+
+// pairs is how many pairs send messages of a kind.
+func (e *end) pairs(kind Kind) int {
+	if _, ok := e.sys.(*actorEnds); ok {
+		return max(kind.Pairs, 1)
+	}
+	return 1
+}
+
+// each does something for each pair, at the same time.
+func (e *end) each(kind Kind, do func(Kind) error) error {
+	var all sync.WaitGroup
+	errs := make([]error, e.pairs(kind))
+	for i := range errs {
+		one := kind
+		one.Pair = i
+		all.Go(func() { errs[i] = do(one) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
+	ctx := context.Background()
+	p, err := e.sys.open(ctx, args)
+	if err != nil {
+		return 0, err
+	}
+	sent, err = pour(ctx, p, args.Size, length)
 	if relayed := args.Mode == client.RelayOnly; err == nil && relayed != p.relayed() {
 		if _, isConec := e.sys.(*conec); isConec {
 			err = fmt.Errorf("relayed is %v, want %v", !relayed, relayed)
 		}
 	}
-	return err
+	return sent, err
 }
 
 // Drain receives and checks what Pour sends.
 func (e *end) Drain(args Drain, reply *Drained) error {
-	ctx := context.Background()
-	p, err := e.sys.accept(ctx, args.Kind)
-	if err != nil {
+	drained := make([]Drained, e.pairs(args.Kind))
+	err := e.each(args.Kind, func(kind Kind) error {
+		ctx := context.Background()
+		p, err := e.sys.accept(ctx, kind)
+		if err == nil {
+			drained[kind.Pair], err = drain(ctx, p, Drain{Kind: kind, Warm: args.Warm})
+		}
 		return err
+	})
+	for _, one := range drained {
+		reply.Messages += one.Messages
+		reply.Counted += one.Counted
+		reply.Elapsed = max(reply.Elapsed, one.Elapsed)
 	}
-	*reply, err = drain(ctx, p, args)
 	return err
 }
 

@@ -12,7 +12,8 @@ import (
 type experiment struct {
 	name    string
 	streams bool   // needs an end that receives
-	system  string // what is compared with plain conec; if empty, conec is, with bare quic-go
+	system  string // what promises something; if empty, plain conec
+	against string // what it is compared with; if empty, bare quic-go
 	alone   bool   // conec has it alone
 	measure func(*world) (figures, error)
 	rows    []row
@@ -27,11 +28,11 @@ func (e experiment) ours() string {
 }
 
 func (e experiment) other() string {
-	if e.alone {
+	switch {
+	case e.alone:
 		return ""
-	}
-	if e.system != "" {
-		return conecSystem
+	case e.against != "":
+		return e.against
 	}
 	return bareSystem
 }
@@ -69,13 +70,13 @@ func experiments() []experiment {
 			{what: "request and response, 64 B, p50", figure: "p50", scale: micro, unit: "us", target: 1.25, atMost: true},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 		}},
-		{name: "resumable", streams: true, system: resumableSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
+		{name: "resumable", streams: true, system: resumableSystem, against: conecSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
 			{what: "resumable / plain, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.85},
 		}},
-		{name: "resumable-small", streams: true, system: resumableSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage}), rows: []row{
+		{name: "resumable-small", streams: true, system: resumableSystem, against: conecSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage}), rows: []row{
 			{what: "resumable / plain, 64 B messages", figure: "messages", scale: mega, unit: "M/s", target: 0.85},
 		}},
-		{name: "resumable-request", streams: true, system: resumableSystem, measure: asking, rows: []row{
+		{name: "resumable-request", streams: true, system: resumableSystem, against: conecSystem, measure: asking, rows: []row{
 			{what: "resumable / plain, request, 64 B, p50", figure: "p50", scale: micro, unit: "us"},
 			{what: "  p99, resumable", figure: "p99", scale: micro, unit: "us"},
 		}},
@@ -91,6 +92,28 @@ func experiments() []experiment {
 		{name: "lossy", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Delivery: client.Lossy, Size: packet}), rows: []row{
 			{what: "lossy, 1,000 B datagrams that came", figure: "messages", scale: mega, unit: "M/s", target: 0.8},
 			{what: "  lost", figure: "lost", scale: 0.01, unit: "%"},
+		}},
+		{name: "tell", streams: true, system: actorsSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage}), rows: []row{
+			{what: "actors: 64 B tells, one pair", figure: "messages", scale: mega, unit: "M/s", target: 0.5},
+		}},
+		{name: "tell-100", streams: true, system: actorsSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: smallMessage, Pairs: 100}), rows: []row{
+			{what: "actors: 64 B tells, 100 pairs", figure: "messages", scale: mega, unit: "M/s", target: 0.5},
+		}},
+		{name: "tell-large", streams: true, system: actorsSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
+			{what: "actors: 64 KiB tells", figure: "bytes", scale: mega, unit: "MB/s", target: 1},
+		}},
+		{name: "tell-huge", streams: true, system: actorsSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: hugeMessage}), rows: []row{
+			{what: "actors: 1 MiB tells", figure: "bytes", scale: mega, unit: "MB/s", target: 1},
+		}},
+		{name: "ask", streams: true, system: actorsSystem, measure: asking, rows: []row{
+			{what: "actors: ask, 64 B, p50", figure: "p50", scale: micro, unit: "us", target: 1.3, atMost: true},
+			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
+		}},
+		{name: "ask-beside", streams: true, system: actorsSystem, measure: askingBeside, rows: []row{
+			{what: "actors: ask, 64 B, beside 1 MiB flow, p50", figure: "p50", scale: micro, unit: "us"},
+			{what: "  p50, at most 500 us", figure: "p50", scale: micro, unit: "us", target: 500, atMost: true, alone: true},
+			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
+			{what: "  the flow", figure: "bytes", scale: mega, unit: "MB/s"},
 		}},
 		{name: idleName, measure: idling, rows: []row{
 			{what: "attached idle client, coordinator side", figure: "host", scale: kibi, unit: "KiB", target: 1.3, atMost: true},

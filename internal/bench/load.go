@@ -44,47 +44,76 @@ func pour(ctx context.Context, p pipe, size int, length time.Duration) (sent int
 	return sent, p.finish()
 }
 
-// drain receives what pour sends, and checks that nothing is damaged or comes twice, and for ordered streams that nothing is
-// missing or out of order. All of the bytes of every stride-th message are looked at, of the others the number and the size.
-func drain(ctx context.Context, p pipe, args Drain) (d Drained, err error) {
-	size := args.Size
-	want := newMessage(size)
-	check := inOrder
+// drainer checks what pour sends, and counts it.
+type drainer struct {
+	Drained
+	args        Drain
+	want        []byte
+	check       func(number, want uint64) bool
+	begin, mark time.Time
+}
+
+func newDrainer(args Drain) *drainer {
+	d := &drainer{args: args, want: newMessage(args.Size), check: inOrder}
 	if args.Delivery != client.Ordered {
-		check = (&seen{}).once
+		d.check = (&seen{}).once
 	}
-	var begin, mark time.Time
-	for ; ; d.Messages++ {
+	return d
+}
+
+// take checks that nothing is damaged or comes twice, and for ordered streams that nothing is missing or out of order. All of
+// the bytes of every stride-th message are looked at, of the others the number and the size.
+func (d *drainer) take(message []byte) error {
+	if len(message) != d.args.Size || !d.check(binary.LittleEndian.Uint64(message), uint64(d.Messages)) {
+		return fmt.Errorf("message %d has %d bytes and starts with %x", d.Messages, len(message), message[:min(8, len(message))])
+	}
+	if d.Messages%stride == 0 {
+		if !bytes.Equal(message[8:], d.want[8:]) {
+			return fmt.Errorf("message %d is damaged", d.Messages)
+		}
+		if now := time.Now(); d.begin.IsZero() {
+			d.begin = now
+		} else if d.mark.IsZero() && now.Sub(d.begin) >= d.args.Warm {
+			d.mark, d.Counted = now, d.Messages+1
+		}
+	}
+	d.Messages++
+	return nil
+}
+
+// end returns what came.
+func (d *drainer) end() (Drained, error) {
+	if d.Messages < 2 {
+		return d.Drained, fmt.Errorf("%d messages came: too few to tell", d.Messages)
+	}
+	if d.mark.IsZero() { // so slow that it never got warm
+		d.mark, d.Counted = d.begin, 1
+	}
+	d.Counted, d.Elapsed = d.Messages-d.Counted, time.Since(d.mark)
+	return d.Drained, nil
+}
+
+// drain receives what pour sends.
+func drain(ctx context.Context, p pipe, args Drain) (Drained, error) {
+	d := newDrainer(args)
+	if actor, ok := p.(*actorPipe); ok {
+		if err := actor.await(ctx, d); err != nil {
+			return d.Drained, err
+		}
+		return d.end()
+	}
+	for {
 		message, err := p.receive(ctx)
 		if errors.Is(err, io.EOF) {
-			break
+			return d.end()
+		}
+		if err == nil {
+			err = d.take(message)
 		}
 		if err != nil {
-			return d, err
-		}
-		if len(message) != size || !check(binary.LittleEndian.Uint64(message), uint64(d.Messages)) {
-			return d, fmt.Errorf("message %d has %d bytes and starts with %x", d.Messages, len(message), message[:min(8, len(message))])
-		}
-		if d.Messages%stride != 0 {
-			continue
-		}
-		if !bytes.Equal(message[8:], want[8:]) {
-			return d, fmt.Errorf("message %d is damaged", d.Messages)
-		}
-		if now := time.Now(); begin.IsZero() {
-			begin = now
-		} else if mark.IsZero() && now.Sub(begin) >= args.Warm {
-			mark, d.Counted = now, d.Messages+1
+			return d.Drained, err
 		}
 	}
-	if d.Messages < 2 {
-		return d, fmt.Errorf("%d messages came: too few to tell", d.Messages)
-	}
-	if mark.IsZero() { // so slow that it never got warm
-		mark, d.Counted = begin, 1
-	}
-	d.Counted, d.Elapsed = d.Messages-d.Counted, time.Since(mark)
-	return d, nil
 }
 
 // inOrder says whether a message is the one that has to come.
@@ -106,6 +135,9 @@ func (s *seen) once(number, _ uint64) bool {
 
 // echo sends back what comes.
 func echo(ctx context.Context, p pipe) error {
+	if actor, ok := p.(*actorPipe); ok {
+		return actor.await(ctx, nil)
+	}
 	for {
 		message, err := p.receive(ctx)
 		if errors.Is(err, io.EOF) {

@@ -65,7 +65,7 @@ func median(values []float64) float64 {
 	return sorted[middle]
 }
 
-const format = "%-38s %12s %12s %-7s %7s %15s %8s  %s\n"
+const format = "%-42s %12s %12s %-7s %7s %15s %8s  %s\n"
 
 func printHead(w io.Writer) {
 	fmt.Fprintf(w, format, "what", "conec", "bare quic-go", "", "ratio", "(low to high)", "target", "")
