@@ -205,7 +205,6 @@ func (l *lane) heard(r record) error {
 		c.limit = max(c.limit, r.limit)
 		if f := l.peer.flows[l.tables.targets.list[r.number]]; f != nil && f.listed == nil {
 			l.peer.drain(f)
-			l.peer.wake()
 		}
 	case recordRefused:
 		if r.number < l.handled || r.number >= l.sent {
@@ -337,8 +336,8 @@ func (p *peer) again(stranded []*flow, keep bool, why error) {
 				out.free()
 			}
 		}
+		p.tellRoom(f)
 	}
-	p.wake()
 }
 
 // laneActor is the actor of a [lane].

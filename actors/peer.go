@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -49,7 +48,7 @@ type peer struct {
 	lanes   [numLanes]*lane                // nil: there is none now
 	crowd   int                            // of flows, at which idle ones are forgotten
 	queued  int                            // cost of what waits with flows
-	waiters []chan struct{}                // of SendWait, in order
+	room    chan struct{}                  // closed when there is some; nil if nobody waits for it
 	watches map[string]*watch              // by the watched actor's id
 	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
 	drains  []chan struct{}                // of those who wait until everything was handled
@@ -64,8 +63,9 @@ type flow struct {
 	lane   *lane  // that carried its last frame; nil if that was handled
 	last   uint64 // frames on that lane, with its last
 	queue  outgoingQueue
-	queued int   // cost
-	listed *lane // that it waits for; nil if it waits for credit, or for nothing
+	queued int           // cost
+	room   chan struct{} // closed when there is some for its messages; nil if nobody waits for it
+	listed *lane         // that it waits for; nil if it waits for credit, or for nothing
 }
 
 // idle reports whether there is nothing to remember. Called with mu held.
@@ -117,37 +117,39 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 
 // await takes a message as soon as there is room. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
-	if len(p.waiters) == 0 && p.hasRoom(out) {
-		return p.take(out)
-	}
-	turn := make(chan struct{}, 1)
-	p.waiters = append(p.waiters, turn)
-	var err error
-	for err == nil && (p.waiters[0] != turn || !p.hasRoom(out)) {
+	for !p.hasRoom(out) && !p.closed {
+		room := &p.room
+		if f := p.flow(out.frame.target); f.queued+out.cost > p.remote.config.TargetQueue {
+			room = &f.room
+		}
+		if *room == nil {
+			*room = make(chan struct{})
+		}
+		wait := *room
 		p.unlock()
+		var err error
 		select {
-		case <-turn:
+		case <-wait:
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
-		p.mu.Lock()
+		if p.mu.Lock(); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = p.take(out)
-	}
-	at := slices.Index(p.waiters, turn)
-	p.waiters = slices.Delete(p.waiters, at, at+1)
-	p.wake()
-	return err
+	return p.take(out)
 }
 
-// wake lets the first of those who wait for room look again. Called with mu held.
-func (p *peer) wake() {
-	if len(p.waiters) > 0 {
-		select {
-		case p.waiters[0] <- struct{}{}:
-		default:
-		}
+// tellRoom lets those look again who wait for room for an actor, or for any, when half of
+// it is free: then each has some for its next messages, too. Called with mu held.
+func (p *peer) tellRoom(f *flow) {
+	if f.room != nil && f.queued <= p.remote.config.TargetQueue/2 {
+		close(f.room)
+		f.room = nil
+	}
+	if p.room != nil && p.queued <= p.remote.config.PeerQueue/2 {
+		close(p.room)
+		p.room = nil
 	}
 }
 
@@ -383,7 +385,6 @@ func (p *peer) resume(on *lane) {
 		f.listed = nil
 		p.drain(f)
 	}
-	p.wake()
 }
 
 // drain sends what a flow has, as far as it may. Called with mu held.
@@ -400,5 +401,6 @@ func (p *peer) drain(f *flow) {
 		p.queued -= out.cost
 		f.queue.pop().free()
 	}
+	p.tellRoom(f)
 	p.list(f)
 }
