@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -80,7 +81,7 @@ func lostReason(err error) error {
 	switch {
 	case errors.Is(err, messages.ErrNoSuchStream):
 		return ErrPeerGone
-	case errors.Is(err, messages.ErrUnreachable), errors.Is(err, messages.ErrTimeout):
+	case errors.Is(err, messages.ErrUnreachable), errors.Is(err, messages.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return ErrPeerUnreachable
 	case errors.Is(err, messages.ErrClosed), errors.Is(err, ErrClosed), errors.Is(err, io.EOF):
 		return ErrPeerGone
