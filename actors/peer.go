@@ -140,14 +140,14 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 	return p.take(out)
 }
 
-// tellRoom lets those look again who wait for room for an actor, or for any, when half of
-// it is free: then each has some for its next messages, too. Called with mu held.
+// tellRoom lets those look again who wait for room for an actor, or for any. Called with
+// mu held.
 func (p *peer) tellRoom(f *flow) {
-	if f.room != nil && f.queued <= p.remote.config.TargetQueue/2 {
+	if f.room != nil {
 		close(f.room)
 		f.room = nil
 	}
-	if p.room != nil && p.queued <= p.remote.config.PeerQueue/2 {
+	if p.room != nil && p.queued < p.remote.config.PeerQueue {
 		close(p.room)
 		p.room = nil
 	}
@@ -389,6 +389,7 @@ func (p *peer) resume(on *lane) {
 
 // drain sends what a flow has, as far as it may. Called with mu held.
 func (p *peer) drain(f *flow) {
+	before := f.queue.len()
 	for f.queue.len() > 0 {
 		out := f.queue.first()
 		sent, err := p.write(f, out)
@@ -401,6 +402,8 @@ func (p *peer) drain(f *flow) {
 		p.queued -= out.cost
 		f.queue.pop().free()
 	}
-	p.tellRoom(f)
 	p.list(f)
+	if half := f.queued <= p.remote.config.TargetQueue/2; f.queue.len() < before && (half || f.listed == nil) {
+		p.tellRoom(f) // there is some for several messages, or no more to come soon
+	}
 }
