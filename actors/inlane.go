@@ -247,8 +247,8 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	}
 	flow.come += uint64(cost)
 	err := flow.find()
-	if err == nil && l.from.inward.waiting.Load() > int64(r.config.PeerMailboxes) {
-		err = fmt.Errorf("%w: %d bytes of this peer's messages wait", messages.ErrBusy, r.config.PeerMailboxes)
+	if err == nil && l.from.inward.waiting.Load() > int64(r.config.Limits.PeerMailboxes) {
+		err = fmt.Errorf("%w: %d bytes of this peer's messages wait", messages.ErrBusy, r.config.Limits.PeerMailboxes)
 	}
 	var message any
 	if err == nil {
@@ -321,7 +321,7 @@ func (f *inflow) use(cost int) {
 		return
 	}
 	f.window = min(2*f.window, fullCredit)
-	if waiting > int64(l.remote.config.PeerMailboxes)/2 {
+	if waiting > int64(l.remote.config.Limits.PeerMailboxes)/2 {
 		f.window = firstCredit
 	}
 	f.limit.Store(max(limit, used+f.window))
@@ -413,9 +413,9 @@ func (l *inlane) watch(flow *inflow) error {
 	if err := flow.find(); err != nil {
 		return err
 	}
-	if l.from.inward.watched.Add(1) > int64(l.remote.config.PeerWatches) {
+	if l.from.inward.watched.Add(1) > int64(l.remote.config.Limits.PeerWatches) {
 		l.from.inward.watched.Add(-1)
-		return fmt.Errorf("%w: %d actors are watched", messages.ErrLimit, l.remote.config.PeerWatches)
+		return fmt.Errorf("%w: %d actors are watched", messages.ErrLimit, l.remote.config.Limits.PeerWatches)
 	}
 	registry := l.remote.sys.as.ProcessRegistry
 	if l.watcher == nil {

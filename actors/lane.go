@@ -391,7 +391,7 @@ const (
 // open opens the stream, as long as that may help. It blocks.
 func (l *lane) open(ctx context.Context) (LaneStream, error) {
 	r := l.peer.remote
-	ctx, cancel := context.WithTimeout(ctx, r.config.OpenWait)
+	ctx, cancel := context.WithTimeout(ctx, r.config.Limits.OpenWait)
 	defer cancel()
 	for pause := openFirst; ; pause = min(2*pause, openSlowly) {
 		stream, err := r.config.Open(ctx, l.peer.name, l.index == bulkLane)

@@ -119,7 +119,7 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 func (p *peer) await(ctx context.Context, out *outgoing) error {
 	for !p.hasRoom(out) && !p.closed {
 		room := &p.room
-		if f := p.flow(out.frame.target); f.queued+out.cost > p.remote.config.TargetQueue {
+		if f := p.flow(out.frame.target); f.queued+out.cost > p.remote.config.Limits.TargetQueue {
 			room = &f.room
 		}
 		if *room == nil {
@@ -147,7 +147,7 @@ func (p *peer) tellRoom(f *flow) {
 		close(f.room)
 		f.room = nil
 	}
-	if p.room != nil && p.queued < p.remote.config.PeerQueue {
+	if p.room != nil && p.queued < p.remote.config.Limits.PeerQueue {
 		close(p.room)
 		p.room = nil
 	}
@@ -241,7 +241,7 @@ func (o *outgoing) stop(after bool) {
 // hasRoom reports whether a message may be sent or wait. Called with mu held.
 func (p *peer) hasRoom(out *outgoing) bool {
 	f, cost := p.flow(out.frame.target), out.cost
-	return f.queued == 0 || f.queued+cost <= p.remote.config.TargetQueue && p.queued+cost <= p.remote.config.PeerQueue
+	return f.queued == 0 || f.queued+cost <= p.remote.config.Limits.TargetQueue && p.queued+cost <= p.remote.config.Limits.PeerQueue
 }
 
 // take sends a message or has it wait. It is the caller's to free it if there is an
@@ -403,7 +403,7 @@ func (p *peer) drain(f *flow) {
 		f.queue.pop().free()
 	}
 	p.list(f)
-	if half := f.queued <= p.remote.config.TargetQueue/2; f.queue.len() < before && (half || f.listed == nil) {
+	if half := f.queued <= p.remote.config.Limits.TargetQueue/2; f.queue.len() < before && (half || f.listed == nil) {
 		p.tellRoom(f) // there is some for several messages, or no more to come soon
 	}
 }

@@ -66,6 +66,13 @@ type RemoteConfig struct {
 	MaxMessage int
 	// Codecs encode messages that are neither protobuf messages nor a []byte.
 	Codecs []Codec
+	// Limits are those of what waits.
+	Limits RemoteLimits
+}
+
+// RemoteLimits limit what a system has waiting for its peers, and of them. Zero fields mean
+// the defaults.
+type RemoteLimits struct {
 	// OpenWait is how long it is tried to open a stream to a peer that is not there,
 	// while messages for it wait. If zero, 10 seconds.
 	OpenWait time.Duration
@@ -89,17 +96,17 @@ func (c *RemoteConfig) withDefaults() RemoteConfig {
 		zero  int
 	}{
 		{&config.MaxMessage, 16 << 20},
-		{&config.TargetQueue, 8 << 20},
-		{&config.PeerQueue, 64 << 20},
-		{&config.PeerMailboxes, 128 << 20},
-		{&config.PeerWatches, 1 << 16},
+		{&config.Limits.TargetQueue, 8 << 20},
+		{&config.Limits.PeerQueue, 64 << 20},
+		{&config.Limits.PeerMailboxes, 128 << 20},
+		{&config.Limits.PeerWatches, 1 << 16},
 	} {
 		if *field.value == 0 {
 			*field.value = field.zero
 		}
 	}
-	if config.OpenWait == 0 {
-		config.OpenWait = 10 * time.Second
+	if config.Limits.OpenWait == 0 {
+		config.Limits.OpenWait = 10 * time.Second
 	}
 	return config
 }

@@ -262,7 +262,7 @@ func TestConfirmation(t *testing.T) {
 // A mailbox that is full holds its senders back, and costs nobody else a message.
 func TestBackpressureReachesTheSender(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLandWith(t, actors.RemoteConfig{TargetQueue: 256 << 10}, "alice", "bob")
+		l := newLandWith(t, actors.RemoteConfig{Limits: actors.RemoteLimits{TargetQueue: 256 << 10}}, "alice", "bob")
 		hold := make(chan struct{})
 		var got int
 		l.spawn("bob", "slow", func(ctx actor.Context) {

@@ -100,7 +100,7 @@ func TestWatchOfAnUnreachablePeer(t *testing.T) {
 
 func TestWatchLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLandWith(t, actors.RemoteConfig{PeerWatches: 2}, "alice", "bob")
+		l := newLandWith(t, actors.RemoteConfig{Limits: actors.RemoteLimits{PeerWatches: 2}}, "alice", "bob")
 		told := 0
 		for i := range 4 {
 			id := "target" + strconv.Itoa(i)

@@ -243,7 +243,7 @@ func TestMoreThanWasGranted(t *testing.T) {
 // The memory that one peer's messages take is bounded, however many actors they are for.
 func TestMailboxesOfAPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := newBesieged(t, RemoteConfig{PeerMailboxes: 100_000})
+		b := newBesieged(t, RemoteConfig{Limits: RemoteLimits{PeerMailboxes: 100_000}})
 		hold := make(chan struct{})
 		for i := range 100 {
 			id := fmt.Sprint("busy", i)

@@ -124,6 +124,7 @@ func (cl *Client) start(label func()) error {
 	cl.events = newEvents(cl.config.OnEvent)
 	cl.remote = actors.NewRemote(cl.sys, &actors.RemoteConfig{
 		Name: cl.config.Name, Open: cl.openLane, MaxMessage: cl.config.MaxMessage, Codecs: cl.config.Codecs,
+		Limits: cl.config.ActorLimits,
 	})
 	if err := cl.acceptLanes(); err != nil {
 		cl.Abort()

@@ -105,6 +105,8 @@ type Config struct {
 	// Codecs encode actor messages that are neither protobuf messages nor a []byte; the
 	// peer needs those of the same names.
 	Codecs []actors.Codec
+	// ActorLimits limit what waits for actors of peers, and of them.
+	ActorLimits actors.RemoteLimits
 
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE), for debugging: whoever has
 	// them reads the traffic. If nil, none.
@@ -166,6 +168,11 @@ func (c *Config) Validate() error {
 		{"OpenTimeout", int64(c.OpenTimeout)},
 		{"ResumeBuffer", int64(c.ResumeBuffer)},
 		{"ResumeWait", int64(c.ResumeWait)},
+		{"ActorLimits.OpenWait", int64(c.ActorLimits.OpenWait)},
+		{"ActorLimits.TargetQueue", int64(c.ActorLimits.TargetQueue)},
+		{"ActorLimits.PeerQueue", int64(c.ActorLimits.PeerQueue)},
+		{"ActorLimits.PeerMailboxes", int64(c.ActorLimits.PeerMailboxes)},
+		{"ActorLimits.PeerWatches", int64(c.ActorLimits.PeerWatches)},
 	} {
 		if field.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is %d: want 0 for the default, or more", field.name, field.value))
