@@ -102,7 +102,7 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 	for {
 		raw, err := stream.Receive(ctx)
 		if err == nil {
-			err = l.take(raw)
+			err = l.takeAll(raw)
 		}
 		if err != nil {
 			if errors.Is(err, messages.ErrProtocol) {
@@ -112,6 +112,21 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 			return
 		}
 	}
+}
+
+// takeAll handles the frames of a message.
+func (l *inlane) takeAll(raw []byte) error {
+	for len(raw) > 0 {
+		size, rest, ok := cutUvarint(raw)
+		if !ok || size > uint64(len(rest)) {
+			return fmt.Errorf("%w: length of an actor frame", messages.ErrProtocol)
+		}
+		if err := l.take(rest[:size:size]); err != nil {
+			return err
+		}
+		raw = rest[size:]
+	}
+	return nil
 }
 
 // take handles one frame.

@@ -36,13 +36,14 @@ type lane struct {
 	stream  LaneStream // nil until it is open
 	over    bool       // nothing is sent any more
 	tables  tables
-	credits []credit // by the number of the target
-	waiting []*flow  // that could not send
-	pending []byte   // frame that the stream had no room for: nothing goes before it
-	sent    uint64   // frames, with the pending one
-	handled uint64   // of them, by the peer
-	flushed uint64   // sent when a flush was asked for
-	scratch []byte
+	credits []credit  // by the number of the target
+	waiting []*flow   // that could not send
+	batch   laneBatch // of frames that the stream has not taken
+	sent    uint64    // frames, with those in the batch
+	handled uint64    // of them, by the peer
+	flushed uint64    // sent when a flush was asked for
+	scratch []byte    // of write
+	head    []byte    // of frame
 
 	first   int // of frames: those before were taken off
 	frames  []sentFrame
@@ -94,9 +95,6 @@ func (l *lane) spawn(sys *System) {
 	}
 }
 
-// ready reports whether a frame can be handed to the stream. Called with mu held.
-func (l *lane) ready() bool { return l.stream != nil && !l.over && l.pending == nil }
-
 // hasCredit reports whether a message may be sent to its target. Called with mu held.
 func (l *lane) hasCredit(out *outgoing) bool {
 	if out.frame.kind != frameTell {
@@ -104,69 +102,6 @@ func (l *lane) hasCredit(out *outgoing) bool {
 	}
 	number, known := l.tables.targets.find(out.frame.target)
 	return !known || l.credits[number].used < l.credits[number].limit
-}
-
-// write hands a frame to the stream, which must be ready. It returns false if the stream
-// is over. Called with mu held.
-func (l *lane) write(out *outgoing) bool {
-	out.frame.flush = out.confirm != nil
-	_, known := l.tables.targets.find(out.frame.target)
-	l.scratch = l.tables.appendFrame(l.scratch[:0], &out.frame)
-	number := l.tables.targets.last
-	for int(number) >= len(l.credits) {
-		l.credits = append(l.credits, credit{})
-	}
-	if !known {
-		l.credits[number] = credit{limit: firstCredit}
-	}
-	if out.frame.kind == frameTell {
-		l.credits[number].used += uint64(out.cost)
-	}
-	whole := out.buffer
-	if head := len(l.scratch); head <= headRoom {
-		whole = whole[headRoom-head:]
-		copy(whole, l.scratch)
-	} else {
-		whole = append(append(make([]byte, 0, head+len(out.buffer)), l.scratch...), out.buffer[headRoom:]...)
-	}
-	return l.hand(whole, out.sent())
-}
-
-// hand gives a frame to the stream, or to the pump if the stream has no room. It returns
-// false if the stream is over. Called with mu held.
-func (l *lane) hand(whole []byte, f sentFrame) bool {
-	switch err := l.stream.TrySend(whole); {
-	case err == nil:
-	case errors.Is(err, messages.ErrWouldBlock):
-		l.pending = append([]byte(nil), whole...) // the buffer is used again
-		l.peer.remote.sys.Pumps.Go(l.push)
-	default:
-		l.over = true // the pump that listens says why
-		return false
-	}
-	l.frames = append(l.frames, f)
-	l.sent++
-	return true
-}
-
-// push is a pump: it waits until the stream takes the pending frame.
-func (l *lane) push() {
-	err := l.stream.Send(context.Background(), l.pending) // ends with the stream
-	l.peer.mu.Lock()
-	defer l.peer.unlock()
-	if l.pending = nil; err != nil {
-		l.over = true
-		return
-	}
-	l.peer.resume(l)
-}
-
-// flush asks the peer to say at once what it has handled, unless it was asked since the
-// last frame. Called with mu held.
-func (l *lane) flush() {
-	if l.ready() && l.flushed < l.sent && l.hand([]byte{frameFlush}, sentFrame{}) {
-		l.flushed = l.sent
-	}
 }
 
 // hear acts on what the peer says about frames.
@@ -296,7 +231,10 @@ func (p *peer) down(l *lane, why error) {
 // drop gives up a lane: what was sent and not handled is in doubt, what waits is sent on
 // another one, if the process there is the one that it is for. Called with mu held.
 func (p *peer) drop(l *lane, why error) {
-	l.over = true
+	if !l.batch.waiting { // else it may be taken yet: it is in doubt, too
+		l.untaken()
+	}
+	l.over, l.batch = true, laneBatch{}
 	p.lanes[l.index] = nil
 	if l.pid != nil {
 		pid, as := l.pid, p.remote.sys.as

@@ -58,12 +58,23 @@ func (q *outgoingQueue) len() int { return q.n }
 
 func (q *outgoingQueue) first() *outgoing { return q.ring[q.head] }
 
-func (q *outgoingQueue) push(out *outgoing) {
+func (q *outgoingQueue) grow() {
 	if q.n == len(q.ring) {
 		bigger := make([]*outgoing, max(8, 2*q.n))
 		copy(bigger[copy(bigger, q.ring[q.head:]):], q.ring[:q.head])
 		q.ring, q.head = bigger, 0
 	}
+}
+
+func (q *outgoingQueue) pushFirst(out *outgoing) {
+	q.grow()
+	q.head = (q.head - 1) & (len(q.ring) - 1)
+	q.ring[q.head] = out
+	q.n++
+}
+
+func (q *outgoingQueue) push(out *outgoing) {
+	q.grow()
 	q.ring[(q.head+q.n)&(len(q.ring)-1)] = out // its length is a power of two
 	q.n++
 }

@@ -48,7 +48,7 @@ type peer struct {
 	lanes   [numLanes]*lane                // nil: there is none now
 	crowd   int                            // of flows, at which idle ones are forgotten
 	queued  int                            // cost of what waits with flows
-	room    chan struct{}                  // closed when there is some; nil if nobody waits for it
+	starved []*flow                        // for which somebody waits because of the others
 	watches map[string]*watch              // by the watched actor's id
 	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
 	drains  []chan struct{}                // of those who wait until everything was handled
@@ -58,14 +58,15 @@ type peer struct {
 
 // flow is all that goes to one actor of a peer.
 type flow struct {
-	target string
-	home   int    // the lane of its small messages
-	lane   *lane  // that carried its last frame; nil if that was handled
-	last   uint64 // frames on that lane, with its last
-	queue  outgoingQueue
-	queued int           // cost
-	room   chan struct{} // closed when there is some for its messages; nil if nobody waits for it
-	listed *lane         // that it waits for; nil if it waits for credit, or for nothing
+	target  string
+	home    int    // the lane of its small messages
+	lane    *lane  // that carried its last frame; nil if that was handled
+	last    uint64 // frames on that lane, with its last
+	queue   outgoingQueue
+	queued  int           // cost
+	room    chan struct{} // closed when there is some for its messages; nil if nobody waits for it
+	starved bool          // it is on that list of the peer
+	listed  *lane         // that it waits for; nil if it waits for credit, or for nothing
 }
 
 // idle reports whether there is nothing to remember. Called with mu held.
@@ -117,19 +118,22 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 
 // await takes a message as soon as there is room. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
-	for !p.hasRoom(out) && !p.closed {
-		room := &p.room
-		if f := p.flow(out.frame.target); f.queued+out.cost > p.remote.config.Limits.TargetQueue {
-			room = &f.room
+	for !p.closed {
+		f := p.flow(out.frame.target)
+		if p.hasRoom(f, out, waitShare) {
+			break
 		}
-		if *room == nil {
-			*room = make(chan struct{})
+		if f.room == nil {
+			f.room = make(chan struct{})
 		}
-		wait := *room
+		if limit := p.remote.config.Limits.TargetQueue / waitShare; f.queued+out.cost <= limit && !f.starved {
+			p.starved, f.starved = append(p.starved, f), true
+		}
+		room := f.room
 		p.unlock()
 		var err error
 		select {
-		case <-wait:
+		case <-room:
 		case <-ctx.Done():
 			err = ctx.Err()
 		}
@@ -140,22 +144,36 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 	return p.take(out)
 }
 
-// tellRoom lets those look again who wait for room for an actor, or for any. Called with
+// tellRoom lets those look again who wait for room for messages to an actor. Called with
 // mu held.
 func (p *peer) tellRoom(f *flow) {
 	if f.room != nil {
 		close(f.room)
 		f.room = nil
 	}
-	if p.room != nil && p.queued < p.remote.config.Limits.PeerQueue {
-		close(p.room)
-		p.room = nil
+}
+
+// tellStarved does so for all who wait because of others, if there is room again: so much
+// that it is worth to wake everybody. Called with mu held.
+func (p *peer) tellStarved() {
+	if len(p.starved) == 0 || p.queued > p.remote.config.Limits.PeerQueue/waitShare/8*7 {
+		return
 	}
+	for _, f := range p.starved {
+		f.starved = false
+		p.tellRoom(f)
+	}
+	p.starved = nil
 }
 
 // unlock gives mu back, and tells what was lost, since who hears of it may send.
 func (p *peer) unlock() {
 	p.settleDrains()
+	for _, l := range p.lanes {
+		if l != nil {
+			l.send()
+		}
+	}
 	told := p.told
 	p.told = nil
 	p.mu.Unlock()
@@ -238,10 +256,15 @@ func (o *outgoing) stop(after bool) {
 	o.cost = messageCost
 }
 
-// hasRoom reports whether a message may be sent or wait. Called with mu held.
-func (p *peer) hasRoom(out *outgoing) bool {
-	f, cost := p.flow(out.frame.target), out.cost
-	return f.queued == 0 || f.queued+cost <= p.remote.config.Limits.TargetQueue && p.queued+cost <= p.remote.config.Limits.PeerQueue
+// waitShare is the part of the limits that who waits for room uses: that is enough to keep
+// the streams busy, and what is not queued needs no memory.
+const waitShare = 8
+
+// hasRoom reports whether a message may wait, within a part of the limits. Called with mu
+// held.
+func (p *peer) hasRoom(f *flow, out *outgoing, share int) bool {
+	limits := &p.remote.config.Limits
+	return f.queued == 0 || f.queued+out.cost <= limits.TargetQueue/share && p.queued+out.cost <= limits.PeerQueue/share
 }
 
 // take sends a message or has it wait. It is the caller's to free it if there is an
@@ -255,15 +278,11 @@ func (p *peer) take(out *outgoing) error {
 	}
 	f := p.flow(out.frame.target)
 	if f.queue.len() == 0 {
-		sent, err := p.write(f, out)
-		if sent {
-			out.free()
-		}
-		if sent || err != nil {
+		if sent, err := p.write(f, out); sent || err != nil {
 			return err
 		}
 	}
-	if !p.hasRoom(out) {
+	if !p.hasRoom(f, out, 1) {
 		p.remote.stats.overflows.Add(1)
 		return fmt.Errorf("%w: %d bytes wait for this actor, and %d for all of its client", ErrOverflow, f.queued, p.queued)
 	}
@@ -392,18 +411,22 @@ func (p *peer) drain(f *flow) {
 	before := f.queue.len()
 	for f.queue.len() > 0 {
 		out := f.queue.first()
+		cost := out.cost // it may be the lane's then
 		sent, err := p.write(f, out)
-		if err != nil {
-			p.fail(out.sent(), err, false)
-		} else if !sent {
+		if !sent && err == nil {
 			break
 		}
-		f.queued -= out.cost
-		p.queued -= out.cost
-		f.queue.pop().free()
+		f.queue.pop()
+		f.queued -= cost
+		p.queued -= cost
+		if err != nil {
+			p.fail(out.sent(), err, false)
+			out.free()
+		}
 	}
 	p.list(f)
-	if half := f.queued <= p.remote.config.Limits.TargetQueue/2; f.queue.len() < before && (half || f.listed == nil) {
+	if half := f.queued <= p.remote.config.Limits.TargetQueue/waitShare/2; f.queue.len() < before && (half || f.listed == nil) {
 		p.tellRoom(f) // there is some for several messages, or no more to come soon
 	}
+	p.tellStarved()
 }

@@ -77,9 +77,10 @@ type RemoteLimits struct {
 	// while messages for it wait. If zero, 10 seconds.
 	OpenWait time.Duration
 	// TargetQueue is how many bytes of messages, 64 more counted for each, wait for
-	// one actor of a peer, beside one message. If zero, 8 MiB.
+	// one actor of a peer, beside one message. [Remote.SendWait] waits while more than an
+	// eighth of that waits. If zero, 8 MiB.
 	TargetQueue int
-	// PeerQueue is how many wait for all actors of a peer. If zero, 64 MiB.
+	// PeerQueue is how many wait for all actors of a peer, likewise. If zero, 64 MiB.
 	PeerQueue int
 	// PeerMailboxes is how many bytes of messages of one peer, counted likewise, may
 	// wait in the mailboxes of this system; more are refused. If zero, 128 MiB.

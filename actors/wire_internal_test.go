@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -116,7 +117,12 @@ type told struct {
 // tell sends a frame.
 func (b *besieged) tell(f told) {
 	f.kind = frameTell
-	b.in <- append(b.tables.appendFrame(nil, &f.frame), f.body...)
+	b.put(append(b.tables.appendFrame(nil, &f.frame), f.body...))
+}
+
+// put sends one frame.
+func (b *besieged) put(raw []byte) {
+	b.in <- append(binary.AppendUvarint(nil, uint64(len(raw))), raw...)
 }
 
 func text(s string) []byte {
@@ -154,9 +160,9 @@ func TestHostileFrames(t *testing.T) {
 		for _, f := range frames {
 			b.tell(f)
 		}
-		b.in <- append(b.tables.appendFrame(nil, &frame{kind: frameStop, target: "greeter"}), stopNow...)
-		b.in <- b.tables.appendFrame(nil, &frame{kind: frameUnwatch, target: "greeter"}) // of no effect
-		b.in <- []byte{frameFlush}
+		b.put(append(b.tables.appendFrame(nil, &frame{kind: frameStop, target: "greeter"}), stopNow...))
+		b.put(b.tables.appendFrame(nil, &frame{kind: frameUnwatch, target: "greeter"})) // of no effect
+		b.put([]byte{frameFlush})
 		synctest.Wait()
 		refused := 0
 		for _, r := range b.records(t) {
@@ -197,12 +203,28 @@ func TestNoFrames(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBesieged(t, RemoteConfig{})
-			b.in <- raw
+			b.put(raw)
 			synctest.Wait()
 			select {
 			case <-b.over:
 			default:
 				t.Errorf("%s: the stream goes on", name)
+			}
+		})
+	}
+}
+
+// So does a message that ends within a frame.
+func TestHalfAFrame(t *testing.T) {
+	for _, raw := range [][]byte{{5, 1}, {0x80}} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBesieged(t, RemoteConfig{})
+			b.in <- raw
+			synctest.Wait()
+			select {
+			case <-b.over:
+			default:
+				t.Errorf("%v: the stream goes on", raw)
 			}
 		})
 	}
