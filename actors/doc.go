@@ -11,8 +11,8 @@
 //	sys := cl.Actors()
 //	pid, err := sys.Spawn(sys.Props(newGreeter), "greeter")
 //	sys.Export("greeter", pid)                       // peers may send to it
-//	sys.Root.Send(sys.PID("bob", "greeter"), hello)  // protobuf messages only
-//	answer, err := actors.Ask[*Answer](ctx, sys.System, sys.PID("bob", "greeter"), hello)
+//	sys.Root.Send(sys.PID("bob", "greeter"), hello)  // a protobuf message, []byte, or a [Codec]'s
+//	answer, err := actors.Ask[*Answer](ctx, sys, sys.PID("bob", "greeter"), hello)
 //
 // An actor of conec itself is one file: a table of behaviors and messages, the
 // struct, its props, what its pumps say, Receive, one method per behavior, pumps.
@@ -24,16 +24,16 @@
 //
 // Any goroutine may call what is exported, unless its comment says otherwise.
 // [Ask] blocks and is not for Receive. Messages of one sender to one target arrive
-// in order; system messages overtake. Messages between clients keep their order
-// while the stream under them lasts.
+// in order; system messages overtake. So do messages between clients; [Remote] says
+// what is promised of them.
 //
 // # Limits
 //
 // A mailbox holds 65,536 user messages ([SystemConfig]); what exceeds it is a dead
-// letter and a [MailboxOverflow] on the event stream. 65,536 messages wait for the
-// network per peer; 1,024 streams wait for a channel to connect. Watching, stopping
-// and spawning do not cross the network. 64-bit systems only: proto.actor panics
-// on others.
+// letter and a [MailboxOverflow] on the event stream. What waits for peers, and of
+// them, has the limits of [RemoteLimits]; 1,024 streams wait for a channel to connect.
+// Supervision does not cross the network. 64-bit systems only: proto.actor panics on
+// others.
 //
 // # Testing
 //

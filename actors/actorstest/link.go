@@ -21,26 +21,28 @@ type link struct {
 	changed chan struct{} // closed when the state has changed; nil if nobody waits
 }
 
-// pass waits until a lane may be opened: it takes a message each way. Called without mu.
-func (l *link) pass(ctx context.Context) error {
+// pass waits until a lane may be opened, which takes a message each way, and calls open
+// with mu held in that very moment. Called without mu.
+func (l *link) pass(ctx context.Context, open func() error) error {
 	for late := false; ; {
 		l.mu.Lock()
-		cut, held, delay := l.cut, l.held, l.delay
+		var due <-chan time.Time
+		switch {
+		case l.cut:
+			l.mu.Unlock()
+			return messages.ErrUnreachable
+		case l.held:
+		case late || l.delay == 0:
+			defer l.mu.Unlock()
+			return open()
+		default:
+			due = time.After(2 * l.delay)
+		}
 		if l.changed == nil {
 			l.changed = make(chan struct{})
 		}
 		changed := l.changed
 		l.mu.Unlock()
-		var due <-chan time.Time
-		switch {
-		case cut:
-			return messages.ErrUnreachable
-		case held:
-		case late || delay == 0:
-			return nil
-		default:
-			due = time.After(2 * delay)
-		}
 		select {
 		case <-due:
 			late = true

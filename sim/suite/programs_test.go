@@ -17,7 +17,7 @@ import (
 
 // program is plain proto.actor code, which knows nothing of conec: an actor, and what is done with its PID, wherever it is.
 type program struct {
-	actor func() actor.Actor
+	props func() *actor.Props
 	drive func(root *actor.RootContext, target *actor.PID) []string
 	want  []string
 }
@@ -36,7 +36,7 @@ func TestPrograms(t *testing.T) {
 			everywhere(t, func(w *world) {
 				w.begin()
 				for where, got := range map[string][]string{
-					"proto.actor alone": p.alone(w),
+					"proto.actor alone": p.alone(),
 					"one system":        p.near(w),
 					"two clients":       p.far(w, name),
 				} {
@@ -50,10 +50,12 @@ func TestPrograms(t *testing.T) {
 }
 
 // alone runs the program without conec.
-func (p program) alone(w *world) []string {
-	w.Helper()
-	as := actor.NewActorSystem(actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }))
-	pid := as.Root.Spawn(actor.PropsFromProducer(p.actor))
+func (p program) alone() []string {
+	as := actor.NewActorSystem(
+		actor.WithLoggerFactory(func(*actor.ActorSystem) *slog.Logger { return slog.New(slog.DiscardHandler) }),
+		actor.WithDeadLetterRequestLogging(false), // which would leave a goroutine for a second
+	)
+	pid := as.Root.Spawn(p.props())
 	defer as.Root.Stop(pid)
 	return p.drive(as.Root, pid)
 }
@@ -67,14 +69,14 @@ func (p program) near(w *world) []string {
 			w.Error(err)
 		}
 	}()
-	return p.drive(sys.Root, sys.Root.Spawn(actor.PropsFromProducer(p.actor)))
+	return p.drive(sys.Root, sys.Root.Spawn(p.props()))
 }
 
 // far runs the program at alice, with its actor at bob.
 func (p program) far(w *world, name string) []string {
 	w.Helper()
 	alice, bob := w.client("alice").Actors(), w.client("bob").Actors()
-	bob.Export(name, bob.Root.Spawn(actor.PropsFromProducer(p.actor)))
+	bob.Export(name, bob.Root.Spawn(p.props()))
 	return p.drive(alice.Root, alice.PID("bob", name))
 }
 
@@ -85,26 +87,29 @@ func text(format string, args ...any) *wrapperspb.StringValue {
 	return wrapperspb.String(fmt.Sprintf(format, args...))
 }
 
-// told returns what a future says: a text, a PID, or an error.
-func told(f actor.Future) string {
-	switch got, err := f.Result(); got := got.(type) {
-	case *wrapperspb.StringValue:
-		return got.GetValue()
-	default:
-		return fmt.Sprintf("%T %v", got, err)
+// says is what an answer comes to: its text, or what else it is, and the error.
+func says(answer any, err error) string {
+	if msg, ok := answer.(*wrapperspb.StringValue); ok && err == nil {
+		return msg.GetValue()
 	}
+	return fmt.Sprintf("%T %v", answer, err)
 }
+
+// told waits for what a future comes to.
+func told(f actor.Future) string { return says(f.Result()) }
 
 // ask asks an actor, and returns what it says.
 func ask(root *actor.RootContext, pid *actor.PID, format string, args ...any) string {
 	return told(root.RequestFuture(pid, text(format, args...), soon))
 }
 
-// askPID asks an actor for a PID, nil if it says something else.
+// askPID asks an actor for a PID, which is nobody's if it says something else.
 func askPID(root *actor.RootContext, pid *actor.PID, what string) *actor.PID {
 	got, _ := root.RequestFuture(pid, text("%s", what), soon).Result()
-	answer, _ := got.(*actor.PID)
-	return answer
+	if answer, ok := got.(*actor.PID); ok {
+		return answer
+	}
+	return actor.NewPID("nowhere", what)
 }
 
 // spawnFunc spawns an actor beside the one that the program is about.
@@ -114,9 +119,9 @@ func spawnFunc(root *actor.RootContext, receive actor.ReceiveFunc) *actor.PID {
 
 // pingPong is two actors that answer each other.
 var pingPong = program{
-	actor: func() actor.Actor {
+	props: func() *actor.Props {
 		n := 0
-		return actor.ReceiveFunc(func(ctx actor.Context) {
+		return actor.PropsFromFunc(func(ctx actor.Context) {
 			if ping, ok := ctx.Message().(*wrapperspb.StringValue); ok {
 				n++
 				ctx.Request(ctx.Sender(), text("%s pong %d", ping.GetValue(), n))
@@ -138,7 +143,8 @@ var pingPong = program{
 				ctx.Request(ctx.Sender(), text("ping %d", len(trace)+1))
 			}
 		})
-		return append(trace, told(over)) // which comes after the appends
+		last := told(over)
+		return append(trace, last)
 	},
 	want: []string{"ping 1 pong 1", "ping 2 pong 2", "ping 3 pong 3", "ping 4 pong 4", "over"},
 }
@@ -197,7 +203,7 @@ func word(ctx actor.Context) string {
 }
 
 var behaviors = program{
-	actor: newTurnstile,
+	props: func() *actor.Props { return actor.PropsFromProducer(newTurnstile) },
 	drive: func(root *actor.RootContext, target *actor.PID) (trace []string) {
 		for _, word := range []string{"push", "coin", "coin", "service", "push", "service", "push", "service", "coin", "service", "push"} {
 			trace = append(trace, ask(root, target, "%s", word))
@@ -223,7 +229,7 @@ func adder(starts *int) actor.Producer {
 				*starts++
 			case *wrapperspb.StringValue:
 				if word(ctx) == "fail" {
-					panic(errBroken) //nolint:forbidigo // what a program of proto.actor does
+					panic(errBroken)
 				}
 				sum++
 				ctx.Respond(text("start %d, sum %d", *starts, sum))
@@ -232,7 +238,7 @@ func adder(starts *int) actor.Producer {
 	}
 }
 
-// newParent returns an actor that has its child restarted twice.
+// newParent returns an actor that gives away the PID of its child, and says when it is gone.
 func newParent() actor.Actor {
 	var child, waiting *actor.PID
 	starts, gone := 0, false
@@ -254,4 +260,43 @@ func newParent() actor.Actor {
 			waiting = nil
 		}
 	})
+}
+
+// restartTwice restarts what is broken.
+func restartTwice() actor.SupervisorStrategy {
+	return actor.NewOneForOneStrategy(2, time.Minute, func(reason any) actor.Directive {
+		if err, ok := reason.(error); ok && errors.Is(err, errBroken) {
+			return actor.RestartDirective
+		}
+		return actor.StopDirective
+	})
+}
+
+var supervision = program{
+	props: func() *actor.Props {
+		return actor.PropsFromProducer(newParent, actor.WithSupervisor(restartTwice()))
+	},
+	drive: func(root *actor.RootContext, target *actor.PID) (trace []string) {
+		child, end := askPID(root, target, "child"), actor.NewFuture(root.ActorSystem(), soon)
+		watching := actor.NewFuture(root.ActorSystem(), soon)
+		spawnFunc(root, func(ctx actor.Context) {
+			switch msg := ctx.Message().(type) {
+			case *actor.Started:
+				ctx.Watch(child)
+				ctx.Send(watching.PID(), text("watching"))
+			case *actor.Terminated:
+				ctx.Send(end.PID(), text("%s, as watched: %t", msg.GetWhy(), msg.GetWho().Equal(child)))
+			}
+		})
+		trace = append(trace, told(watching))
+		for range 3 {
+			trace = append(trace, ask(root, child, "add"), ask(root, child, "add"))
+			root.Send(child, text("fail"))
+		}
+		return append(trace, told(end), ask(root, target, "gone?"), ask(root, child, "add"))
+	},
+	want: []string{
+		"watching", "start 1, sum 1", "start 1, sum 2", "start 2, sum 1", "start 2, sum 2", "start 3, sum 1", "start 3, sum 2",
+		"Stopped, as watched: true", "0 children after 3 starts", "<nil> future: dead letter",
+	},
 }
