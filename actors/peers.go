@@ -14,16 +14,13 @@ import (
 // peerID is the id by which a peer reaches its own actor here ([Remote.OnPeer]).
 const peerID = "peer"
 
-// PeerConfig says which actors there are for peers ([Remote.OnPeer]). Zero fields mean
-// the defaults.
+// PeerConfig says which actors there are for peers ([Remote.OnPeer]): a peer's actor is
+// spawned with its first channel, or its first message. Zero fields mean the defaults.
 type PeerConfig struct {
 	// Props returns the props of the actor for a peer; nil means that it gets none.
 	Props func(peer string) *actor.Props
 	// Who has an actor. If nil, all peers.
 	Who Who
-	// OnPresence spawns a peer's actor as soon as the peer is there; otherwise it is
-	// spawned with the peer's first channel, or its first message.
-	OnPresence bool
 	// Leave is how long a peer may be absent until it has left for good. If zero, 10
 	// minutes; if negative, it never does.
 	Leave time.Duration
@@ -69,14 +66,11 @@ type (
 type Noticed struct {
 	// Peer is its name.
 	Peer string
-	// Present tells that a channel to it was opened, or that the coordinator knows it;
-	// Absent that the last channel was lost, or that it left the coordinator.
-	Present, Absent bool
-	// Channel tells that it is a channel, and not the coordinator's word.
-	Channel bool
+	// Up tells that a channel to it was opened, Down that one was lost.
+	Up, Down bool
 	// Path is set if the path of a channel has changed.
 	Path *PeerPath
-	// Err is why it is absent.
+	// Err is why it was lost.
 	Err error
 }
 
@@ -110,33 +104,23 @@ func (r *Remote) OnPeer(config PeerConfig) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.onPeers.Store(o)
-	for _, peer := range slices.Sorted(maps.Keys(r.noticed)) {
-		known := r.noticed[peer]
-		for range known.channels {
-			r.sys.Root.Send(pid, Noticed{Peer: peer, Present: true, Channel: true})
-		}
-		if known.announced {
-			r.sys.Root.Send(pid, Noticed{Peer: peer, Present: true})
+	for _, peer := range slices.Sorted(maps.Keys(r.channels)) {
+		for range r.channels[peer] {
+			r.sys.Root.Send(pid, Noticed{Peer: peer, Up: true})
 		}
 	}
 	return nil
 }
 
-// sight is what a client has noticed of a peer.
-type sight struct {
-	channels  int  // that are up
-	announced bool // the coordinator knows it
-}
-
-func (s *sight) add(n Noticed) {
+// count returns how many channels are up afterwards.
+func (n Noticed) count(channels int) int {
 	switch {
-	case n.Channel && n.Present:
-		s.channels++
-	case n.Channel && n.Absent:
-		s.channels = max(s.channels-1, 0)
-	case n.Present, n.Absent:
-		s.announced = n.Present
+	case n.Up:
+		return channels + 1
+	case n.Down:
+		return max(channels-1, 0)
 	}
+	return channels
 }
 
 // PeerActor returns the actor of a peer, nil if it has none now.
@@ -173,12 +157,8 @@ func (r *Remote) peerActor(peer string) *actor.PID {
 func (r *Remote) Notice(n Noticed) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	known := r.noticed[n.Peer]
-	known.add(n)
-	if known == (sight{}) {
-		delete(r.noticed, n.Peer)
-	} else {
-		r.noticed[n.Peer] = known
+	if r.channels[n.Peer] = n.count(r.channels[n.Peer]); r.channels[n.Peer] == 0 {
+		delete(r.channels, n.Peer)
 	}
 	if o := r.onPeers.Load(); o != nil {
 		r.sys.Root.Send(o.pid, n)
@@ -223,13 +203,13 @@ type peersActor struct {
 
 // knownPeer is what is known of a peer that has, or could have, an actor.
 type knownPeer struct {
-	sight
-	pid     *actor.PID
-	present bool // as the actor was told
-	greeted bool // the actor was told at all
-	gone    bool // its process is gone since it was present
-	timer   *time.Timer
-	wait    uint64 // of the timer
+	pid      *actor.PID
+	channels int  // that are up
+	present  bool // as the actor was told
+	greeted  bool // the actor was told at all
+	gone     bool // its process is gone since it was present
+	timer    *time.Timer
+	wait     uint64 // of the timer
 }
 
 // Receive implements actor.Actor.
@@ -256,7 +236,7 @@ func (a *peersActor) Receive(ctx actor.Context) {
 			k.gone = true
 		}
 	case peerLeaves:
-		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && k.channels == 0 && !k.announced {
+		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && k.channels == 0 {
 			ctx.Send(k.pid, &PeerLeft{Peer: msg.peer})
 			ctx.Poison(k.pid)
 			a.forget(msg.peer)
@@ -274,13 +254,13 @@ func (a *peersActor) Receive(ctx actor.Context) {
 // noticed acts on what was noticed of a peer.
 func (a *peersActor) noticed(ctx actor.Context, n Noticed) {
 	k := a.known[n.Peer]
-	if k == nil && n.Present && (n.Channel || a.on.config.OnPresence) {
+	if k == nil && n.Up {
 		k = a.ensure(ctx, n.Peer)
 	}
 	if k == nil {
 		return
 	}
-	k.add(n)
+	k.channels = n.count(k.channels)
 	a.update(ctx, n.Peer, k, n.Err)
 	if n.Path != nil {
 		ctx.Send(k.pid, n.Path)
@@ -314,7 +294,7 @@ func (a *peersActor) ensure(ctx actor.Context, peer string) *knownPeer {
 
 // update tells an actor whether its peer is present, if that has changed.
 func (a *peersActor) update(ctx actor.Context, peer string, k *knownPeer, why error) {
-	present := k.channels > 0 || k.announced || !k.greeted
+	present := k.channels > 0 || !k.greeted
 	if k.greeted && present == k.present && (!present || !k.gone) {
 		return
 	}
@@ -324,7 +304,7 @@ func (a *peersActor) update(ctx actor.Context, peer string, k *knownPeer, why er
 		ctx.Send(k.pid, &PeerPresent{Peer: peer, Again: again, Restarted: again && k.gone})
 		k.gone = false
 		a.stop(k)
-		if k.channels == 0 && !k.announced { // it spoke, over a channel that is not known to be up
+		if k.channels == 0 { // it spoke, over a channel that is not known to be up
 			a.leave(ctx, peer, k)
 		}
 		return

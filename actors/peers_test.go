@@ -79,10 +79,8 @@ func TestOneActorForEachPeer(t *testing.T) {
 		if err := bob.OnPeer(config); !errors.Is(err, actor.ErrNameExists) {
 			t.Errorf("again: %v", err)
 		}
-		up := func(peer string) { bob.Notice(actors.Noticed{Peer: peer, Channel: true, Present: true}) }
-		down := func(peer string) { bob.Notice(actors.Noticed{Peer: peer, Channel: true, Absent: true, Err: errCable}) }
-		bob.Notice(actors.Noticed{Peer: "alice", Present: true})
-		log.expect(t, "presence, which is not asked for")
+		up := func(peer string) { bob.Notice(actors.Noticed{Peer: peer, Up: true}) }
+		down := func(peer string) { bob.Notice(actors.Noticed{Peer: peer, Down: true, Err: errCable}) }
 		up("mallory")
 		log.expect(t, "a peer that it is not for")
 		up("alice")
@@ -115,10 +113,10 @@ func TestPeerSpeaksToItsActor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLand(t, "alice", "bob")
 		bob, log := l.of("bob"), &peerLog{}
-		channel := func(up bool) { bob.Notice(actors.Noticed{Peer: "alice", Channel: true, Present: up, Absent: !up}) }
+		channel := func(up bool) { bob.Notice(actors.Noticed{Peer: "alice", Up: up, Down: !up}) }
 		channel(true)
-		bob.Notice(actors.Noticed{Peer: "carol", Channel: true, Present: true})
-		bob.Notice(actors.Noticed{Peer: "carol", Channel: true, Absent: true})
+		bob.Notice(actors.Noticed{Peer: "carol", Up: true})
+		bob.Notice(actors.Noticed{Peer: "carol", Down: true})
 		if err := bob.OnPeer(log.config()); err != nil {
 			t.Fatal(err)
 		}

@@ -133,10 +133,10 @@ type Remote struct {
 	onPeers  atomic.Pointer[onPeers]    // nil until OnPeer
 	resolved atomic.Pointer[resolution] // the last one
 
-	mu      sync.Mutex
-	exports map[string]export
-	noticed map[string]sight // of peers, without those of which there is none
-	peers   map[string]*peer
+	mu       sync.Mutex
+	exports  map[string]export
+	channels map[string]int // that are up, by peer
+	peers    map[string]*peer
 }
 
 // export is an actor that peers may reach by a name.
@@ -168,7 +168,7 @@ func (w Who) allows(peer string) bool { return w == nil || w(peer) }
 func NewRemote(sys *System, config *RemoteConfig) *Remote {
 	r := &Remote{
 		sys: sys, config: config.withDefaults(), passes: newPasses(), exports: map[string]export{},
-		noticed: map[string]sight{}, peers: map[string]*peer{},
+		channels: map[string]int{}, peers: map[string]*peer{},
 	}
 	r.codecs = newCodecs(sys.Address(), r.passes, r.config.Codecs)
 	r.kinds = kinds{remote: r, configs: map[string]KindConfig{}, spawned: map[string]spawnedActor{}}

@@ -204,7 +204,7 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 		c.cl.events.put(ChannelOpened{Peer: msg.GetPeer()})
 		if e := c.channels[ctx.Sender().GetId()]; e != nil {
 			e.up = true
-			c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Present: true, Channel: true})
+			c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Up: true})
 			if e.ref.Accepted {
 				c.cl.incoming.addChannel(e.ref)
 			}
@@ -232,7 +232,7 @@ func (c *clientActor) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	}
 	if e.up {
 		e.up = false
-		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Absent: true, Channel: true, Err: err})
+		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Down: true, Err: err})
 	}
 	if e.ref.WasUp() {
 		c.cl.config.Logger.Info("channel closed", "peer", msg.GetPeer(), "err", err, "restarting", !msg.GetLast())
