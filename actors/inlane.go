@@ -36,7 +36,8 @@ type inlane struct {
 	stream  LaneStream
 	address string // of the peer's actors
 	tables  tables
-	targets []*inflow  // by the number of the target
+	targets []*inflow // by the number of the target
+	spare   []delivery
 	watcher *actor.PID // of this lane as a process, nil until it watches
 
 	mu         sync.Mutex
@@ -83,8 +84,24 @@ type delivery struct {
 
 // take returns the message for the actor, and lets the peer send more.
 func (d *delivery) take() any {
+	message := d.message
+	d.message = nil // its neighbors may keep d
 	d.flow.use(d.cost)
-	return d.message
+	return message
+}
+
+// deliveries is how many deliveries are made at a time.
+const deliveries = 16
+
+// delivery returns a new one.
+func (l *inlane) delivery(message any, flow *inflow, cost int) *delivery {
+	if len(l.spare) == 0 {
+		l.spare = make([]delivery, deliveries)
+	}
+	d := &l.spare[0]
+	l.spare = l.spare[1:]
+	d.message, d.flow, d.cost = message, flow, cost
+	return d
 }
 
 // Serve takes what a peer sends on a stream that it opened, until the stream or ctx
@@ -280,7 +297,7 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	if f.headers != nil || f.sender != "" {
 		message = l.envelope(f, message)
 	}
-	d := &delivery{message: message, flow: flow, cost: cost}
+	d := l.delivery(message, flow, cost)
 	l.from.inward.waiting.Add(int64(cost))
 	r.stats.received.Add(1)
 	if flow.mailbox != nil {
@@ -419,71 +436,3 @@ func (l *inlane) isOver() bool {
 	defer l.mu.Unlock()
 	return l.over
 }
-
-// watch has the peer told of the end of an actor.
-func (l *inlane) watch(flow *inflow) error {
-	if _, again := l.watched[flow.id]; again {
-		return nil
-	}
-	if err := flow.find(); err != nil {
-		return err
-	}
-	if l.from.inward.watched.Add(1) > int64(l.remote.config.Limits.PeerWatches) {
-		l.from.inward.watched.Add(-1)
-		return fmt.Errorf("%w: %d actors are watched", messages.ErrLimit, l.remote.config.Limits.PeerWatches)
-	}
-	registry := l.remote.sys.as.ProcessRegistry
-	if l.watcher == nil {
-		l.watcher, _ = registry.Add(l, "watcher/"+l.from.name+"/"+registry.NextID())
-	}
-	l.mu.Lock()
-	l.watched[flow.id] = flow.target
-	l.mu.Unlock()
-	process, _ := registry.Get(flow.target)
-	process.SendSystemMessage(flow.target, &actor.Watch{Watcher: l.watcher})
-	return nil
-}
-
-// unwatch ends that.
-func (l *inlane) unwatch(id string) {
-	l.mu.Lock()
-	target := l.watched[id]
-	delete(l.watched, id)
-	for _, other := range l.watched {
-		if same(target, other) {
-			target = nil // it has two names, and is still watched by one
-		}
-	}
-	l.mu.Unlock()
-	if target == nil {
-		return
-	}
-	l.from.inward.watched.Add(-1)
-	process, _ := l.remote.sys.as.ProcessRegistry.Get(target)
-	process.SendSystemMessage(target, &actor.Unwatch{Watcher: l.watcher})
-}
-
-// SendSystemMessage hears of the end of an actor that the peer watches. It runs on the
-// goroutine of that actor, and does not block.
-func (l *inlane) SendSystemMessage(_ *actor.PID, message any) {
-	ended, ok := message.(*actor.Terminated)
-	if !ok {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(l.watched)) {
-		if same(l.watched[id], ended.GetWho()) {
-			delete(l.watched, id)
-			l.from.inward.watched.Add(-1)
-			l.terminated = append(l.terminated, record{kind: recordTerminated, text: id, why: ended.GetWhy()})
-			l.pump()
-		}
-	}
-}
-
-// SendUserMessage does nothing: nobody knows the lane's PID.
-func (l *inlane) SendUserMessage(*actor.PID, any) {}
-
-// Stop does nothing.
-func (l *inlane) Stop(*actor.PID) {}

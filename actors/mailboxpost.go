@@ -89,10 +89,10 @@ func (m *Mailbox) postRemote(d *delivery) error {
 		dispatcher.Schedule(m.loop)
 	}
 	if err != nil {
-		d.take()
+		message := d.take()
 		if m.sys != nil && !errors.Is(err, messages.ErrNoSuchActor) { // its sender makes it a dead letter
 			m.sys.overflows.Add(1)
-			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: actor.UnwrapEnvelopeMessage(d.message), Limit: m.limit})
+			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: actor.UnwrapEnvelopeMessage(message), Limit: m.limit})
 		}
 	}
 	return err
