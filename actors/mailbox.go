@@ -311,6 +311,9 @@ func (m *Mailbox) invokeSystem(msg any) {
 		m.restarts++
 		m.mu.Unlock()
 	case *actor.Watch:
+		if m.self != nil && same(msg.Watcher, m.self.Parent()) {
+			return // it is told anyway, and twice would be once for a later child of this name
+		}
 		m.watch(msg.Watcher)
 	case *actor.Unwatch:
 		if m.watchers != nil {
@@ -369,6 +372,18 @@ func (m *Mailbox) isStopping() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.stopping
+}
+
+// isStopping says whether a local actor has been told to stop, or is gone.
+func isStopping(as *actor.ActorSystem, pid *actor.PID) bool {
+	if m := mailboxOf(as, pid); m != nil {
+		return m.isStopping()
+	}
+	if pid == nil {
+		return false
+	}
+	_, there := as.ProcessRegistry.GetLocal(pid.Id)
+	return !there
 }
 
 // registered says whether the actor still owns its name. It gives it up just before it receives Stopped.

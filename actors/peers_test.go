@@ -133,8 +133,7 @@ func TestPeerSpeaksToItsActor(t *testing.T) {
 		}
 		log.expect(t, "crash", "alice says still there")
 		channel(false)
-		l.kill("alice")
-		l.start("alice")
+		l.Restart("alice")
 		synctest.Wait()
 		channel(true)
 		if _, err := l.ask("alice", l.of("alice").PID("bob", "peer"), "back"); err != nil {

@@ -2,6 +2,14 @@ package actors_test
 
 import (
 	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,10 +32,14 @@ func TestMessagesWhileChildrenStop(t *testing.T) {
 		end  func(sys *actors.System, parent, sibling *actor.PID)
 		want []string
 	}{
-		{"stop", func(sys *actors.System, _, sibling *actor.PID) { sys.Root.Stop(sibling) },
-			[]string{"started", "stopping", "late", "stopped"}},
-		{"all for one", func(sys *actors.System, parent, _ *actor.PID) { sys.Root.Send(parent, "fail") },
-			[]string{"started", "restarting", "late", "started"}},
+		{
+			"stop", func(sys *actors.System, _, sibling *actor.PID) { sys.Root.Stop(sibling) },
+			[]string{"started", "stopping", "late", "stopped"},
+		},
+		{
+			"all for one", func(sys *actors.System, parent, _ *actor.PID) { sys.Root.Send(parent, "fail") },
+			[]string{"started", "restarting", "late", "started"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -315,6 +327,7 @@ func TestFullMailboxRefusesPeers(t *testing.T) {
 		l := newLand(t, "alice", "bob")
 		alice, bob := l.of("alice"), l.of("bob")
 		hold := make(chan struct{})
+		defer close(hold)
 		pid := spawn(t, bob.System, "slow", func(ctx actor.Context) {
 			if _, ok := ctx.Message().(*wrapperspb.StringValue); ok {
 				<-hold
@@ -336,7 +349,9 @@ func TestFullMailboxRefusesPeers(t *testing.T) {
 		if err := alice.SendConfirmed(t.Context(), alice.PID("bob", "slow"), wrapperspb.String("hi")); !errors.Is(err, messages.ErrBusy) {
 			t.Errorf("confirmed: %v", err)
 		}
-		close(hold)
+		if _, err := l.ask("alice", alice.PID("bob", "slow"), "hi"); !errors.Is(err, messages.ErrBusy) {
+			t.Errorf("asked: %v", err)
+		}
 	})
 }
 
@@ -381,4 +396,71 @@ func TestSupervisorOfAKind(t *testing.T) {
 			t.Errorf("told %v after %d starts", msg, starts)
 		}
 	})
+}
+
+// page is docs/protoactor.md.
+func page(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("../docs/protoactor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// The tests that the page names exist.
+func TestPageNamesTests(t *testing.T) {
+	var code strings.Builder
+	for _, pattern := range []string{"*_test.go", "../sim/suite/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			code.Write(text)
+		}
+	}
+	named := regexp.MustCompile("`((?:Test|Benchmark)[A-Za-z]+)`").FindAllStringSubmatch(page(t), -1)
+	if len(named) < 30 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	for _, name := range named {
+		if !strings.Contains(code.String(), "func "+name[1]+"(") {
+			t.Errorf("%s does not exist", name[1])
+		}
+	}
+}
+
+// The programs on the page compile, but for those of package router, whose dependencies are not ours.
+func TestPageCompiles(t *testing.T) {
+	imports := map[string]string{
+		"actor": "github.com/asynkron/protoactor-go/actor", "propagator": "github.com/asynkron/protoactor-go/actor/middleware/propagator",
+		"fmt": "fmt", "runtime": "runtime", "time": "time",
+	}
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(page(t), -1)
+	if len(blocks) < 10 {
+		t.Errorf("only %d blocks", len(blocks))
+	}
+	var code strings.Builder
+	for i, block := range blocks[1:] {
+		if !strings.Contains(block[1], "router.") {
+			fmt.Fprintf(&code, "func program%d() {\n%s_, _ = system, root\n%s}\n", i, blocks[0][1], block[1])
+		}
+	}
+	var file strings.Builder
+	file.WriteString("package programs\n")
+	for _, name := range slices.Sorted(maps.Keys(imports)) {
+		fmt.Fprintf(&file, "import %q\n", imports[name])
+	}
+	path := filepath.Join(t.TempDir(), "programs.go")
+	if err := os.WriteFile(path, []byte(file.String()+code.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "go", "vet", path).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }

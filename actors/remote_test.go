@@ -149,7 +149,7 @@ func TestUnsendableMessagesAreDeadLettersWithAReason(t *testing.T) {
 				}
 			}
 		}
-		l.cut(messages.ErrUnreachable, messages.ErrUnreachable)
+		l.Cut("alice", "bob")
 		begun := time.Now()
 		if _, err := l.ask("alice", sys.PID("bob", "greeter"), "hi"); !errors.Is(err, actors.ErrPeerUnreachable) {
 			t.Errorf("without a way to the peer: %v", err)
@@ -168,9 +168,9 @@ func TestLaneOpensAgainAfterAFailure(t *testing.T) {
 		if _, err := l.ask("alice", target, "hi"); err != nil {
 			t.Fatal(err)
 		}
-		l.cut(messages.ErrNoSuchPeer, messages.ErrUnreachable)
+		l.Cut("alice", "bob")
 		synctest.Wait()
-		time.AfterFunc(3*time.Second, l.lift)
+		time.AfterFunc(3*time.Second, func() { l.Heal("alice", "bob") })
 		if _, err := l.ask("alice", target, "hi"); err != nil {
 			t.Errorf("after the failure: %v", err)
 		}
@@ -201,14 +201,12 @@ func TestSenderIsToldWhatIsInDoubt(t *testing.T) {
 		}
 		synctest.Wait()
 		bob := l.of("bob")
-		close(release)
-		l.kill("bob")
-		l.mu.Lock()
-		l.down = messages.ErrNoSuchPeer
-		l.mu.Unlock()
-		l.start("bob")
+		time.AfterFunc(time.Millisecond, func() { close(release) }) // or the actor would not stop
+		l.Kill("bob")
+		l.Cut("alice", "bob") // until the new process is ready
+		l.Start("bob")
 		l.spawn("bob", "slow", echo)
-		l.lift()
+		l.Heal("alice", "bob")
 		time.Sleep(time.Minute)
 		if bob.RemoteStats().Received != passed+5 || passed < 50 || passed > 150 {
 			t.Errorf("received %d, %d of slow", bob.RemoteStats().Received, passed)
@@ -460,8 +458,7 @@ func TestOtherProcessOfTheSameName(t *testing.T) {
 		if got, err := l.ask("alice", former, "hi"); err != nil || got != "re: hi" {
 			t.Errorf("got %q, %v", got, err)
 		}
-		l.kill("bob")
-		l.start("bob")
+		l.Restart("bob")
 		l.spawn("bob", "greeter", echo)
 		l.spawn("bob", "first", echo)
 		if _, err := l.ask("alice", alice.PID("bob", "greeter"), "hi"); err != nil {

@@ -69,7 +69,7 @@ func TestWatchAcrossTheNetwork(t *testing.T) {
 		if mailbox := bob.WatchedBy("alice"); mailbox != 1 {
 			t.Errorf("alice watches %d actors of bob's, want 1", mailbox)
 		}
-		l.kill("bob")
+		l.Kill("bob")
 		expect("process gone", heard[3], "target3", actor.TerminatedReason_AddressTerminated)
 		synctest.Wait()
 		if len(heard[1])+len(heard[2]) > 0 {
@@ -229,7 +229,7 @@ func TestSpawnedActorsEndWithTheirPeer(t *testing.T) {
 		if count.Load() != 2 || keptCount.Load() != 2 {
 			t.Errorf("%d and %d actors spawned, want 2 and 2", count.Load(), keptCount.Load())
 		}
-		l.kill("alice")
+		l.Kill("alice")
 		synctest.Wait()
 		if count.Load() != 0 || keptCount.Load() != 2 {
 			t.Errorf("%d and %d actors are left, want 0 and 2", count.Load(), keptCount.Load())

@@ -158,8 +158,12 @@ func (s *System) inherit(next actor.SpawnFunc) actor.SpawnFunc {
 	}
 }
 
-// spawnAdopted is the library's own way to spawn. That Props have it marks them as adopted.
+// spawnAdopted is the library's own way to spawn, but that an actor that is stopping spawns nothing: who spawns a child in place
+// of one that has stopped would go on for ever. That Props have it marks them as adopted.
 func spawnAdopted(as *actor.ActorSystem, id string, props *actor.Props, parent actor.SpawnerContext) (*actor.PID, error) {
+	if isStopping(as, parent.Self()) {
+		return nil, ErrClosed
+	}
 	return actor.DefaultSpawner(as, id, props, parent)
 }
 

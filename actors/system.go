@@ -332,8 +332,7 @@ func (s *System) ids() (ids []string) {
 func (s *System) enter(self actor.Context) (doomed bool) {
 	over := self.Parent()
 	if over != nil && over != s.root {
-		m := mailboxOf(s.as, over)
-		doomed = m == nil || m.isStopping()
+		doomed = isStopping(s.as, over)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

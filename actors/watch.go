@@ -151,7 +151,9 @@ func (p *peer) endWatch(pid, who *actor.PID) {
 // not take its watches back.
 func (r *Remote) heed(who *actor.PID) {
 	process, _ := r.sys.as.ProcessRegistry.Get(who)
-	process.SendSystemMessage(who, &actor.Watch{Watcher: r.keeper})
+	if _, ok := process.(*actor.ActorProcess); ok { // others, such as futures, take it for an answer
+		process.SendSystemMessage(who, &actor.Watch{Watcher: r.keeper})
+	}
 }
 
 // keeper is the process that hears of the end of local actors that watch others.
