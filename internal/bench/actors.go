@@ -13,7 +13,7 @@ import (
 	"github.com/conec-go/conec/messages"
 )
 
-// actorEnds are conec's actors: who pours tells an actor of the receiver, who asks asks it.
+// actorEnds are conec's actors: who pours tells an actor of the receiver; Ask has it answer.
 type actorEnds struct{ conec }
 
 // nameOf names the actor of a kind of messages, and of a pair.
