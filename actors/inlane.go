@@ -254,7 +254,9 @@ func (f *inflow) find() error {
 	case f.id == asksID:
 		f.target = actor.NewPID(local, asksID)
 	default:
-		f.target = r.passes.redeem(f.id, local)
+		if f.target = r.passes.redeem(f.id, local); f.target != nil && f.target.Address == local {
+			f.target.Id, f.request = cutAsk(f.target.Id)
+		}
 	}
 	if f.target == nil {
 		return messages.ErrNoSuchActor
@@ -262,7 +264,6 @@ func (f *inflow) find() error {
 	if f.mailbox = mailboxOf(r.sys.as, f.target); f.mailbox != nil || f.target.Address != local {
 		return nil
 	}
-	f.target.Id, f.request = cutAsk(f.target.Id)
 	if _, ok := r.sys.as.ProcessRegistry.GetLocal(f.target.Id); !ok {
 		f.target = nil
 		return messages.ErrNoSuchActor

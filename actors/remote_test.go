@@ -112,6 +112,36 @@ func TestAnActorOfAPeerAnswersAnActorAndHeadersTravel(t *testing.T) {
 	})
 }
 
+// The PID that was given to Export is the program's.
+func TestExportedPIDIsNotWritten(t *testing.T) {
+	l := newLand(t, "alice", "bob")
+	pid := l.spawn("bob", "log", echo)
+	l.of("bob").Root.Stop(pid)
+	asked := make(chan error, 1)
+	go func() {
+		for range 100 {
+			if _, err := l.ask("alice", l.of("alice").PID("bob", "log"), "hi"); !errors.Is(err, actors.ErrDeadLetter) {
+				asked <- fmt.Errorf("asked an actor that has stopped: %w", err)
+				return
+			}
+		}
+		asked <- nil
+	}()
+	for {
+		select {
+		case err := <-asked:
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		default:
+			if pid.Id != "log" { // the race detector sees more
+				t.Fatalf("it is %v", pid)
+			}
+		}
+	}
+}
+
 func TestLaneOpensAgainAfterAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLand(t, "alice", "bob")

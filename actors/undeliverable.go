@@ -65,6 +65,9 @@ func (s *System) undeliverable(pid *actor.PID, message any, why error, inDoubt b
 		if inDoubt {
 			why = fmt.Errorf("%w (the message may have been delivered)", why)
 		}
+		if errors.Is(why, messages.ErrNoSuchActor) {
+			why = fmt.Errorf("%w: %w", ErrDeadLetter, why) // as if it were near
+		}
 		s.asks.fail(sender.RequestId, why)
 	}
 	s.as.DeadLetter.SendUserMessage(pid, message)

@@ -33,7 +33,7 @@ type end struct {
 type parcel struct {
 	body []byte
 	end  error
-	at   time.Time // when it arrives, unless the link is held
+	at   time.Time // when it arrives, if nothing before it does later and the link is not held
 }
 
 // newLane returns both ends of a lane.
@@ -145,13 +145,10 @@ func (e *end) post(message []byte) error {
 
 // push puts something on its way to this end.
 func (e *end) push(p parcel) {
-	if e.owner.gone || e.over != nil || e.closing() != nil {
-		return // nobody is there to hear it
+	if e.over != nil || e.closing() != nil {
+		return // nobody will hear it
 	}
 	p.at = time.Now().Add(e.link.delay)
-	if n := len(e.queue); n > 0 && e.queue[n-1].at.After(p.at) {
-		p.at = e.queue[n-1].at // nothing overtakes
-	}
 	e.queue = append(e.queue, p)
 	e.notify()
 }
@@ -179,7 +176,7 @@ func (e *end) next(now time.Time) (next parcel, wait time.Duration) {
 	return parcel{}, -1
 }
 
-// settle notes what has arrived.
+// settle notes what has arrived. Nothing overtakes.
 func (e *end) settle(now time.Time) {
 	for !e.link.held && e.there < len(e.queue) && !e.queue[e.there].at.After(now) {
 		e.there++

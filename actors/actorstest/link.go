@@ -89,5 +89,4 @@ func (l *link) cutLanes() {
 	for _, e := range l.ends() {
 		e.cut(now)
 	}
-	l.lanes = nil
 }
