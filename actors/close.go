@@ -6,21 +6,24 @@ import (
 	"fmt"
 )
 
-// Close ends what the system has to do with peers, in order: what actors have sent is
-// in mailboxes of peers; then all actors but the system's own are stopped, each after
-// its children; then what they sent last has arrived, too. Nothing is sent or spawned
-// any more. What peers send meanwhile is refused as soon as its actor has stopped.
+// Close ends what the system has to do with peers, in order: all actors but the system's
+// own are stopped, each after its children; then what they have sent, the last words
+// too, is in mailboxes of the peers. Nothing is sent or spawned any more. What peers send
+// meanwhile is refused as soon as its actor has stopped.
 //
 // Close blocks until then or until ctx ends; its error names what was not done then:
 // what has not arrived becomes dead letters when the system is closed.
 func (r *Remote) Close(ctx context.Context) error {
-	err := errors.Join(r.drain(ctx), r.sys.stopOthers(ctx), r.drain(ctx))
+	err := r.sys.stopOthers(ctx)
+	r.mu.Lock()
+	r.closed = true // and so are peers that are not known yet
+	r.mu.Unlock()
 	for _, p := range r.list() {
 		p.mu.Lock()
 		p.closed = true
 		p.unlock()
 	}
-	return err
+	return errors.Join(err, r.drain(ctx))
 }
 
 // drain waits until peers have handled all that was sent to them.

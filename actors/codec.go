@@ -34,6 +34,9 @@ type Codec interface {
 // memory that it came in.
 const ownBytes = 16 << 10
 
+// noHost is the address that proto.actor takes for its own in any process.
+const noHost = "nonhost"
+
 // bytesType is the type of messages that are a []byte.
 const bytesType = "bytes:"
 
@@ -157,7 +160,9 @@ func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 	made := t.make.New().Interface()
 	if err = proto.Unmarshal(body, made); err == nil && t.pids {
 		for _, pid := range c.ours(made.ProtoReflect()) {
-			c.passes.home(pid)
+			if !c.passes.home(pid) {
+				return nil, fmt.Errorf("%w: PID of an actor here that was not given away", messages.ErrRefused)
+			}
 		}
 	}
 	return made, err
@@ -165,7 +170,9 @@ func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 
 // ours returns the PIDs in a message that are of this system.
 func (c *codecs) ours(message protoreflect.Message) []*actor.PID {
-	return slices.DeleteFunc(appendPIDs(nil, message), func(pid *actor.PID) bool { return pid.GetAddress() != c.local })
+	return slices.DeleteFunc(appendPIDs(nil, message), func(pid *actor.PID) bool {
+		return pid.GetAddress() != c.local && pid.GetAddress() != noHost
+	})
 }
 
 // find returns a protobuf type by the name that a peer says.

@@ -2,9 +2,12 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // Confirmation tells an actor what became of a message ([Remote.Confirm]).
@@ -13,7 +16,8 @@ type Confirmation struct {
 	Target *actor.PID
 	Tag    any
 	// Err is nil if the message is in the target's mailbox. Otherwise it was not
-	// delivered, or may not have been: see [Undeliverable], which is published too.
+	// delivered, or, if Err matches [ErrInDoubt], may not have been. An [Undeliverable] is
+	// published too.
 	Err error
 }
 
@@ -29,12 +33,10 @@ func (r *Remote) sendWait(ctx context.Context, pid *actor.PID, message any, conf
 	err := ErrDeadLetter
 	if pid != nil && message != nil {
 		message = traced(ctx, message)
-		if process, _ := r.sys.as.ProcessRegistry.Get(pid); process != nil {
-			if p, far := process.(*peer); far {
-				err = p.sendWait(ctx, pid, message, confirm)
-			} else {
-				err = r.sys.sendNear(ctx, pid, message, confirm)
-			}
+		if p, far := r.whose(pid).(*peer); far {
+			err = p.sendWait(ctx, pid, message, confirm)
+		} else {
+			err = r.sys.sendNear(ctx, r.near(pid), message, confirm)
 		}
 	}
 	if err != nil {
@@ -43,9 +45,26 @@ func (r *Remote) sendWait(ctx context.Context, pid *actor.PID, message any, conf
 	return nil
 }
 
+// whose returns the process that a PID leads to.
+func (r *Remote) whose(pid *actor.PID) actor.Process {
+	process, _ := r.sys.as.ProcessRegistry.Get(pid)
+	return process
+}
+
+// near returns the actor of this system that a PID means: what is exported under its id,
+// if it names this client and not this process.
+func (r *Remote) near(pid *actor.PID) *actor.PID {
+	if own, ok := r.whose(pid).(loopback); ok {
+		if target := own.target(pid); target != nil {
+			return target
+		}
+	}
+	return pid
+}
+
 // SendConfirmed is SendWait, and then waits until the message is in the mailbox of its
-// target. Errors wrap why it is not, or may not be: [ErrPeerGone] and
-// [ErrPeerUnreachable] leave it in doubt, as does the end of ctx.
+// target. Errors wrap why it is not, or may not be: if they match [ErrInDoubt], or ctx's
+// error.
 func (r *Remote) SendConfirmed(ctx context.Context, pid *actor.PID, message any) error {
 	done := make(chan error, 1)
 	if err := r.sendWait(ctx, pid, message, func(err error) { done <- err }); err != nil {
@@ -68,25 +87,23 @@ func (r *Remote) SendConfirmed(ctx context.Context, pid *actor.PID, message any)
 func (r *Remote) Confirm(ctx actor.Context, pid *actor.PID, message, tag any) {
 	self, root := ctx.Self(), r.sys.Root
 	confirm := func(err error) { root.Send(self, &Confirmation{Target: pid, Tag: tag, Err: err}) }
-	process, _ := r.sys.as.ProcessRegistry.Get(pid)
 	envelope := &actor.MessageEnvelope{Message: message, Sender: self}
-	if p, far := process.(*peer); far {
+	if p, far := r.whose(pid).(*peer); far {
 		if err := p.send(pid, envelope, confirm); err != nil {
 			r.sys.undeliverable(pid, envelope, err, false)
 			confirm(err)
 		}
 		return
 	}
-	confirm(r.sys.postNear(pid, envelope))
+	confirm(r.sys.postNear(r.near(pid), envelope, nil))
 }
 
-// sendNear sends to an actor of this system. It polls nothing: a full mailbox tells
-// when it has been emptied.
+// sendNear sends to an actor of this system, and waits while its mailbox is full.
 func (s *System) sendNear(ctx context.Context, pid *actor.PID, message any, confirm func(error)) error {
+	var err error
 	for {
-		m := mailboxOf(s.as, pid)
 		room := make(chan struct{})
-		if m == nil || !m.awaitRoom(room) {
+		if err = s.postNear(pid, message, room); !errors.Is(err, messages.ErrWouldBlock) {
 			break
 		}
 		select {
@@ -95,7 +112,6 @@ func (s *System) sendNear(ctx context.Context, pid *actor.PID, message any, conf
 			return ctx.Err()
 		}
 	}
-	err := s.postNear(pid, message)
 	if confirm != nil {
 		confirm(err)
 		return nil
@@ -103,16 +119,16 @@ func (s *System) sendNear(ctx context.Context, pid *actor.PID, message any, conf
 	return err
 }
 
-// postNear sends to an actor of this system, and says whether it is there and had room.
-func (s *System) postNear(pid *actor.PID, message any) error {
-	m := mailboxOf(s.as, pid)
-	if m == nil {
-		if _, ok := s.as.ProcessRegistry.GetLocal(pid.GetId()); !ok {
-			s.Root.Send(pid, message) // a dead letter
-			return ErrDeadLetter
-		}
-		s.Root.Send(pid, message)
+// postNear sends to an actor of this system, and says whether it is there and had room: see
+// [Mailbox.post].
+func (s *System) postNear(pid *actor.PID, message any, room chan struct{}) error {
+	if m := mailboxOf(s.as, pid); m != nil {
+		return m.post(message, room)
+	}
+	_, there := s.as.ProcessRegistry.GetLocal(pid.GetId())
+	s.Root.Send(pid, message) // a dead letter, if it is not there
+	if there && pid.GetAddress() == s.as.Address() {
 		return nil
 	}
-	return m.post(message)
+	return ErrDeadLetter
 }

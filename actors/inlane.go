@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +39,7 @@ type inlane struct {
 	watcher *actor.PID // of this lane as a process, nil until it watches
 
 	mu         sync.Mutex
-	watched    map[string]*actor.PID // by the name that the peer used
+	watched    inwatches
 	handled    uint64
 	told       uint64
 	due        bool // what was handled is to be told
@@ -113,7 +111,7 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 		stream.Reset()
 		return
 	}
-	l := &inlane{remote: r, from: from, stream: stream, address: stream.Address(), tables: newTables(nil), watched: map[string]*actor.PID{}}
+	l := &inlane{remote: r, from: from, stream: stream, address: stream.Address(), tables: newTables(nil)}
 	from.met(l.address)
 	defer l.end()
 	for {
@@ -385,6 +383,7 @@ func (l *inlane) say() {
 		}
 		l.mu.Unlock()
 		if err := l.stream.Send(context.Background(), b); err != nil { // ends with the stream
+			l.stream.Reset() // else the peer would wait for what was lost
 			l.mu.Lock()
 			l.over = true
 			l.mu.Unlock()
@@ -392,24 +391,33 @@ func (l *inlane) say() {
 	}
 }
 
-// records takes what is due. Called with mu held.
+// recordBytes is from which size on records go in the next message.
+const recordBytes = 16 << 10
+
+// records takes what is due, as much as goes in a message. Called with mu held.
 func (l *inlane) records() (b []byte) {
-	for _, r := range l.refusals { // before it is said that these frames were handled
-		b = appendRecord(b, r)
+	said := false
+	for len(l.refusals) > 0 && len(b) < recordBytes { // before it is said that these frames were handled
+		b = appendRecord(b, l.refusals[0])
+		l.refusals, said = l.refusals[1:], true
 	}
-	if l.due || len(l.refusals) > 0 {
-		b = appendRecord(b, record{kind: recordHandled, number: l.handled})
-		l.told, l.due = l.handled, false
+	if l.due || said {
+		if l.told, l.due = l.handled, len(l.refusals) > 0; l.due {
+			l.told = l.refusals[0].number
+		}
+		b = appendRecord(b, record{kind: recordHandled, number: l.told})
 	}
-	for _, f := range l.grants {
+	for len(l.grants) > 0 && len(b) < recordBytes {
+		f := l.grants[0]
+		l.grants = l.grants[1:]
 		if f.told = false; !f.over {
 			b = appendRecord(b, record{kind: recordGranted, number: uint64(f.number), limit: f.limit.Load()})
 		}
 	}
-	for _, r := range l.terminated {
-		b = appendRecord(b, r)
+	for len(l.terminated) > 0 && len(b) < recordBytes {
+		b = appendRecord(b, l.terminated[0])
+		l.terminated = l.terminated[1:]
 	}
-	l.refusals, l.grants, l.terminated = nil, nil, nil
 	return b
 }
 
@@ -421,9 +429,7 @@ func (l *inlane) end() {
 		l.timer.Stop()
 	}
 	l.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(l.watched)) {
-		l.unwatch(id)
-	}
+	l.unwatchAll()
 	if l.watcher != nil {
 		l.remote.sys.as.ProcessRegistry.Remove(l.watcher)
 	}

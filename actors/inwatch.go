@@ -10,9 +10,45 @@ import (
 	"github.com/conec-go/conec/messages"
 )
 
+// inwatches are the actors that a peer watches by a lane, each perhaps by several names.
+type inwatches struct {
+	targets map[string]*actor.PID          // by the name that the peer used
+	names   map[string]map[string]struct{} // by the actor, as nameOf has it
+}
+
+func (w *inwatches) add(name string, target *actor.PID) {
+	if w.targets == nil {
+		w.targets, w.names = map[string]*actor.PID{}, map[string]map[string]struct{}{}
+	}
+	if key := nameOf(target); w.names[key] == nil {
+		w.names[key] = map[string]struct{}{name: {}}
+	} else {
+		w.names[key][name] = struct{}{}
+	}
+	w.targets[name] = target
+}
+
+// remove returns what a name stood for, nil if it did not; last if it was the only name.
+func (w *inwatches) remove(name string) (target *actor.PID, last bool) {
+	if target = w.targets[name]; target == nil {
+		return nil, false
+	}
+	key := nameOf(target)
+	delete(w.targets, name)
+	delete(w.names[key], name)
+	if len(w.names[key]) > 0 {
+		return target, false
+	}
+	delete(w.names, key)
+	return target, true
+}
+
 // watch has the peer told of the end of an actor.
 func (l *inlane) watch(flow *inflow) error {
-	if _, again := l.watched[flow.id]; again {
+	l.mu.Lock()
+	again := l.watched.targets[flow.id] != nil
+	l.mu.Unlock()
+	if again {
 		return nil
 	}
 	if err := flow.find(); err != nil {
@@ -27,7 +63,7 @@ func (l *inlane) watch(flow *inflow) error {
 		l.watcher, _ = registry.Add(l, "watcher/"+l.from.name+"/"+registry.NextID())
 	}
 	l.mu.Lock()
-	l.watched[flow.id] = flow.target
+	l.watched.add(flow.id, flow.target)
 	l.mu.Unlock()
 	process, _ := registry.Get(flow.target)
 	process.SendSystemMessage(flow.target, &actor.Watch{Watcher: l.watcher})
@@ -35,20 +71,33 @@ func (l *inlane) watch(flow *inflow) error {
 }
 
 // unwatch ends that.
-func (l *inlane) unwatch(id string) {
+func (l *inlane) unwatch(name string) {
 	l.mu.Lock()
-	target := l.watched[id]
-	delete(l.watched, id)
-	for _, other := range l.watched {
-		if same(target, other) {
-			target = nil // it has two names, and is still watched by one
+	target, last := l.watched.remove(name)
+	l.mu.Unlock()
+	if target != nil {
+		l.from.inward.watched.Add(-1)
+	}
+	if last {
+		l.endWatch(target)
+	}
+}
+
+// unwatchAll ends all watches.
+func (l *inlane) unwatchAll() {
+	l.mu.Lock()
+	watched := l.watched
+	l.watched = inwatches{}
+	l.mu.Unlock()
+	l.from.inward.watched.Add(-int64(len(watched.targets)))
+	for name := range watched.targets {
+		if target, last := watched.remove(name); last {
+			l.endWatch(target)
 		}
 	}
-	l.mu.Unlock()
-	if target == nil {
-		return
-	}
-	l.from.inward.watched.Add(-1)
+}
+
+func (l *inlane) endWatch(target *actor.PID) {
 	process, _ := l.remote.sys.as.ProcessRegistry.Get(target)
 	process.SendSystemMessage(target, &actor.Unwatch{Watcher: l.watcher})
 }
@@ -62,14 +111,12 @@ func (l *inlane) SendSystemMessage(_ *actor.PID, message any) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, id := range slices.Sorted(maps.Keys(l.watched)) {
-		if same(l.watched[id], ended.GetWho()) {
-			delete(l.watched, id)
-			l.from.inward.watched.Add(-1)
-			l.terminated = append(l.terminated, record{kind: recordTerminated, text: id, why: ended.GetWhy()})
-			l.pump()
-		}
+	for _, name := range slices.Sorted(maps.Keys(l.watched.names[nameOf(ended.GetWho())])) {
+		l.watched.remove(name)
+		l.from.inward.watched.Add(-1)
+		l.terminated = append(l.terminated, record{kind: recordTerminated, text: name, why: ended.GetWhy()})
 	}
+	l.pump()
 }
 
 // SendUserMessage does nothing: nobody knows the lane's PID.

@@ -137,7 +137,7 @@ func (l *lane) heard(r record) error {
 			return fmt.Errorf("%w: credit for a target that was not named", messages.ErrProtocol)
 		}
 		c := &l.credits[r.number]
-		c.limit = max(c.limit, r.limit)
+		c.limit = max(c.limit, min(r.limit, c.used+fullCredit)) // it may have been for the name before
 		if f := l.peer.flows[l.tables.targets.list[r.number]]; f != nil && f.listed == nil {
 			l.peer.drain(f)
 		}
@@ -182,55 +182,67 @@ func (l *lane) settle(handled uint64) {
 
 // up has everything sent that waits for the stream. Called with mu held.
 func (p *peer) up(l *lane, stream LaneStream) {
-	l.stream = stream
-	if address := stream.Address(); p.address != address {
-		former := p.address
-		p.address = address
-		if former != "" {
-			p.gone(ErrPeerGone, l)
-		}
-		p.address = address
+	if p.lanes[l.index] != l {
+		p.told = append(p.told, stream.Reset)
+		return
 	}
+	l.stream = stream
+	address := stream.Address()
+	switch {
+	case address < p.address: // it has taken so long to open that it leads to a former process
+		p.again(p.drop(l, ErrPeerGone), ErrPeerGone, true)
+		p.told = append(p.told, stream.Reset)
+		return
+	case address > p.address && p.address != "":
+		p.gone(ErrPeerGone, address, l)
+	}
+	p.address = address
 	p.resume(l)
 }
 
 // met notes which process of the peer speaks: if it is a later one than that which the
-// lanes lead to, that is gone. Addresses of one client are in the order of its processes.
+// lanes lead to, or which has spoken, that is gone. Addresses of one client are in the
+// order of its processes.
 func (p *peer) met(address string) {
 	p.mu.Lock()
 	defer p.unlock()
-	if p.address != "" && address > p.address {
-		p.gone(ErrPeerGone, nil)
+	switch {
+	case p.address == "":
+		p.address = max(p.address, address)
+	case address > p.address:
+		p.gone(ErrPeerGone, address, nil)
 	}
 }
 
-// gone acts on the end of the process that the lanes led to, but for one lane that
-// leads to another. Called with mu held.
-func (p *peer) gone(why error, but *lane) {
-	p.address = ""
+// gone acts on the end of the peer's process. It has another one, if address is not
+// empty, to which one lane may lead already. Called with mu held.
+func (p *peer) gone(why error, address string, but *lane) {
+	p.address = address
+	var stranded []*flow
 	for _, l := range p.lanes {
 		if l != nil && l != but && l.stream != nil {
-			p.drop(l, why)
+			stranded = append(stranded, p.drop(l, why)...)
 		}
 	}
+	p.again(stranded, why, errors.Is(why, ErrPeerGone)) // another process may have its name
 	p.loseWatches(why)
 }
 
 // down acts on the end of a lane. If it was open, the peer forgets what came on it,
 // watches too: then the others end as well. Called with mu held.
 func (p *peer) down(l *lane, why error) {
-	if p.lanes[l.index] != l {
-		return // that is known
-	}
-	p.drop(l, why)
-	if l.stream != nil {
-		p.gone(why, nil)
+	switch {
+	case p.lanes[l.index] != l: // that is known
+	case l.stream == nil:
+		p.again(p.drop(l, why), why, false)
+	default:
+		p.gone(why, "", nil)
 	}
 }
 
-// drop gives up a lane: what was sent and not handled is in doubt, what waits is sent on
-// another one, if the process there is the one that it is for. Called with mu held.
-func (p *peer) drop(l *lane, why error) {
+// drop gives up a lane: what was sent and not handled is in doubt. It returns the flows
+// for which something may wait. Called with mu held.
+func (p *peer) drop(l *lane, why error) (stranded []*flow) {
 	if !l.batch.waiting { // else it may be taken yet: it is in doubt, too
 		l.untaken()
 	}
@@ -247,21 +259,19 @@ func (p *peer) drop(l *lane, why error) {
 		}
 	}
 	l.frames, l.first = nil, 0
-	var stranded []*flow
 	for _, f := range p.flows {
 		if f.lane == l || f.listed == l {
 			f.lane, f.listed = nil, nil
 			stranded = append(stranded, f)
 		}
 	}
-	slices.SortFunc(stranded, func(a, b *flow) int { return cmp.Compare(a.target, b.target) })
-	keep := l.stream != nil && errors.Is(why, ErrPeerGone) // another process may have its name
-	p.again(stranded, keep, why)
+	return stranded
 }
 
-// again sends what waited for a lane that is over on another one, or gives it up.
-// Called with mu held.
-func (p *peer) again(stranded []*flow, keep bool, why error) {
+// again sends what waited for lanes that are over on other ones, if keep is set and it is
+// not for a former process, or gives it up. Called with mu held.
+func (p *peer) again(stranded []*flow, why error, keep bool) {
+	slices.SortFunc(stranded, func(a, b *flow) int { return cmp.Compare(a.target, b.target) })
 	for _, f := range stranded {
 		queue := f.queue
 		p.queued -= f.queued

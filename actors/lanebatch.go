@@ -33,7 +33,8 @@ func (l *lane) ready() bool { return l.stream != nil && !l.over && !l.batch.wait
 // wait, else the message is the lane's. Called with mu held.
 func (l *lane) write(out *outgoing) bool {
 	alone := len(out.buffer) >= batchedFrame
-	if len(l.batch.outs) > 0 && (alone || len(l.batch.bytes) >= batchBytes) {
+	full := min(batchBytes, l.peer.remote.config.MaxMessage-maxHead-len(out.buffer))
+	if len(l.batch.outs) > 0 && (alone || len(l.batch.bytes) >= full) {
 		if l.send(); !l.ready() {
 			return false
 		}
@@ -56,6 +57,9 @@ func (l *lane) write(out *outgoing) bool {
 // frame appends a frame but for its body, after its length. Called with mu held.
 func (l *lane) frame(b []byte, out *outgoing) []byte {
 	_, known := l.tables.targets.find(out.frame.target)
+	if targets := &l.tables.targets; !known && len(targets.list) == targets.limit {
+		l.forget(targets.list[targets.next])
+	}
 	l.head = l.tables.appendFrame(l.head[:0], &out.frame)
 	number := l.tables.targets.last
 	for int(number) >= len(l.credits) {
@@ -69,6 +73,15 @@ func (l *lane) frame(b []byte, out *outgoing) []byte {
 	}
 	b = binary.AppendUvarint(b, uint64(len(l.head)+len(out.buffer)-headRoom))
 	return append(b, l.head...)
+}
+
+// forget has a flow look again that waits for credit, since its target loses its number,
+// and there will be no more grants for that. Called with mu held.
+func (l *lane) forget(target string) {
+	if f := l.peer.flows[target]; f != nil && f.lane == l && f.listed == nil && f.queue.len() > 0 {
+		f.listed = l
+		l.waiting = append(l.waiting, f)
+	}
 }
 
 // add notes a frame in the batch. Called with mu held.
@@ -102,7 +115,7 @@ func (l *lane) send() {
 		bytes := l.batch.bytes
 		l.peer.remote.sys.Pumps.Go(func() { l.push(bytes) })
 	default:
-		l.untaken() // the pump that listens says why
+		l.fail()
 	}
 }
 
@@ -115,11 +128,18 @@ func (l *lane) push(bytes []byte) {
 		return // the lane was given up
 	}
 	if err != nil {
-		l.untaken()
+		l.fail()
 		return
 	}
 	l.taken()
 	l.peer.resume(l)
+}
+
+// fail ends the lane, since its stream has refused the batch: the pump that listens says
+// why. Called with mu held.
+func (l *lane) fail() {
+	l.untaken()
+	l.peer.told = append(l.peer.told, l.stream.Reset)
 }
 
 // taken empties the batch. Called with mu held.

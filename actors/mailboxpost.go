@@ -11,10 +11,11 @@ import (
 
 // PostUserMessage queues a message. It never blocks. A MessageBatch is queued as its parts and then as itself, as proto.actor's
 // own mailboxes do.
-func (m *Mailbox) PostUserMessage(message any) { _ = m.post(message) }
+func (m *Mailbox) PostUserMessage(message any) { _ = m.post(message, nil) }
 
-// post does so, and says why not: there is a dead letter then.
-func (m *Mailbox) post(message any) error {
+// post does so, and says why not: there is a dead letter then. But if there is no room now and room is not nil, it is closed when
+// there is some, and the error is [messages.ErrWouldBlock].
+func (m *Mailbox) post(message any, room chan struct{}) error {
 	bare := actor.UnwrapEnvelopeMessage(message)
 	if batch, ok := bare.(actor.MessageBatch); ok {
 		for _, part := range batch.GetMessages() {
@@ -33,6 +34,11 @@ func (m *Mailbox) post(message any) error {
 		m.mu.Unlock() // one is enough
 		return nil
 	}
+	if m.full() && !poison && room != nil {
+		m.room = append(m.room, room)
+		m.mu.Unlock()
+		return messages.ErrWouldBlock
+	}
 	if m.full() && !poison {
 		m.drops++
 		m.mu.Unlock()
@@ -50,18 +56,7 @@ func (m *Mailbox) post(message any) error {
 	return nil
 }
 
-// awaitRoom has room closed when the actor has taken messages or stopped, if the mailbox is full now; otherwise it returns false.
-func (m *Mailbox) awaitRoom(room chan struct{}) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.stopped || !m.full() {
-		return false
-	}
-	m.room = append(m.room, room)
-	return true
-}
-
-// tellRoom closes what awaitRoom was given. Called with the lock.
+// tellRoom closes what post was given. Called with the lock.
 func (m *Mailbox) tellRoom() {
 	for _, room := range m.room {
 		close(room)

@@ -79,11 +79,14 @@ func (p *passes) away(pid *actor.PID) {
 	pid.Id = p.here(pid.Id)
 }
 
-// home undoes away.
-func (p *passes) home(pid *actor.PID) {
-	if found := p.redeem(pid.GetId(), pid.GetAddress()); found != nil && found.Address == pid.Address {
-		pid.Id, _ = cutAsk(found.Id)
+// home undoes away. It returns false if the PID has no pass of ours.
+func (p *passes) home(pid *actor.PID) bool {
+	found := p.redeem(pid.GetId(), pid.GetAddress())
+	if found == nil || found.Address != pid.Address || pid.Address == noHost {
+		return false
 	}
+	pid.Id, _ = cutAsk(found.Id)
+	return true
 }
 
 // cutAsk returns the id of the process that receives answers, and the number of the

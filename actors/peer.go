@@ -74,8 +74,9 @@ func (f *flow) idle() bool {
 	return f.queue.len() == 0 && (f.lane == nil || f.last <= f.lane.handled)
 }
 
+// newPeer makes a peer. Called with mu of the remote held.
 func newPeer(r *Remote, name string) *peer {
-	return &peer{remote: r, name: name, flows: map[string]*flow{}, crowd: maxFlows}
+	return &peer{remote: r, name: name, flows: map[string]*flow{}, crowd: maxFlows, closed: r.closed}
 }
 
 // SendUserMessage implements actor.Process: it does not block.
@@ -186,7 +187,9 @@ func (p *peer) unlock() {
 func (p *peer) fail(out sentFrame, err error, inDoubt bool) {
 	pid, message, confirm := out.pid, out.message, out.confirm
 	p.told = append(p.told, func() {
-		if confirm != nil {
+		if confirm != nil && inDoubt {
+			confirm(fmt.Errorf("%w: %w", err, ErrInDoubt))
+		} else if confirm != nil {
 			confirm(err)
 		}
 		if message != nil {

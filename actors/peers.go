@@ -101,11 +101,14 @@ func (r *Remote) OnPeer(config PeerConfig) error {
 		return err
 	}
 	o.pid = pid
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.noticing.Lock()
+	defer r.noticing.Unlock()
 	r.onPeers.Store(o)
-	for _, peer := range slices.Sorted(maps.Keys(r.channels)) {
-		for range r.channels[peer] {
+	r.mu.Lock()
+	channels := maps.Clone(r.channels)
+	r.mu.Unlock()
+	for _, peer := range slices.Sorted(maps.Keys(channels)) {
+		for range channels[peer] {
 			r.sys.Root.Send(pid, Noticed{Peer: peer, Up: true})
 		}
 	}
@@ -155,11 +158,13 @@ func (r *Remote) peerActor(peer string) *actor.PID {
 
 // Notice tells the system what its client has noticed of a peer. It does not block.
 func (r *Remote) Notice(n Noticed) {
+	r.noticing.Lock()
+	defer r.noticing.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if r.channels[n.Peer] = n.count(r.channels[n.Peer]); r.channels[n.Peer] == 0 {
 		delete(r.channels, n.Peer)
 	}
+	r.mu.Unlock()
 	if o := r.onPeers.Load(); o != nil {
 		r.sys.Root.Send(o.pid, n)
 	}
@@ -188,7 +193,7 @@ type (
 //	behavior  message       does
 //	any       Noticed       spawns an actor, or tells it
 //	any       spawnPeer     spawns an actor, and answers with its PID
-//	any       peerRestarts  notes that the peer's process is gone
+//	any       peerRestarts  notes that the peer's process is gone, and tells its actor if there is another
 //	any       peerLeaves    tells the actor that its peer has left, and stops it
 //	any       Terminated    forgets an actor
 //
@@ -233,7 +238,9 @@ func (a *peersActor) Receive(ctx actor.Context) {
 		ctx.Respond(pid)
 	case peerRestarts:
 		if k := a.known[msg.peer]; k != nil {
-			k.gone = true
+			if k.gone = true; k.channels > 0 {
+				a.update(ctx, msg.peer, k, nil)
+			}
 		}
 	case peerLeaves:
 		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && k.channels == 0 {

@@ -133,7 +133,10 @@ type Remote struct {
 	onPeers  atomic.Pointer[onPeers]    // nil until OnPeer
 	resolved atomic.Pointer[resolution] // the last one
 
+	noticing sync.Mutex // held while it is told what was noticed, so that the order stays
+
 	mu       sync.Mutex
+	closed   bool
 	exports  map[string]export
 	channels map[string]int // that are up, by peer
 	peers    map[string]*peer
@@ -210,6 +213,16 @@ type resolution struct {
 // PID returns the PID of an actor that another client exports as name, whatever
 // process of that client it will be in.
 func (r *Remote) PID(peer, name string) *actor.PID { return actor.NewPID(addressPrefix+peer, name) }
+
+// PeerOf returns the name of the client that an actor is of, empty if its PID names none:
+// for the sender of a message, who has authenticated itself by that name.
+func PeerOf(pid *actor.PID) string {
+	name, _, ok := parseAddress(pid.GetAddress())
+	if !ok {
+		return ""
+	}
+	return name
+}
 
 // Export lets peers send to a local actor under name, and watch it: those that one of
 // who is for, or all if there is none. Exporting another actor under the same name

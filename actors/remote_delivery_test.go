@@ -111,6 +111,31 @@ func TestSenderIsToldWhatIsInDoubt(t *testing.T) {
 	})
 }
 
+// Who waits for a confirmation is told when it is in doubt.
+func TestConfirmationInDoubt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t, "alice", "bob")
+		l.spawn("bob", "greeter", echo)
+		alice, target := l.of("alice"), l.of("alice").PID("bob", "greeter")
+		if _, err := l.ask("alice", target, "hi"); err != nil {
+			t.Fatal(err)
+		}
+		l.Delay("alice", "bob", 2*time.Second)
+		time.AfterFunc(time.Second, func() { l.Cut("alice", "bob") })
+		err := alice.SendConfirmed(t.Context(), target, wrapperspb.String("hi"))
+		if !errors.Is(err, actors.ErrInDoubt) || !errors.Is(err, actors.ErrPeerUnreachable) {
+			t.Errorf("on its way: %v", err)
+		}
+		err = alice.SendConfirmed(t.Context(), target, wrapperspb.String("hi"))
+		if errors.Is(err, actors.ErrInDoubt) || !errors.Is(err, actors.ErrPeerUnreachable) {
+			t.Errorf("not sent: %v", err)
+		}
+		if name := actors.PeerOf(target); name != "bob" {
+			t.Errorf("it is an actor of %q", name)
+		}
+	})
+}
+
 func TestConfirmation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLand(t, "alice", "bob")

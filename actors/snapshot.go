@@ -82,9 +82,15 @@ func (s *System) Snapshot() Snapshot {
 func (s *System) tree() []ActorInfo {
 	children := map[string][]*Mailbox{} // by the parent's id, in order
 	for _, id := range s.ids() {
-		if m := mailboxOf(s.as, actor.NewPID(s.Address(), id)); m != nil && m.self != nil {
-			parent := m.self.Parent().GetId()
-			children[parent] = append(children[parent], m)
+		m := mailboxOf(s.as, actor.NewPID(s.Address(), id))
+		if m == nil {
+			continue
+		}
+		m.mu.Lock()
+		self := m.self
+		m.mu.Unlock()
+		if self != nil { // else it is being spawned
+			children[self.Parent().GetId()] = append(children[self.Parent().GetId()], m)
 		}
 	}
 	var below func(parent string) []ActorInfo

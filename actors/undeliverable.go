@@ -23,6 +23,10 @@ var (
 	ErrPeerUnreachable error = unreachableError{}
 )
 
+// ErrInDoubt is matched, beside the reason, by the error of a confirmation of a message
+// that was on its way when the peer was lost: it may have been delivered.
+var ErrInDoubt = errors.New("the message may have been delivered")
+
 type goneError struct{}
 
 func (goneError) Error() string        { return "the peer's process is gone" }
@@ -63,7 +67,7 @@ func (s *System) undeliverable(pid *actor.PID, message any, why error, inDoubt b
 	s.as.EventStream.Publish(&Undeliverable{Target: pid, Message: body, Sender: sender, Err: why, InDoubt: inDoubt})
 	if sender != nil && sender.Id == asksID && sender.Address == s.as.Address() {
 		if inDoubt {
-			why = fmt.Errorf("%w (the message may have been delivered)", why)
+			why = fmt.Errorf("%w: %w", why, ErrInDoubt)
 		}
 		if errors.Is(why, messages.ErrNoSuchActor) {
 			why = fmt.Errorf("%w: %w", ErrDeadLetter, why) // as if it were near

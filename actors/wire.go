@@ -13,8 +13,7 @@ import (
 )
 
 // What travels on a lane (docs/protocol.md, section 8): frames from the side that
-// opened it, each a message of the stream, and records the other way, some of them
-// in a message. A frame begins with its kind and flags; names of actors and types are
+// opened it, one or more in a message of the stream, and records the other way. A frame begins with its kind and flags; names of actors and types are
 // told once and then called by their number.
 
 // Kinds of frames.

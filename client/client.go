@@ -66,6 +66,7 @@ type Client struct {
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
+	cutting     atomic.Bool // all channels are being ended at once
 
 	closeOnce sync.Once
 	closed    chan struct{}

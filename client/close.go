@@ -56,6 +56,7 @@ func (cl *Client) Abort() {
 // which nothing has to come back from them: over the relay that is possible only
 // while the client is attached.
 func (cl *Client) cut() {
+	cl.cutting.Store(true) // no new ones, which nobody would end
 	ctx, cancel := context.WithTimeout(context.Background(), cutTimeout)
 	defer cancel()
 	list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})

@@ -107,6 +107,8 @@ func (c *clientActor) refusal(intro *conecv1.Introduction) error {
 	switch {
 	case c.cl.config.NotAccepting:
 		return messages.ErrNotAccepting
+	case c.cl.cutting.Load():
+		return messages.ErrShutdown
 	case c.cl.config.RelayOnly && intro.GetMode() == conecv1.Mode_MODE_DIRECT:
 		return fmt.Errorf("%w: this client uses the relay only", messages.ErrRefused)
 	case len(c.channels) >= c.cl.config.MaxChannels:

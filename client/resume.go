@@ -67,9 +67,9 @@ func newResumptions(cl *Client) *resumptions {
 // as greater, and random bytes.
 func newIncarnation(now time.Time) []byte {
 	id := newID()
-	ticks := uint64(now.UnixMilli()) >> 4
-	for i := range 5 { // 40 bits of it, until the year 2527
-		id[i] = byte(ticks >> (8 * (4 - i)))
+	ticks := uint64(now.UnixMicro()) >> 4
+	for i := range 6 { // 48 bits of it, until the year 2112
+		id[i] = byte(ticks >> (8 * (5 - i)))
 	}
 	return id
 }
