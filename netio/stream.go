@@ -190,9 +190,9 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 		return l.start()
 	}
 	bulk := s.terms.urgency == conecv1.Urgency_URGENCY_BULK
-	s.out.writer.pace, s.out.writer.bulk, s.out.writer.gone = &s.carriers.pace, bulk, s.raw.Context().Done()
 	s.in.pace, s.in.bulk = &s.carriers.pace, bulk
-	s.out.mu.Lock()
+	s.out.mu.Lock() // it may be ended at this moment
+	s.out.writer.pace, s.out.writer.bulk, s.out.writer.gone = &s.carriers.pace, bulk, s.raw.Context().Done()
 	s.out.credit = credit{stream: s, limit: baseWindow}
 	s.out.mu.Unlock()
 	if open.GetResume() != nil || s.carries.Load() != nil {
@@ -417,6 +417,10 @@ func (s *Stream) pump() {
 		r.lost(s, err)
 		s.out.end(messages.ErrClosed)
 		return
+	}
+	var reset *quic.StreamError
+	if cause := context.Cause(s.raw.Context()); cause != nil && !errors.Is(cause, quic.ErrStreamClosed) && !errors.As(cause, &reset) {
+		s.out.end(fromQUIC(cause)) // the connection is over: who hears of it by Receive hears the same by Send
 	}
 	if err = s.in.finish(err); !errors.Is(err, io.EOF) {
 		s.cancelRead(err)

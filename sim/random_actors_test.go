@@ -33,8 +33,12 @@ const (
 // and the coordinator restarts, as the seed says. It holds that messages come once and in order for each pair, that none is
 // missing of which the sender was not told, unless a process has died, that each watch is answered once, and that nothing is left.
 func TestRandomActors(t *testing.T) {
+	seeds := *actorSeeds
+	if testing.Short() {
+		seeds = 1
+	}
 	options := sim.Options{Limit: time.Hour}
-	sim.Seeds(t, *actorSeeds, &options, func(w *sim.World) { newCrewPlay(w).run() })
+	sim.Seeds(t, seeds, &options, func(w *sim.World) { newCrewPlay(w).run() })
 }
 
 // crewPlay is one play.

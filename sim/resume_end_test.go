@@ -174,7 +174,11 @@ func TestResumePlain(t *testing.T) {
 // TestResumeResetAnyTime: a stream may be reset by either side at any moment of its re-attachment: both sides' streams end,
 // and others that are attached at the same time go on.
 func TestResumeResetAnyTime(t *testing.T) {
-	sim.Seeds(t, 40, nil, func(w *sim.World) {
+	seeds := 40
+	if testing.Short() {
+		seeds = 5
+	}
+	sim.Seeds(t, seeds, nil, func(w *sim.World) {
 		r := newResumeWorld(w, resumeLine, nil)
 		a, b := r.open()
 		c, d := r.open()
