@@ -295,6 +295,7 @@ func (c *channel) spawnStream(ctx actor.Context, spec streamSpec) *actor.PID {
 
 // streamGone forgets a stream whose actor has ended.
 func (c *channel) streamGone(who *actor.PID) {
+	c.confirmed = c.confirmed || c.heardOfStreams()
 	delete(c.streams, who.GetId())
 	delete(c.requests, c.asked[who.GetId()])
 	delete(c.asked, who.GetId())

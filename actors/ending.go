@@ -128,13 +128,24 @@ func (c *channel) awaitClose(ctx actor.Context, err error) {
 // got to know of it: it may have left between the two ends of the handshake.
 func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 	switch {
-	case !c.confirmed:
+	case !c.confirmed && !c.heardOfStreams():
 		c.lost(ctx, fmt.Errorf("%w: the peer left before it was connected", messages.ErrClosed), true)
 	case msg.GetCode() == conecv1.Code_CODE_NO_SUCH_PEER: // it may come back to the channel
 	case c.done && c.read: // all was said, only its last packet may be lost
 	case c.behavior.Name() != "draining" || c.drains:
 		c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
 	}
+}
+
+// heardOfStreams reports whether the peer has said something on a stream, which may be
+// faster than the control stream.
+func (c *channel) heardOfStreams() bool {
+	for _, stream := range c.streams {
+		if stream.Heard() {
+			return true
+		}
+	}
+	return false
 }
 
 // controlLost ends a connection whose control stream failed.

@@ -209,6 +209,16 @@ func (s *Stream) agree(open *conecv1.OpenStream) (err error) {
 // errNoMemory refuses a stream for which no window is left.
 var errNoMemory = fmt.Errorf("%w: memory for this peer", messages.ErrLimit)
 
+// Heard reports whether the other side has said something on the stream.
+func (s *Stream) Heard() bool {
+	select {
+	case <-s.answered:
+		return true
+	default:
+		return false
+	}
+}
+
 // AwaitAnswer blocks until the other side accepted the stream (nil) or refused
 // it, the stream failed, or ctx ended. For the side that opened.
 func (s *Stream) AwaitAnswer(ctx context.Context) error {
