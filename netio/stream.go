@@ -428,10 +428,7 @@ func (s *Stream) pump() {
 		s.out.end(messages.ErrClosed)
 		return
 	}
-	var reset *quic.StreamError
-	if cause := context.Cause(s.raw.Context()); cause != nil && !errors.Is(cause, quic.ErrStreamClosed) && !errors.As(cause, &reset) {
-		s.out.end(fromQUIC(cause)) // the connection is over: who hears of it by Receive hears the same by Send
-	}
+	s.endWrite() // before receivers hear of it: who does, hears the same by Send
 	if err = s.in.finish(err); !errors.Is(err, io.EOF) {
 		s.cancelRead(err)
 		if isOurs(err) { // a fault of the other side: nothing more to say to it
@@ -452,9 +449,14 @@ func (s *Stream) pump() {
 		return
 	case <-s.raw.Context().Done(): // also when the other side no longer reads
 	}
-	if cause := context.Cause(s.raw.Context()); !errors.Is(cause, quic.ErrStreamClosed) {
+	s.endWrite()
+	<-s.out.done
+}
+
+// endWrite ends sending if it is over for QUIC, and was not ended from here.
+func (s *Stream) endWrite() {
+	if cause := context.Cause(s.raw.Context()); cause != nil && !errors.Is(cause, quic.ErrStreamClosed) {
 		s.out.end(fromQUIC(cause))
 		s.raw.CancelWrite(0) // QUIC keeps the stream until this side has noted the end
 	}
-	<-s.out.done
 }
