@@ -15,14 +15,7 @@ import (
 // what has not arrived becomes dead letters when the system is closed.
 func (r *Remote) Close(ctx context.Context) error {
 	err := r.sys.stopOthers(ctx)
-	r.mu.Lock()
-	r.closed = true // and so are peers that are not known yet
-	r.mu.Unlock()
-	for _, p := range r.list() {
-		p.mu.Lock()
-		p.closed = true
-		p.unlock()
-	}
+	r.closed.Store(true)
 	return errors.Join(err, r.drain(ctx))
 }
 

@@ -73,9 +73,9 @@ type codecs struct {
 // protoType is what is known of a protobuf type.
 type protoType struct {
 	name string
-	make protoreflect.MessageType // nil if it was only sent yet
-	err  error                    // why it does not cross the network
-	pids bool                     // a message may have PIDs in it
+	make protoreflect.MessageType
+	err  error // why it does not cross the network
+	pids bool  // a message may have PIDs in it
 }
 
 func newCodecs(local string, passes *passes, list []Codec) *codecs {

@@ -45,9 +45,8 @@ type lane struct {
 	scratch []byte    // of write
 	head    []byte    // of frame
 
-	first   int // of frames: those before were taken off
-	frames  []sentFrame
-	refused uint64 // frames that were handled and not delivered
+	first  int // of frames: those before were taken off
+	frames []sentFrame
 }
 
 // keepFrames is how many frames a lane keeps room for when there are none.
@@ -159,7 +158,6 @@ func (l *lane) settle(handled uint64) {
 		f := &l.frames[l.first]
 		switch {
 		case f.refused != nil:
-			l.refused++
 			l.peer.fail(*f, f.refused, false)
 		case f.confirm != nil:
 			confirm := f.confirm
@@ -208,7 +206,7 @@ func (p *peer) met(address string) {
 	defer p.unlock()
 	switch {
 	case p.address == "":
-		p.address = max(p.address, address)
+		p.address = address
 	case address > p.address:
 		p.gone(ErrPeerGone, address, nil)
 	}

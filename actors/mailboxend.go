@@ -56,7 +56,8 @@ func (m *Mailbox) deadLetter(message any) {
 	m.self.ActorSystem().DeadLetter.SendUserMessage(m.self.Self(), message)
 }
 
-func (m *Mailbox) overflow(message, bare any) {
+// overflow tells of a message for which there was no room, and of none that tells of such.
+func (m *Mailbox) overflow(bare any) {
 	if m.self == nil {
 		return
 	}
@@ -67,6 +68,5 @@ func (m *Mailbox) overflow(message, bare any) {
 	case *actor.DeadLetterEvent, *MailboxOverflow: // as above
 	default:
 		m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: bare, Limit: m.limit})
-		m.deadLetter(message)
 	}
 }

@@ -1,7 +1,6 @@
 package actors
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -42,10 +41,17 @@ func (m *Mailbox) post(message any, room chan struct{}) error {
 	if m.full() && !poison {
 		m.drops++
 		m.mu.Unlock()
-		m.overflow(message, bare)
+		m.overflow(bare)
+		m.deadLetter(message)
 		return ErrOverflow
 	}
 	m.poisoned = m.poisoned || poison
+	m.add(message)
+	return nil
+}
+
+// add queues a message. Called with the lock, which it gives back.
+func (m *Mailbox) add(message any) {
 	m.user = append(m.user, message)
 	wake := !m.suspended && m.wake()
 	dispatcher := m.dispatcher
@@ -53,7 +59,6 @@ func (m *Mailbox) post(message any, room chan struct{}) error {
 	if wake {
 		dispatcher.Schedule(m.loop)
 	}
-	return nil
 }
 
 // tellRoom closes what post was given. Called with the lock.
@@ -67,30 +72,19 @@ func (m *Mailbox) tellRoom() {
 // postRemote queues a message of a peer, or says why not. It never blocks.
 func (m *Mailbox) postRemote(d *delivery) error {
 	m.mu.Lock()
-	var err error
 	switch {
 	case m.stopped:
-		err = messages.ErrNoSuchActor
+		m.mu.Unlock()
+		d.take()
+		return messages.ErrNoSuchActor
 	case m.full():
 		m.drops++
-		err = fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
-	default:
-		m.user = append(m.user, d)
+		m.mu.Unlock()
+		m.overflow(actor.UnwrapEnvelopeMessage(d.take())) // its sender makes it a dead letter
+		return fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
 	}
-	wake := err == nil && !m.suspended && m.wake()
-	dispatcher := m.dispatcher
-	m.mu.Unlock()
-	if wake {
-		dispatcher.Schedule(m.loop)
-	}
-	if err != nil {
-		message := d.take()
-		if m.sys != nil && !errors.Is(err, messages.ErrNoSuchActor) { // its sender makes it a dead letter
-			m.sys.overflows.Add(1)
-			m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: actor.UnwrapEnvelopeMessage(message), Limit: m.limit})
-		}
-	}
-	return err
+	m.add(d)
+	return nil
 }
 
 // isStopped reports whether the actor has stopped.

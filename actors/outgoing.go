@@ -42,6 +42,13 @@ func (o *outgoing) free() {
 	outgoings.Put(o)
 }
 
+// about makes it a frame about its target that is no message.
+func (o *outgoing) about(kind byte, body string) {
+	o.frame = frame{kind: kind, target: o.pid.GetId()}
+	o.buffer = append(o.buffer, body...)
+	o.cost = messageCost
+}
+
 // sent is what is remembered of it until the peer has handled it.
 func (o *outgoing) sent() sentFrame {
 	return sentFrame{pid: o.pid, message: o.message, confirm: o.confirm}

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"fmt"
+	"hash/fnv"
 	"maps"
 	"sync"
 
@@ -49,11 +50,10 @@ type peer struct {
 	crowd   int                            // of flows, at which idle ones are forgotten
 	queued  int                            // cost of what waits with flows
 	starved []*flow                        // for which somebody waits because of the others
-	watches map[string]*watch              // by the watched actor's id
+	watches map[string]map[string]watcher  // by the watched actor's id, and the watcher's
 	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
 	drains  []chan struct{}                // of those who wait until everything was handled
 	told    []func()                       // to be called when mu is given back
-	closed  bool
 }
 
 // flow is all that goes to one actor of a peer.
@@ -74,9 +74,11 @@ func (f *flow) idle() bool {
 	return f.queue.len() == 0 && (f.lane == nil || f.last <= f.lane.handled)
 }
 
-// newPeer makes a peer. Called with mu of the remote held.
 func newPeer(r *Remote, name string) *peer {
-	return &peer{remote: r, name: name, flows: map[string]*flow{}, crowd: maxFlows, closed: r.closed}
+	return &peer{
+		remote: r, name: name, flows: map[string]*flow{}, crowd: maxFlows,
+		watches: map[string]map[string]watcher{}, byWho: map[string]map[string]struct{}{},
+	}
 }
 
 // SendUserMessage implements actor.Process: it does not block.
@@ -119,7 +121,7 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 
 // await takes a message as soon as there is room. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
-	for !p.closed {
+	for !p.remote.closed.Load() {
 		f := p.flow(out.frame.target)
 		if p.hasRoom(f, out, waitShare) {
 			break
@@ -205,14 +207,14 @@ func (p *peer) encode(pid *actor.PID, message any) (*outgoing, error) {
 	header, body, sender := actor.UnwrapEnvelope(message)
 	out := newOutgoing(pid)
 	out.message = message
-	switch {
-	case body == nil:
+	if body == nil {
 		return out, fmt.Errorf("%w: nil message", messages.ErrRefused)
-	case len(pid.GetId()) > maxID || pid.GetId() == "":
-		return out, fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
+	}
+	if err := checkID(pid); err != nil {
+		return out, err
 	}
 	if _, isPill := body.(*actor.PoisonPill); isPill {
-		out.stop(true)
+		out.about(frameStop, stopAfter)
 		return out, nil
 	}
 	typ, buffer, err := p.remote.codecs.encode(out.buffer, body)
@@ -248,15 +250,12 @@ const (
 	stopAfter = "\x01" // what is in its mailbox
 )
 
-// stop makes of a message one that stops its target, at once or after what it was sent.
-func (o *outgoing) stop(after bool) {
-	body := stopNow
-	if after {
-		body = stopAfter
+// checkID says why an actor of a peer can not be named.
+func checkID(pid *actor.PID) error {
+	if len(pid.GetId()) > maxID || pid.GetId() == "" {
+		return fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
 	}
-	o.frame = frame{kind: frameStop, target: o.pid.GetId()}
-	o.buffer = append(o.buffer, body...)
-	o.cost = messageCost
+	return nil
 }
 
 // waitShare is the part of the limits that who waits for room uses: that is enough to keep
@@ -273,7 +272,7 @@ func (p *peer) hasRoom(f *flow, out *outgoing, share int) bool {
 // take sends a message or has it wait. It is the caller's to free it if there is an
 // error. Called with mu held.
 func (p *peer) take(out *outgoing) error {
-	if p.closed {
+	if p.remote.closed.Load() {
 		return ErrClosed
 	}
 	if p.isFormer(out.pid) {
@@ -325,13 +324,11 @@ func (p *peer) flow(target string) *flow {
 	return f
 }
 
-// home returns the lane of small messages for a target (FNV-1a).
+// home returns the lane of small messages for a target.
 func home(target string) int {
-	hash := uint32(2166136261)
-	for i := range len(target) {
-		hash = (hash ^ uint32(target[i])) * 16777619
-	}
-	return int(hash % smallLanes)
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(target)) // never fails (package hash)
+	return int(hash.Sum32() % smallLanes)
 }
 
 // laneOf returns the lane that the next message of a flow takes, nil if it must wait

@@ -108,22 +108,9 @@ func (r *Remote) OnPeer(config PeerConfig) error {
 	channels := maps.Clone(r.channels)
 	r.mu.Unlock()
 	for _, peer := range slices.Sorted(maps.Keys(channels)) {
-		for range channels[peer] {
-			r.sys.Root.Send(pid, Noticed{Peer: peer, Up: true})
-		}
+		r.sys.Root.Send(pid, noticed{Noticed{Peer: peer, Up: true}, channels[peer]})
 	}
 	return nil
-}
-
-// count returns how many channels are up afterwards.
-func (n Noticed) count(channels int) int {
-	switch {
-	case n.Up:
-		return channels + 1
-	case n.Down:
-		return max(channels-1, 0)
-	}
-	return channels
 }
 
 // PeerActor returns the actor of a peer, nil if it has none now.
@@ -160,14 +147,27 @@ func (r *Remote) peerActor(peer string) *actor.PID {
 func (r *Remote) Notice(n Noticed) {
 	r.noticing.Lock()
 	defer r.noticing.Unlock()
+	channels := r.count(n)
+	if o := r.onPeers.Load(); o != nil {
+		r.sys.Root.Send(o.pid, noticed{n, channels})
+	}
+}
+
+// count returns how many channels to the peer are up then.
+func (r *Remote) count(n Noticed) int {
 	r.mu.Lock()
-	if r.channels[n.Peer] = n.count(r.channels[n.Peer]); r.channels[n.Peer] == 0 {
+	defer r.mu.Unlock()
+	channels := r.channels[n.Peer]
+	switch {
+	case n.Up:
+		channels++
+	case n.Down:
+		channels = max(channels-1, 0)
+	}
+	if r.channels[n.Peer] = channels; channels == 0 {
 		delete(r.channels, n.Peer)
 	}
-	r.mu.Unlock()
-	if o := r.onPeers.Load(); o != nil {
-		r.sys.Root.Send(o.pid, n)
-	}
+	return channels
 }
 
 // lost hears that a peer's process is gone.
@@ -179,6 +179,10 @@ func (o *onPeers) lost(peer string, why error) {
 
 // Told to the parent of the peers' actors.
 type (
+	noticed struct {
+		Noticed
+		channels int // that are up
+	}
 	spawnPeer    struct{ peer string }
 	peerRestarts struct{ peer string }
 	peerLeaves   struct {
@@ -191,7 +195,7 @@ type (
 // peersActor is the parent of the actors of peers.
 //
 //	behavior  message       does
-//	any       Noticed       spawns an actor, or tells it
+//	any       noticed       spawns an actor, or tells it
 //	any       spawnPeer     spawns an actor, and answers with its PID
 //	any       peerRestarts  notes that the peer's process is gone, and tells its actor if there is another
 //	any       peerLeaves    tells the actor that its peer has left, and stops it
@@ -227,7 +231,7 @@ func (a *peersActor) Receive(ctx actor.Context) {
 		for _, peer := range slices.Sorted(maps.Keys(a.known)) {
 			a.forget(peer)
 		}
-	case Noticed:
+	case noticed:
 		a.noticed(ctx, msg)
 	case spawnPeer:
 		pid := &actor.PID{}
@@ -259,7 +263,7 @@ func (a *peersActor) Receive(ctx actor.Context) {
 }
 
 // noticed acts on what was noticed of a peer.
-func (a *peersActor) noticed(ctx actor.Context, n Noticed) {
+func (a *peersActor) noticed(ctx actor.Context, n noticed) {
 	k := a.known[n.Peer]
 	if k == nil && n.Up {
 		k = a.ensure(ctx, n.Peer)
@@ -267,7 +271,7 @@ func (a *peersActor) noticed(ctx actor.Context, n Noticed) {
 	if k == nil {
 		return
 	}
-	k.channels = n.count(k.channels)
+	k.channels = n.channels
 	a.update(ctx, n.Peer, k, n.Err)
 	if n.Path != nil {
 		ctx.Send(k.pid, n.Path)

@@ -50,8 +50,6 @@ type LaneStream interface {
 	Reset()
 	// Address is the address of the peer's actors, in its present incarnation.
 	Address() string
-	// Bulk tells whether the stream gives way to others.
-	Bulk() bool
 }
 
 // RemoteConfig says how a system reaches those of other clients. Zero fields mean the
@@ -132,11 +130,11 @@ type Remote struct {
 
 	onPeers  atomic.Pointer[onPeers]    // nil until OnPeer
 	resolved atomic.Pointer[resolution] // the last one
+	closed   atomic.Bool                // nothing is sent any more
 
 	noticing sync.Mutex // held while it is told what was noticed, so that the order stays
 
 	mu       sync.Mutex
-	closed   bool
 	exports  map[string]export
 	channels map[string]int // that are up, by peer
 	peers    map[string]*peer

@@ -42,7 +42,6 @@ func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
 func (s *sizedStream) Close()          { s.once.Do(func() { close(s.over) }) }
 func (s *sizedStream) Reset()          { s.Close() }
 func (s *sizedStream) Address() string { return "conec/bob~1" }
-func (s *sizedStream) Bulk() bool      { return false }
 
 // A batch is not larger than a message of the stream may be.
 func TestBatchesFitMessages(t *testing.T) {

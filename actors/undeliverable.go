@@ -61,8 +61,9 @@ type Undeliverable struct {
 // undeliverable tells everybody that a message was not delivered.
 func (s *System) undeliverable(pid *actor.PID, message any, why error, inDoubt bool) {
 	_, body, sender := actor.UnwrapEnvelope(message)
-	if s.undeliveredLog.quiet(why, time.Now()) {
-		s.cfg.Logger.Warn("message to a peer was not delivered", "actor", nameOf(pid), "message", fmt.Sprintf("%T", body), "err", why, "in_doubt", inDoubt)
+	if suppressed, yes := s.undeliveredLog.allow(time.Now()); yes {
+		s.cfg.Logger.Warn("message to a peer was not delivered", "actor", nameOf(pid), "message", fmt.Sprintf("%T", body),
+			"err", why, "in_doubt", inDoubt, "suppressed", suppressed)
 	}
 	s.as.EventStream.Publish(&Undeliverable{Target: pid, Message: body, Sender: sender, Err: why, InDoubt: inDoubt})
 	if sender != nil && sender.Id == asksID && sender.Address == s.as.Address() {
@@ -75,12 +76,6 @@ func (s *System) undeliverable(pid *actor.PID, message any, why error, inDoubt b
 		s.asks.fail(sender.RequestId, why)
 	}
 	s.as.DeadLetter.SendUserMessage(pid, message)
-}
-
-// quiet counts an event that is logged once in a while.
-func (t *throttle) quiet(_ error, now time.Time) bool {
-	_, yes := t.allow(now)
-	return yes
 }
 
 // lostReason is why a lane's stream is over, as the program is told.

@@ -1,7 +1,6 @@
 package actors
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,13 +20,8 @@ type PeerLost struct {
 	Err error
 }
 
-// watch is the actors here that watch one actor of a peer. There is one frame for all
-// of them.
-type watch struct {
-	watchers map[string]watcher // by id
-}
-
-// watcher is one of them, with the PID that it watches, as it named it.
+// watcher is an actor here that watches one of a peer, with its PID as the watcher named
+// it. There is one frame for all that watch the same.
 type watcher struct{ who, watched *actor.PID }
 
 // SendSystemMessage implements actor.Process.
@@ -48,7 +42,7 @@ func (p *peer) SendSystemMessage(pid *actor.PID, message any) {
 func (p *peer) Stop(pid *actor.PID) {
 	out := newOutgoing(pid)
 	out.message = &actor.Stop{}
-	out.stop(false)
+	out.about(frameStop, stopNow)
 	if err := p.system(pid, out); err != nil {
 		p.remote.sys.undeliverable(pid, &actor.Stop{}, err, false)
 	}
@@ -56,8 +50,8 @@ func (p *peer) Stop(pid *actor.PID) {
 
 // system sends a frame that is no message.
 func (p *peer) system(pid *actor.PID, out *outgoing) error {
-	if len(pid.GetId()) > maxID || pid.GetId() == "" {
-		return fmt.Errorf("%w: an actor's id has 1 to %d bytes", messages.ErrRefused, maxID)
+	if err := checkID(pid); err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.unlock()
@@ -67,8 +61,7 @@ func (p *peer) system(pid *actor.PID, out *outgoing) error {
 // frameOf makes a frame of a kind about an actor.
 func (p *peer) frameOf(pid *actor.PID, kind byte) *outgoing {
 	out := newOutgoing(pid)
-	out.frame = frame{kind: kind, target: pid.GetId()}
-	out.cost = messageCost
+	out.about(kind, "")
 	return out
 }
 
@@ -79,28 +72,22 @@ func (p *peer) watch(pid, who *actor.PID) {
 	}
 	p.mu.Lock()
 	defer p.unlock()
-	if p.isFormer(pid) || len(pid.GetId()) > maxID || pid.GetId() == "" || p.closed {
+	if p.isFormer(pid) || checkID(pid) != nil || p.remote.closed.Load() {
 		p.tell(watcher{who, pid}, actor.TerminatedReason_NotFound)
 		return
 	}
-	w := p.watches[pid.GetId()]
-	if w == nil {
-		if p.watches == nil {
-			p.watches = map[string]*watch{}
-		}
-		w = &watch{watchers: map[string]watcher{}}
-		p.watches[pid.GetId()] = w
+	watchers := p.watches[pid.GetId()]
+	if watchers == nil {
+		watchers = map[string]watcher{}
+		p.watches[pid.GetId()] = watchers
 	}
-	w.watchers[who.GetId()] = watcher{who, pid}
+	watchers[who.GetId()] = watcher{who, pid}
 	if p.byWho[who.GetId()] == nil {
-		if p.byWho == nil {
-			p.byWho = map[string]map[string]struct{}{}
-		}
 		p.byWho[who.GetId()] = map[string]struct{}{}
 	}
 	p.byWho[who.GetId()][pid.GetId()] = struct{}{}
 	p.told = append(p.told, func() { p.remote.heed(who) })
-	if len(w.watchers) > 1 {
+	if len(watchers) > 1 {
 		return
 	}
 	out := p.frameOf(pid, frameWatch)
@@ -135,13 +122,13 @@ func (p *peer) unwatch(pid, who *actor.PID) {
 
 // endWatch does so. Called with mu held.
 func (p *peer) endWatch(pid, who *actor.PID) {
-	w := p.watches[pid.GetId()]
-	if w == nil {
+	watchers := p.watches[pid.GetId()]
+	if watchers == nil {
 		return
 	}
-	delete(w.watchers, who.GetId())
+	delete(watchers, who.GetId())
 	p.unlist(who.GetId(), pid.GetId())
-	if len(w.watchers) == 0 {
+	if len(watchers) == 0 {
 		delete(p.watches, pid.GetId())
 		_ = p.take(p.frameOf(pid, frameUnwatch)) // if the peer is lost, nothing is watched any more
 	}
@@ -169,7 +156,7 @@ func (k keeper) SendSystemMessage(_ *actor.PID, message any) {
 	for _, p := range k.remote.list() {
 		p.mu.Lock()
 		for _, id := range slices.Sorted(maps.Keys(p.byWho[ended.GetWho().GetId()])) {
-			w := p.watches[id].watchers[ended.GetWho().GetId()]
+			w := p.watches[id][ended.GetWho().GetId()]
 			p.endWatch(w.watched, w.who)
 		}
 		p.unlock()
@@ -184,14 +171,11 @@ func (keeper) Stop(*actor.PID) {}
 
 // terminated tells who watches an actor that it has ended. Called with mu held.
 func (p *peer) terminated(id string, why actor.TerminatedReason) {
-	w := p.watches[id]
-	if w == nil {
-		return
-	}
+	watchers := p.watches[id]
 	delete(p.watches, id)
-	for _, id := range slices.Sorted(maps.Keys(w.watchers)) {
-		p.unlist(id, w.watchers[id].watched.GetId())
-		p.tell(w.watchers[id], why)
+	for _, who := range slices.Sorted(maps.Keys(watchers)) {
+		p.unlist(who, id)
+		p.tell(watchers[who], why)
 	}
 }
 
@@ -221,7 +205,7 @@ func (p *peer) loseWatches(why error) {
 			peers.lost(name, why)
 		}
 	})
-	for _, id := range slices.SortedFunc(maps.Keys(p.watches), cmp.Compare) {
+	for _, id := range slices.Sorted(maps.Keys(p.watches)) {
 		p.terminated(id, actor.TerminatedReason_AddressTerminated)
 	}
 }

@@ -50,7 +50,6 @@ func (h *hostile) Receive(ctx context.Context) ([]byte, error) {
 func (h *hostile) Close()          {}
 func (h *hostile) Reset()          { close(h.over) }
 func (h *hostile) Address() string { return "conec/mallory~m" }
-func (h *hostile) Bulk() bool      { return false }
 
 // records returns what was said about frames.
 func (h *hostile) records(t *testing.T) (all []record) {

@@ -15,8 +15,9 @@ import (
 // nobody.
 const cutTimeout = time.Second
 
-// Close ends the client in order: what its actors sent is in mailboxes of the peers,
-// then its actors are stopped, what was sent on its channels is read by the peers, the name is given back, and everything that the client started has
+// Close ends the client in order: its actors are stopped, what they sent is in
+// mailboxes of the peers, what was sent on its channels is read by the peers, the name
+// is given back, and everything that the client started has
 // ended when Close returns. If ctx ends before, the rest is cut off and ctx's
 // error returned. Later calls return the result of the first.
 func (cl *Client) Close(ctx context.Context) error {

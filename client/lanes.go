@@ -12,9 +12,6 @@ type laneStream struct{ *Stream }
 // Address returns the address of the peer's actors.
 func (s laneStream) Address() string { return actors.Address(s.peer, s.resumable.Peer()) }
 
-// Bulk reports whether the stream gives way.
-func (s laneStream) Bulk() bool { return s.Options().Urgency == Bulk }
-
 // openLane opens a stream for actor messages to a peer.
 func (cl *Client) openLane(ctx context.Context, peer string, bulk bool) (actors.LaneStream, error) {
 	options := &StreamOptions{Purpose: actors.RemotePurpose, Resumable: true}

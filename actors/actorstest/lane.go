@@ -21,7 +21,6 @@ type end struct {
 	other   *end
 	owner   *process
 	address string // of the other end's actors
-	bulk    bool
 
 	queue   []parcel      // on its way to this end, in order
 	there   int           // how many of them have arrived
@@ -37,9 +36,9 @@ type parcel struct {
 }
 
 // newLane returns both ends of a lane.
-func newLane(l *link, opener, accepter *process, bulk bool) *end {
-	a := &end{mu: l.mu, link: l, owner: opener, address: accepter.Address(), bulk: bulk}
-	b := &end{mu: l.mu, link: l, owner: accepter, address: opener.Address(), bulk: bulk}
+func newLane(l *link, opener, accepter *process) *end {
+	a := &end{mu: l.mu, link: l, owner: opener, address: accepter.Address()}
+	b := &end{mu: l.mu, link: l, owner: accepter, address: opener.Address()}
 	a.other, b.other = b, a
 	return a
 }
@@ -102,9 +101,6 @@ func (e *end) Reset() { e.finish(messages.ErrReset, true) }
 
 // Address implements actors.LaneStream.
 func (e *end) Address() string { return e.address }
-
-// Bulk implements actors.LaneStream.
-func (e *end) Bulk() bool { return e.bulk }
 
 func (e *end) finish(why error, atOnce bool) {
 	e.mu.Lock()

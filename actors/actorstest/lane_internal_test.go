@@ -20,7 +20,7 @@ func newPair(t *testing.T) (a, b *end, l *link) {
 		return &process{name: name, Actors: Actors{System: actors.NewSystem(&actors.SystemConfig{Name: "conec/" + name})}}
 	}
 	l = &link{mu: &sync.Mutex{}}
-	a = newLane(l, process("alice"), process("bob"), true)
+	a = newLane(l, process("alice"), process("bob"))
 	return a, a.other, l
 }
 

@@ -114,8 +114,8 @@ func (n *Net) Start(name string) *Actors {
 	system.Name = actors.Address(name, binary.BigEndian.AppendUint64(nil, n.count))
 	system.Label = labelOf(n, name)
 	remote.Name = name
-	remote.Open = func(ctx context.Context, peer string, bulk bool) (actors.LaneStream, error) {
-		return n.open(ctx, p, peer, bulk)
+	remote.Open = func(ctx context.Context, peer string, _ bool) (actors.LaneStream, error) {
+		return n.open(ctx, p, peer)
 	}
 	p.System = actors.NewSystem(&system)
 	p.Remote = actors.NewRemote(p.System, &remote)
@@ -210,7 +210,7 @@ func (n *Net) change(a, b string, change func(*link)) {
 func between(a, b string) string { return min(a, b) + " " + max(a, b) }
 
 // open opens a lane, and has it served.
-func (n *Net) open(ctx context.Context, from *process, peer string, bulk bool) (actors.LaneStream, error) {
+func (n *Net) open(ctx context.Context, from *process, peer string) (actors.LaneStream, error) {
 	n.mu.Lock()
 	l := n.links[between(from.name, peer)]
 	n.mu.Unlock()
@@ -226,7 +226,7 @@ func (n *Net) open(ctx context.Context, from *process, peer string, bulk bool) (
 		case to == nil:
 			return messages.ErrNoSuchPeer
 		}
-		opened = newLane(l, from, to, bulk)
+		opened = newLane(l, from, to)
 		l.add(opened)
 		to.Pumps.Go(func() { to.Serve(to.life.Context(), from.name, opened.other) })
 		return nil
