@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/examples/internal/exampletest"
 	"github.com/conec-go/conec/examples/internal/program"
 	"github.com/conec-go/conec/sim"
 )
@@ -36,40 +36,16 @@ func TestProgram(t *testing.T) {
 
 // TestProcesses has each part of the program run as a process of its own does.
 func TestProcesses(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	start := func(args ...string) *program.Process {
-		p := program.Start(ctx, run, args...)
-		t.Cleanup(func() { _ = p.Interrupt() }) // who has ended already has said why
-		return p
-	}
-	hub := start("-serve")
-	join, err := hub.JoinArgs(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	alice, bob := start(join("alice")...), start(join("bob")...)
-	expect := func(from *program.Process, line string) {
-		t.Helper()
-		if _, err := from.Await(ctx, line); err != nil {
-			t.Fatal(err)
-		}
-	}
+	parts := exampletest.Serve(t, run)
+	hub, expect := parts.Hub, parts.Expect
+	alice, bob := parts.Join("alice"), parts.Join("bob")
 	expect(alice, "in the room: ")
 	expect(bob, "in the room: ")
-	for _, line := range []string{"hello", "is it raining?"} {
-		if err := alice.Type(line); err != nil {
-			t.Fatal(err)
-		}
-	}
+	parts.Type(alice, "hello", "is it raining?")
 	expect(bob, "alice: hello")
 	expect(bob, "alice: is it raining?")
-	if err := bob.Type("no"); err != nil {
-		t.Fatal(err)
-	}
-	if err := bob.In.Close(); err != nil { // what was typed is said all the same
-		t.Fatal(err)
-	}
+	parts.Type(bob, "no")
+	parts.EndInput(bob) // what was typed is said all the same
 	if err := bob.Wait(); err != nil {
 		t.Errorf("bob: %v", err)
 	}
@@ -82,7 +58,7 @@ func TestProcesses(t *testing.T) {
 	if err := alice.Wait(); !errors.Is(err, errHubGone) {
 		t.Errorf("alice, without the hub: %v, want %v", err, errHubGone)
 	}
-	if err := start("-no-such-flag").Wait(); err == nil {
+	if err := parts.Start("-no-such-flag").Wait(); err == nil {
 		t.Error("a flag that is not there is no error")
 	}
 }
@@ -94,23 +70,14 @@ const said = 120
 // mobile network, the hub's gateway restarts, the coordinator restarts, and carol's host crashes and comes back as another
 // process. At any of the seeds, each message reaches everybody once and in order as long as the processes of both live.
 func TestOnTheRoad(t *testing.T) {
-	seeds := 5
-	if testing.Short() {
-		seeds = 2
-	}
-	sim.Seeds(t, seeds, nil, func(w *sim.World) {
-		fiber := sim.Line{Latency: 5 * time.Millisecond, Rate: 5_000_000}
-		mobile := sim.Line{Latency: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Rate: 2_000_000, Loss: 0.01}
-		lan := sim.Line{Latency: time.Millisecond}
+	exampletest.Play(t, func(w *sim.World) {
+		fiber, mobile, lan := exampletest.Fiber, exampletest.Mobile, exampletest.LAN
 		home := w.Gateway("home", w.Internet(), sim.PortRestricted(), fiber)
 		office := w.Gateway("office", w.Internet(), sim.AddressRestricted(), fiber)
 		lte := w.Gateway("lte", w.Internet(), sim.Symmetric(), mobile)
 		coordinator := w.Coordinator(w.Host("coordinator", w.Internet(), fiber), nil)
-		codec, err := actors.JSON(wire()...)
-		if err != nil {
-			w.T.Fatal(err)
-		}
-		configure := func(c *client.Config) { c.Codecs = []actors.Codec{codec} }
+		codecs := exampletest.Codecs(w, wire())
+		configure := func(c *client.Config) { c.Codecs = codecs }
 		hub := w.Client(w.Host(program.Hub, office, lan), configure)
 		alice := w.Client(w.Host("alice", home, lan), configure)
 		bob := w.Client(w.Host("bob", lte, lan), configure)
@@ -125,23 +92,14 @@ func TestOnTheRoad(t *testing.T) {
 		p.speak("alice", "bob", "carol, first")
 
 		random := w.Rand()
-		sometime := func() time.Duration { return time.Second + time.Duration(random.Int64N(int64(4*time.Second))) }
-		w.After(sometime(), func() {
-			if err := alice.Host().Move(lte, lan); err != nil {
-				w.T.Error(err)
-			}
-		})
+		sometime := func() time.Duration { return exampletest.Sometime(random, 4*time.Second) }
+		exampletest.Move(w, sometime(), alice, lte, lan)
 		w.After(sometime(), office.Reboot)
-		w.After(sometime(), func() {
-			coordinator.Stop()
-			w.After(2*time.Second, coordinator.Start)
-		})
+		exampletest.RestartCoordinator(w, sometime(), coordinator)
 		<-time.After(sometime())
 		carol.Crash()
 		<-time.After(sometime())
-		for carol.Start() != nil { // the coordinator may be just ending
-			<-time.After(time.Second)
-		}
+		exampletest.StartAgain(carol)
 		p.enter(carol, "carol, second")
 		p.speak("carol, second")
 		p.check()

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/examples/internal/exampletest"
 	"github.com/conec-go/conec/examples/internal/program"
 	"github.com/conec-go/conec/sim"
 )
@@ -40,47 +39,22 @@ func TestProgram(t *testing.T) {
 
 // TestProcesses has each part of the program run as a process of its own does.
 func TestProcesses(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	start := func(args ...string) *program.Process {
-		p := program.Start(ctx, run, args...)
-		t.Cleanup(func() { _ = p.Interrupt() }) // who has ended already has said why
-		return p
-	}
-	hub := start("-serve")
-	join, err := hub.JoinArgs(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	expect := func(from *program.Process, line string) {
-		t.Helper()
-		if _, err := from.Await(ctx, line); err != nil {
-			t.Fatal(err)
-		}
-	}
-	order := func(line string) {
-		t.Helper()
-		if err := hub.Type(line); err != nil {
-			t.Fatal(err)
-		}
-	}
-	order("sensor-1 calibrate")
-	order("sensor-2 open the valve")
-	first := start(join("sensor-1")...)
+	parts := exampletest.Serve(t, run)
+	hub, expect := parts.Hub, parts.Expect
+	parts.Type(hub, "sensor-1 calibrate", "sensor-2 open the valve")
+	first := parts.Join("sensor-1")
 	expect(first, `carries out "calibrate"`)
 	expect(hub, `sensor-1 has carried out "calibrate"`)
 	if err := first.Interrupt(); err != nil {
 		t.Errorf("sensor-1: %v", err)
 	}
 	expect(hub, "sensor-1 is away")
-	order("sensor-1 measure")
-	first, second := start(join("sensor-1")...), start(join("sensor-2")...)
+	parts.Type(hub, "sensor-1 measure")
+	first, second := parts.Join("sensor-1"), parts.Join("sensor-2")
 	expect(first, `carries out "measure"`)
 	expect(second, `carries out "open the valve"`)
-	order("sensor-3 measure") // which never comes
-	if err := hub.In.Close(); err != nil {
-		t.Fatal(err)
-	}
+	parts.Type(hub, "sensor-3 measure") // which never comes
+	parts.EndInput(hub)
 	for range 2 {
 		expect(hub, "has carried out")
 	}
@@ -141,11 +115,8 @@ func TestDevice(t *testing.T) {
 func TestCommandComesAgain(t *testing.T) {
 	sim.Test(t, nil, func(w *sim.World) {
 		w.Coordinator(w.Host("coordinator", w.Internet(), sim.Line{}), nil)
-		codec, err := actors.JSON(wire()...)
-		if err != nil {
-			w.T.Fatal(err)
-		}
-		configure := func(c *client.Config) { c.Codecs = []actors.Codec{codec} }
+		codecs := exampletest.Codecs(w, wire())
+		configure := func(c *client.Config) { c.Codecs = codecs }
 		hub := w.Client(w.Host(program.Hub, w.Internet(), sim.Line{}), configure)
 		sensor := w.Client(w.Host("sensor-1", w.Internet(), sim.Line{}), configure)
 		script := map[string][]string{"": {"a", "a"}, "a": {"a", "b", "b", "c"}, "b": {"b"}} // what is sent when something is reported as done
@@ -194,23 +165,14 @@ type execution struct{ process, do string }
 // processes only if the hub says that it was in doubt; and no report comes twice, or is lost while a process lives and is not
 // cut off.
 func TestOnTheRoad(t *testing.T) {
-	seeds := 5
-	if testing.Short() {
-		seeds = 2
-	}
-	sim.Seeds(t, seeds, nil, func(w *sim.World) {
-		fiber := sim.Line{Latency: 5 * time.Millisecond, Rate: 5_000_000}
-		mobile := sim.Line{Latency: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Rate: 2_000_000, Loss: 0.01}
-		lan := sim.Line{Latency: time.Millisecond}
+	exampletest.Play(t, func(w *sim.World) {
+		fiber, mobile, lan := exampletest.Fiber, exampletest.Mobile, exampletest.LAN
 		site := w.Gateway("site", w.Internet(), sim.PortRestricted(), fiber)
 		lte := w.Gateway("lte", w.Internet(), sim.Symmetric(), mobile)
 		coordinator := w.Coordinator(w.Host("coordinator", w.Internet(), fiber), nil)
-		codec, err := actors.JSON(wire()...)
-		if err != nil {
-			w.T.Fatal(err)
-		}
+		codecs := exampletest.Codecs(w, wire())
 		configure := func(c *client.Config) {
-			c.Codecs = []actors.Codec{codec}
+			c.Codecs = codecs
 			c.KeepAlive, c.IdleTimeout, c.ResumeWait = 2*time.Second, 10*time.Second, 15*time.Second
 		}
 		hub := w.Client(w.Host(program.Hub, site, lan), configure)
@@ -220,16 +182,9 @@ func TestOnTheRoad(t *testing.T) {
 			y.start(cl, cl.Host().Name())
 		}
 		random := w.Rand()
-		sometime := func() time.Duration { return time.Second + time.Duration(random.Int64N(int64(6*time.Second))) }
-		w.After(sometime(), func() {
-			if err := sensors[0].Host().Move(lte, lan); err != nil {
-				w.T.Error(err)
-			}
-		})
-		w.After(sometime(), func() {
-			coordinator.Stop()
-			w.After(2*time.Second, coordinator.Start)
-		})
+		sometime := func() time.Duration { return exampletest.Sometime(random, 6*time.Second) }
+		exampletest.Move(w, sometime(), sensors[0], lte, lan)
+		exampletest.RestartCoordinator(w, sometime(), coordinator)
 		w.After(sometime(), func() {
 			heal := w.Add(func(p sim.Packet) sim.Verdict {
 				if p.Source == "sensor-1" || p.Destination == "sensor-1" {
@@ -313,12 +268,9 @@ func (y *yard) start(cl *sim.Client, process string) {
 
 // again starts another process of a sensor.
 func (y *yard) again(cl *sim.Client, process string) {
-	for err := cl.Start(); err != nil; err = cl.Start() { // the coordinator may be just ending
-		if <-time.After(time.Second); errors.Is(err, net.ErrClosed) {
-			return
-		}
+	if exampletest.StartAgain(cl) {
+		y.start(cl, process)
 	}
-	y.start(cl, process)
 }
 
 // check waits until everything is carried out, and checks by whom.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/examples/internal/exampletest"
 	"github.com/conec-go/conec/examples/internal/program"
 	"github.com/conec-go/conec/sim"
 )
@@ -38,45 +38,21 @@ func TestProgram(t *testing.T) {
 
 // TestProcesses has each part of the program run as a process of its own does.
 func TestProcesses(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	start := func(args ...string) *program.Process {
-		p := program.Start(ctx, run, args...)
-		t.Cleanup(func() { _ = p.Interrupt() }) // who has ended already has said why
-		return p
-	}
-	hub := start("-serve")
-	join, err := hub.JoinArgs(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ann := start(join("ann")...)
-	for _, text := range []string{"first", "second", "third"} {
-		if err := hub.Type(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	parts := exampletest.Serve(t, run)
+	hub, ctx := parts.Hub, t.Context()
+	ann := parts.Join("ann")
+	parts.Type(hub, "first", "second", "third")
 	for i, text := range []string{"first", "second"} {
-		if _, err := hub.Await(ctx, fmt.Sprintf("job %d by ann: %s", i+1, hash(ctx, text))); err != nil {
-			t.Fatal(err)
-		}
+		parts.Expect(hub, fmt.Sprintf("job %d by ann: %s", i+1, hash(ctx, text)))
 	}
 	if err := ann.Interrupt(); err != nil { // with or without the third
 		t.Errorf("ann: %v", err)
 	}
-	ben := start(join("ben")...)
-	if err := hub.Type("fourth"); err != nil {
-		t.Fatal(err)
-	}
-	if err := hub.In.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := hub.Await(ctx, "job 4 by ben: "+hash(ctx, "fourth")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := hub.Await(ctx, "4 jobs are done"); err != nil {
-		t.Fatal(err)
-	}
+	ben := parts.Join("ben")
+	parts.Type(hub, "fourth")
+	parts.EndInput(hub)
+	parts.Expect(hub, "job 4 by ben: "+hash(ctx, "fourth"))
+	parts.Expect(hub, "4 jobs are done")
 	if err := hub.Wait(); err != nil {
 		t.Errorf("hub: %v", err)
 	}
@@ -160,24 +136,15 @@ type done struct{ process, text string }
 // and only what a crashed process had was done again.
 func TestOnTheRoad(t *testing.T) {
 	const count = 150
-	seeds := 5
-	if testing.Short() {
-		seeds = 2
-	}
-	sim.Seeds(t, seeds, nil, func(w *sim.World) {
+	exampletest.Play(t, func(w *sim.World) {
 		ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 		defer cancel()
-		fiber := sim.Line{Latency: 5 * time.Millisecond, Rate: 5_000_000}
-		mobile := sim.Line{Latency: 30 * time.Millisecond, Jitter: 10 * time.Millisecond, Rate: 2_000_000, Loss: 0.01}
-		lan := sim.Line{Latency: time.Millisecond}
+		fiber, mobile, lan := exampletest.Fiber, exampletest.Mobile, exampletest.LAN
 		home := w.Gateway("home", w.Internet(), sim.PortRestricted(), fiber)
 		lte := w.Gateway("lte", w.Internet(), sim.Symmetric(), mobile)
 		coordinator := w.Coordinator(w.Host("coordinator", w.Internet(), fiber), nil)
-		codec, err := actors.JSON(wire()...)
-		if err != nil {
-			w.T.Fatal(err)
-		}
-		configure := func(c *client.Config) { c.Codecs, c.ResumeWait = []actors.Codec{codec}, 30*time.Second }
+		codecs := exampletest.Codecs(w, wire())
+		configure := func(c *client.Config) { c.Codecs, c.ResumeWait = codecs, 30*time.Second }
 		hub := w.Client(w.Host(program.Hub, home, lan), configure)
 		workers := w.Clients(configure, w.Host("ann", home, lan), w.Host("ben", lte, lan), w.Host("cid", w.Internet(), mobile), w.Host("dee", lte, lan))
 		ann, ben, cid, dee := workers[0], workers[1], workers[2], workers[3]
@@ -204,32 +171,18 @@ func TestOnTheRoad(t *testing.T) {
 		for _, cl := range workers {
 			start(cl, cl.Name(), random.Uint64())
 		}
-		sometime := func() time.Duration { return time.Second + time.Duration(random.Int64N(int64(4*time.Second))) }
-		w.After(sometime(), func() {
-			if err := ann.Host().Move(lte, lan); err != nil {
-				w.T.Error(err)
-			}
-		})
-		w.After(sometime(), func() {
-			if err := ben.Host().Move(w.Internet(), fiber); err != nil {
-				w.T.Error(err)
-			}
-		})
-		w.After(sometime(), func() {
-			coordinator.Stop()
-			w.After(2*time.Second, coordinator.Start)
-		})
+		sometime := func() time.Duration { return exampletest.Sometime(random, 4*time.Second) }
+		exampletest.Move(w, sometime(), ann, lte, lan)
+		exampletest.Move(w, sometime(), ben, w.Internet(), fiber)
+		exampletest.RestartCoordinator(w, sometime(), coordinator)
 		w.After(sometime(), dee.Crash)
 		back, seed := make(chan struct{}), random.Uint64()
 		w.After(sometime(), func() {
 			defer close(back)
 			cid.Crash()
-			for err := cid.Start(); err != nil; err = cid.Start() { // the coordinator may be just ending
-				if <-time.After(time.Second); errors.Is(err, net.ErrClosed) {
-					return
-				}
+			if exampletest.StartAgain(cid) {
+				start(cid, "cid, second", seed)
 			}
-			start(cid, "cid, second", seed)
 		})
 		for i := range count { // some wait, and then some workers do
 			queue.add(fmt.Sprintf("text %d", i+1))
