@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -338,17 +339,13 @@ func cutRecord(b []byte) (r record, rest []byte, err error) {
 		}
 	case recordRefused:
 		if r.number, b, ok = cutUvarint(b); ok {
-			var code uint32
-			if code, b, ok = cutUint32(b); ok {
-				r.code = conecv1.Code(code)
+			if r.code, b, ok = cutEnum[conecv1.Code](b); ok {
 				r.text, b, ok = cutText(b, messages.MaxReason)
 			}
 		}
 	case recordTerminated:
 		if r.text, b, ok = cutText(b, maxID); ok {
-			var why uint32
-			why, b, ok = cutUint32(b)
-			r.why = actor.TerminatedReason(why)
+			r.why, b, ok = cutEnum[actor.TerminatedReason](b)
 		}
 	}
 	if !ok {
@@ -379,8 +376,17 @@ func cutUvarint(b []byte) (value uint64, rest []byte, ok bool) {
 
 func cutUint32(b []byte) (value uint32, rest []byte, ok bool) {
 	wide, rest, ok := cutUvarint(b)
-	if wide > 1<<32-1 {
+	if wide > math.MaxUint32 {
 		return 0, nil, false
 	}
 	return uint32(wide), rest, ok
+}
+
+// cutEnum takes a value of an enumeration, known here or not, off the front of b.
+func cutEnum[E ~int32](b []byte) (value E, rest []byte, ok bool) {
+	wide, rest, ok := cutUvarint(b)
+	if wide > math.MaxInt32 {
+		return 0, nil, false
+	}
+	return E(wide), rest, ok
 }

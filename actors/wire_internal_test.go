@@ -372,6 +372,7 @@ func FuzzRecords(f *testing.F) {
 	} {
 		f.Add(appendRecord(nil, r))
 	}
+	f.Add([]byte{recordRefused, 48, 0x83, 0x8e, 0x8e, 0x8e, 0x8e, 0, 1, '0'}) // a code beyond any
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		for b := raw; len(b) > 0; {
 			r, rest, err := cutRecord(b)
