@@ -144,7 +144,9 @@ func (c *codecs) decode(typ string, body []byte) (message any, err error) {
 		if len(body) >= ownBytes {
 			return body, nil
 		}
-		return append([]byte(nil), body...), nil
+		own := make([]byte, len(body))
+		copy(own, body)
+		return own, nil
 	}
 	if name, rest, ok := strings.Cut(typ, ":"); ok {
 		codec := c.byName[name]

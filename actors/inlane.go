@@ -36,6 +36,7 @@ type inlane struct {
 	tables  tables
 	targets []*inflow // by the number of the target
 	spare   []delivery
+	run     deliveryRun
 	watcher *actor.PID // of this lane as a process, nil until it watches
 
 	mu         sync.Mutex
@@ -88,8 +89,16 @@ func (d *delivery) take() any {
 	return message
 }
 
-// deliveries is how many deliveries are made at a time.
-const deliveries = 16
+// deliveryRun is what consecutive frames have for one mailbox: it is posted in one go.
+type deliveryRun struct {
+	flow  *inflow
+	list  []*delivery
+	cost  int
+	flush bool // what was handled is to be told then
+}
+
+// deliveries is how many deliveries are made at a time, and as many are in a run at most.
+const deliveries = 32
 
 // delivery returns a new one.
 func (l *inlane) delivery(message any, flow *inflow, cost int) *delivery {
@@ -137,30 +146,71 @@ func (l *inlane) takeAll(raw []byte) error {
 			return fmt.Errorf("%w: length of an actor frame", messages.ErrProtocol)
 		}
 		if err := l.take(rest[:size:size]); err != nil {
+			_ = l.post() // the lane ends with err in any case
 			return err
 		}
 		raw = rest[size:]
 	}
-	return nil
+	return l.post()
 }
 
-// take handles one frame.
+// take handles one frame, or adds it to the run.
 func (l *inlane) take(raw []byte) error {
 	f, number, body, err := l.tables.parseFrame(raw)
 	if err != nil {
 		return err
 	}
+	var flow *inflow
 	if f.kind != frameFlush {
-		err = l.handle(&f, number, body)
+		flow = l.flow(f.target, number)
+	}
+	if l.run.flow != nil && (flow != l.run.flow || f.kind != frameTell || len(l.run.list) == deliveries) {
+		if err := l.post(); err != nil {
+			return err
+		}
+	}
+	switch f.kind {
+	case frameTell:
+		if err = l.deliver(flow, &f, body); err == nil && l.run.flow != nil {
+			l.run.flush = l.run.flush || f.flush
+			return nil
+		}
+	case frameWatch:
+		err = l.watch(flow)
+	case frameUnwatch:
+		l.unwatch(f.target)
+	case frameStop:
+		err = l.remote.kinds.stop(l.from.name, f.target, string(body) == stopAfter)
 	}
 	if errors.Is(err, messages.ErrProtocol) {
 		return err
 	}
-	return l.note(err, f.flush || f.kind == frameFlush)
+	if late := l.post(); late != nil { // a message of the run that was refused comes after it
+		return late
+	}
+	return l.note(1, err, f.flush || f.kind == frameFlush)
 }
 
-// note counts a frame as handled, and has it told why it was refused, if it was.
-func (l *inlane) note(refused error, now bool) error {
+// post puts the run into its mailbox.
+func (l *inlane) post() error {
+	run := &l.run
+	if run.flow == nil {
+		return nil
+	}
+	l.from.inward.waiting.Add(int64(run.cost))
+	posted, refused := run.flow.mailbox.postRemote(run.list)
+	l.remote.stats.received.Add(uint64(posted))
+	err := l.note(posted, nil, run.flush)
+	for ; posted < len(run.list) && err == nil; posted++ {
+		err = l.note(1, refused, run.flush)
+	}
+	clear(run.list)
+	l.run = deliveryRun{list: run.list[:0]}
+	return err
+}
+
+// note counts frames as handled, and has it told why they were refused, if they were.
+func (l *inlane) note(frames int, refused error, now bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if refused != nil {
@@ -171,7 +221,7 @@ func (l *inlane) note(refused error, now bool) error {
 		code, reason := messages.ToCode(refused)
 		l.refusals = append(l.refusals, record{kind: recordRefused, number: l.handled, code: code, text: reason})
 	}
-	l.handled++
+	l.handled += uint64(frames)
 	switch {
 	case now || l.handled-l.told >= handledFrames:
 		l.due = true
@@ -195,24 +245,6 @@ func (l *inlane) timeout() {
 		l.due = true
 		l.pump()
 	}
-}
-
-// handle acts on a frame. An error that matches ErrProtocol ends the lane, any other
-// refuses the frame.
-func (l *inlane) handle(f *frame, number uint32, body []byte) error {
-	flow := l.flow(f.target, number)
-	switch f.kind {
-	case frameTell:
-		return l.deliver(flow, f, body)
-	case frameWatch:
-		return l.watch(flow)
-	case frameUnwatch:
-		l.unwatch(f.target)
-		return nil
-	case frameStop:
-		return l.remote.kinds.stop(l.from.name, f.target, string(body) == stopAfter)
-	}
-	return nil
 }
 
 // flow returns what is known of a target. A number that was told anew is another's.
@@ -269,7 +301,8 @@ func (f *inflow) find() error {
 	return nil
 }
 
-// deliver gives a message to its actor.
+// deliver gives a message to its actor, or adds it to the run. An error that matches
+// ErrProtocol ends the lane, any other refuses the frame.
 func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	r := l.remote
 	cost := f.cost(len(body))
@@ -277,8 +310,12 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 		return fmt.Errorf("%w: more for actor %q than was granted", messages.ErrProtocol, flow.id)
 	}
 	flow.come += uint64(cost)
-	err := flow.find()
-	if err == nil && l.from.inward.waiting.Load() > int64(r.config.Limits.PeerMailboxes) {
+	var err error
+	if l.run.flow == nil { // else it was just found
+		err = flow.find()
+	}
+	waiting := int64(l.run.cost) + l.from.inward.waiting.Load()
+	if err == nil && waiting > int64(r.config.Limits.PeerMailboxes) {
 		err = fmt.Errorf("%w: %d bytes of this peer's messages wait", messages.ErrBusy, r.config.Limits.PeerMailboxes)
 	}
 	var message any
@@ -297,11 +334,13 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 		message = l.envelope(f, message)
 	}
 	d := l.delivery(message, flow, cost)
+	if flow.mailbox != nil {
+		l.run.flow, l.run.list = flow, append(l.run.list, d)
+		l.run.cost += cost
+		return nil
+	}
 	l.from.inward.waiting.Add(int64(cost))
 	r.stats.received.Add(1)
-	if flow.mailbox != nil {
-		return flow.mailbox.postRemote(d)
-	}
 	return l.hand(flow, f.targetRequest, d.take())
 }
 

@@ -46,14 +46,14 @@ func (m *Mailbox) post(message any, room chan struct{}) error {
 		return ErrOverflow
 	}
 	m.poisoned = m.poisoned || poison
-	m.add(message)
+	m.user = append(m.user, message)
+	m.queued()
 	return nil
 }
 
-// add queues a message. Called with the lock, which it gives back.
-func (m *Mailbox) add(message any) {
-	m.user = append(m.user, message)
-	wake := !m.suspended && m.wake()
+// queued wakes the actor if it has messages. Called with the lock, which it gives back.
+func (m *Mailbox) queued() {
+	wake := len(m.user) > 0 && !m.suspended && m.wake()
 	dispatcher := m.dispatcher
 	m.mu.Unlock()
 	if wake {
@@ -69,22 +69,31 @@ func (m *Mailbox) tellRoom() {
 	m.room = nil
 }
 
-// postRemote queues a message of a peer, or says why not. It never blocks.
-func (m *Mailbox) postRemote(d *delivery) error {
+// postRemote queues messages of a peer, as many as there is room for, and says why not all.
+// It never blocks.
+func (m *Mailbox) postRemote(run []*delivery) (posted int, err error) {
 	m.mu.Lock()
-	switch {
-	case m.stopped:
-		m.mu.Unlock()
-		d.take()
-		return messages.ErrNoSuchActor
-	case m.full():
-		m.drops++
-		m.mu.Unlock()
-		m.overflow(actor.UnwrapEnvelopeMessage(d.take())) // its sender makes it a dead letter
-		return fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
+	for ; posted < len(run) && !m.stopped && !m.full(); posted++ {
+		m.user = append(m.user, run[posted])
 	}
-	m.add(d)
-	return nil
+	stopped := m.stopped
+	if !stopped {
+		m.drops += uint64(len(run) - posted)
+	}
+	m.queued()
+	if posted == len(run) {
+		return posted, nil
+	}
+	for _, d := range run[posted:] {
+		message := d.take()
+		if !stopped {
+			m.overflow(actor.UnwrapEnvelopeMessage(message)) // its sender makes it a dead letter
+		}
+	}
+	if stopped {
+		return posted, messages.ErrNoSuchActor
+	}
+	return posted, fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
 }
 
 // isStopped reports whether the actor has stopped.

@@ -60,6 +60,7 @@ type peer struct {
 type flow struct {
 	target  string
 	home    int    // the lane of its small messages
+	number  uint32 // of the target where it was sent last
 	lane    *lane  // that carried its last frame; nil if that was handled
 	last    uint64 // frames on that lane, with its last
 	queue   outgoingQueue
@@ -121,10 +122,10 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 
 // await takes a message as soon as there is room. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
-	for !p.remote.closed.Load() {
-		f := p.flow(out.frame.target)
-		if p.hasRoom(f, out, waitShare) {
-			break
+	for {
+		f := p.flow(out.frame.target) // anew: it may have been forgotten
+		if p.remote.closed.Load() || p.hasRoom(f, out, waitShare) {
+			return p.takeFor(f, out)
 		}
 		if f.room == nil {
 			f.room = make(chan struct{})
@@ -144,7 +145,6 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 			return err
 		}
 	}
-	return p.take(out)
 }
 
 // tellRoom lets those look again who wait for room for messages to an actor. Called with
@@ -271,14 +271,15 @@ func (p *peer) hasRoom(f *flow, out *outgoing, share int) bool {
 
 // take sends a message or has it wait. It is the caller's to free it if there is an
 // error. Called with mu held.
-func (p *peer) take(out *outgoing) error {
+func (p *peer) take(out *outgoing) error { return p.takeFor(p.flow(out.frame.target), out) }
+
+func (p *peer) takeFor(f *flow, out *outgoing) error {
 	if p.remote.closed.Load() {
 		return ErrClosed
 	}
 	if p.isFormer(out.pid) {
 		return ErrPeerGone
 	}
-	f := p.flow(out.frame.target)
 	if f.queue.len() == 0 {
 		if sent, err := p.write(f, out); sent || err != nil {
 			return err
@@ -365,12 +366,11 @@ func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 	if p.isFormer(out.pid) {
 		return false, ErrPeerGone
 	}
-	if !on.hasCredit(out) {
+	on.tables.targets.last = f.number // most likely
+	if !on.hasCredit(out) || !on.write(out) {
 		return false, nil
 	}
-	if !on.write(out) {
-		return false, nil
-	}
+	f.number = on.tables.targets.last
 	f.lane, f.last = on, on.sent
 	return true, nil
 }

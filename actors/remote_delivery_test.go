@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,6 +223,44 @@ func TestBackpressureReachesTheSender(t *testing.T) {
 		synctest.Wait()
 		if got != sent+1 {
 			t.Errorf("%d received of %d", got, sent+1)
+		}
+	})
+}
+
+// Of messages that come together, those are refused for which there is no room, and no others.
+func TestFullMailboxRefusesTheRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t, "alice", "bob")
+		alice, bob := l.of("alice"), l.of("bob")
+		got, receive := collect[*wrapperspb.StringValue](10)
+		bob.Export("slow", spawn(t, bob.System, "slow", receive, actor.WithMailbox(actors.NewMailbox(3))))
+		bob.Export("other", spawn(t, bob.System, "other", receive))
+		lost := events[*actors.Undeliverable](alice, 16)
+		for i := range 8 { // they wait for the lane, and go in one message
+			alice.Root.Send(alice.PID("bob", "slow"), wrapperspb.String(strconv.Itoa(i)))
+		}
+		alice.Root.Send(alice.PID("bob", "nobody"), wrapperspb.String("8"))
+		alice.Root.Send(alice.PID("bob", "other"), wrapperspb.String("9"))
+		time.Sleep(time.Second)
+		texts := map[string]bool{}
+		for range len(got) {
+			texts[(<-got).GetValue()] = true
+		}
+		for range len(lost) {
+			text := (<-lost).Message.(*wrapperspb.StringValue).GetValue()
+			if texts[text] {
+				t.Errorf("%s was delivered, and is undeliverable", text)
+			}
+			texts[text] = false
+		}
+		for i := range 10 {
+			delivered, told := texts[strconv.Itoa(i)]
+			if want := i < 3 || i == 9; !told || delivered != want {
+				t.Errorf("message %d: delivered %v, told %v; want %v", i, delivered, told, want)
+			}
+		}
+		if of := bob.RemoteStats(); of.Received != 4 || of.Refused != 6 {
+			t.Errorf("bob counts %+v", of)
 		}
 	})
 }
