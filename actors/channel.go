@@ -324,6 +324,8 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 	switch said := message.GetSaid().(type) {
 	case *conecv1.Control_OfferCandidates:
 		ctx.Send(c.paths, said.OfferCandidates)
+	case *conecv1.Control_PathMoved:
+		ctx.Send(c.paths, said.PathMoved)
 	case *conecv1.Control_CloseChannel:
 		c.drainFor(ctx, said.CloseChannel)
 	case *conecv1.Control_ChannelDrained:

@@ -31,10 +31,14 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       probed           answers a ping, notes a pong, looks
 //	any       OfferCandidates  takes the peer's tag and addresses, looks
 //	any       RelayChanged     takes the new route
+//	any       PathMoved        has QUIC begin an epoch, if this side dialed
+//	any       epochDue         has QUIC begin one, or prepare the next
+//	any       epochDone        tells the peer; tries again if it failed
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
 type paths struct {
+	sys  *System
 	spec pathsSpec
 	set  pathSet
 	life Life
@@ -50,6 +54,7 @@ type paths struct {
 		out    uint64 // bytes sent over the relay at the last look
 		doubts int    // how often we told that it is silent, since it was not
 	}
+	epoch epoch
 }
 
 // pathsSpec is what a path set is about.
@@ -71,7 +76,7 @@ type (
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
-	return sys.Props(func() actor.Actor { return &paths{spec: spec} })
+	return sys.Props(func() actor.Actor { return &paths{sys: sys, spec: spec} })
 }
 
 // Receive implements actor.Actor.
@@ -81,8 +86,10 @@ func (p *paths) Receive(ctx actor.Context) {
 		p.start(ctx)
 	case *actor.Stopping, *actor.Restarting:
 		p.life.End()
-		if p.timer != nil {
-			p.timer.Stop()
+		for _, timer := range []*time.Timer{p.timer, p.epoch.timer} {
+			if timer != nil {
+				timer.Stop()
+			}
 		}
 	case looked:
 		if msg.Of(p.life) {
@@ -97,6 +104,20 @@ func (p *paths) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		p.spec.conn.Port().SetRoute(msg.GetRoute())
 		p.apply()
+	case *conecv1.PathMoved:
+		if !p.spec.dialed {
+			p.spec.conn.Port().ForgetSizes() // QUIC follows the peer's
+		}
+		p.epoch.theirs = true
+		p.moved(ctx)
+	case epochDue:
+		if msg.Of(p.life) {
+			p.nextEpoch(ctx)
+		}
+	case epochDone:
+		if msg.Of(p.life) {
+			p.epochDone(ctx, msg)
+		}
 	}
 }
 
@@ -120,6 +141,9 @@ func (p *paths) start(ctx actor.Context) {
 	p.spec.conn.Port().SetProbeKeys(send, receive, func(probe netio.Probe) {
 		root.Send(self, probed{life, probe})
 	})
+	if p.set.allowDirect {
+		p.epochLater(ctx, 0)
+	}
 	p.look(ctx)
 }
 
@@ -181,8 +205,11 @@ func (p *paths) look(ctx actor.Context) {
 		again = relayTick
 	}
 	again = min(again, p.hearRelay(stats))
-	size := min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	for _, ping := range pings {
+		size := minProbe
+		if ping.inUse && !p.epoch.pending() { // it must carry what QUIC sends
+			size = min(max(size, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
+		}
 		_ = port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size) // as lost on the way
 	}
 	p.tell(ctx)
@@ -221,6 +248,7 @@ func (p *paths) tell(ctx actor.Context) {
 	if p.chosen && addr == p.addr && relayed == p.onRelay {
 		return
 	}
+	moved := p.chosen && (relayed || addr.IsValid())
 	p.chosen, p.addr, p.onRelay = true, addr, relayed
 	if addr.IsValid() && p.spec.mode == conecv1.Mode_MODE_DIRECT {
 		p.set.allowRelay = false
@@ -241,6 +269,13 @@ func (p *paths) tell(ctx actor.Context) {
 			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote())
 	}
 	ctx.Send(ctx.Parent(), chosen)
+	switch {
+	case moved && p.spec.dialed:
+		p.epoch.ours = true
+		p.moved(ctx)
+	case moved:
+		p.sayMoved(ctx)
+	}
 }
 
 // apply points the switch at the chosen path.

@@ -80,8 +80,9 @@ type sentProbe struct {
 
 // ping is a probe that the path set wants sent.
 type ping struct {
-	to netip.AddrPort
-	tx uint64
+	to    netip.AddrPort
+	tx    uint64
+	inUse bool // it is the path in use
 }
 
 // offer replaces the addresses that the peer offered.
@@ -241,7 +242,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 		if c.asked.IsZero() {
 			c.asked = now
 		}
-		pings = append(pings, ping{to: c.addr, tx: p.nextTx})
+		pings = append(pings, ping{to: c.addr, tx: p.nextTx, inUse: c == p.current})
 		c.due = now.Add(c.pause())
 		c.round++
 		again = min(again, c.due.Sub(now))

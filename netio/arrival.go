@@ -34,9 +34,9 @@ func (s *Switch) arrived(a *arrival, link Link) bool {
 		end := min(off+a.Segment, a.N)
 		a.used++
 		switch first := a.Buf[off]; {
-		case first >= typeQUIC, first == typeDirect, first == typeRelay && s.cfg.Relay == nil:
+		case first >= typeQUIC, first&^epochBit == typeDirect, first&^epochBit == typeRelay && s.cfg.Relay == nil:
 			a.keep++
-		case first == typeRelay:
+		case first&^epochBit == typeRelay:
 			end = s.forward(a, off)
 		default:
 			s.drops.add(s.control(a, a.Buf[off:end]), 1)
@@ -146,8 +146,8 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 				s.drops.add(reason, 1)
 				continue
 			}
-			m.Addr, data = p.addr, segment[headerSize:]
-			if isDirect := segment[0] == typeDirect; p != port || isDirect != direct {
+			m.Addr, data = p.addrs[epochOf(segment[0])], segment[headerSize:]
+			if isDirect := segment[0]&^epochBit == typeDirect; p != port || isDirect != direct {
 				if port != nil {
 					port.received(direct, packets, bytes, a.at)
 				}
@@ -177,7 +177,7 @@ func (s *Switch) portFor(a *arrival, segment []byte) (*Port, dropReason) {
 	}
 	if header := [headerSize]byte(segment); header != a.header {
 		a.header = header
-		a.port, a.reason = s.lookup(a, segment[0], binary.BigEndian.Uint32(segment[1:]))
+		a.port, a.reason = s.lookup(a, segment[0]&^epochBit, binary.BigEndian.Uint32(segment[1:]))
 	}
 	return a.port, a.reason
 }

@@ -25,7 +25,8 @@ import (
 // that of a stream held, and not the other way around.
 type carriers struct {
 	raw    *quic.Conn
-	epoch  time.Time // when this connection's clock began
+	lossy  bool      // the other side takes datagrams
+	began  time.Time // when this connection's clock began
 	budget *budget   // nil: without limit
 	pace   pace
 	clock  clock
@@ -41,7 +42,7 @@ type carriers struct {
 }
 
 func newCarriers(raw *quic.Conn, budget *budget) *carriers {
-	c := &carriers{raw: raw, epoch: time.Now(), budget: budget}
+	c := &carriers{raw: raw, lossy: raw.ConnectionState().SupportsDatagrams.Remote, began: time.Now(), budget: budget}
 	c.pace.now = c.now
 	c.clock.now, c.clock.ask = c.now, func() { c.note(func() { c.records.asks = true }) }
 	c.clock.known = make(chan struct{})
@@ -83,7 +84,7 @@ func (c *carriers) find(head uint64) *loose {
 
 // takesDatagrams says why not, if the other side takes none.
 func (c *carriers) takesDatagrams() error {
-	if !c.raw.ConnectionState().SupportsDatagrams.Remote {
+	if !c.lossy {
 		return fmt.Errorf("%w: the other side takes no datagrams", messages.ErrVersion)
 	}
 	return nil

@@ -65,12 +65,12 @@ const (
 // are streams that receive messages with deadlines. Under mu.
 type clock struct {
 	now       func() time.Duration // this side's
-	roundTrip func() time.Duration // the smallest that QUIC has seen
+	roundTrip func() time.Duration // the smallest that QUIC has seen in this epoch; 0: none yet
 	ask       func()               // asks the other side
 
 	mu      sync.Mutex
 	offset  offset
-	fastest time.Duration // round trip of a question and its answer; 0: none yet
+	fastest time.Duration // round trip of all; 0: none yet
 	known   chan struct{} // closed with the first answer
 	users   int           // streams
 	timer   *time.Timer
@@ -144,11 +144,11 @@ func (c *clock) answered(asked, read time.Duration) {
 	}
 }
 
-// least is the smallest round trip: QUIC's may have waited for the timer of its
-// acknowledgments. Called with mu held.
+// least is the smallest round trip that there was: QUIC's may have waited for the
+// timer of its acknowledgments, and begins anew with each epoch. Called with mu held.
 func (c *clock) least() time.Duration {
-	if quic := c.roundTrip(); c.fastest == 0 || quic < c.fastest {
-		return quic
+	if quic := c.roundTrip(); quic > 0 && (c.fastest == 0 || quic < c.fastest) {
+		c.fastest = quic
 	}
 	return c.fastest
 }

@@ -2,6 +2,7 @@ package netio
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"net/netip"
 	"time"
@@ -23,11 +24,14 @@ type Conn struct {
 	port      *Port
 	remote    netip.AddrPort
 	carriers  *carriers // nil for a home channel
+	epochs    *epochs   // nil unless this side dialed a channel
+	tls       tls.ConnectionState
 }
 
 // newConn wraps a connection to a peer, or a home channel if that is empty.
 func (t *Transport) newConn(raw *quic.Conn, port *Port, peer string) *Conn {
-	c := &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr())}
+	// Once an epoch begins, quic-go must not be asked for these any more: it is a data race.
+	c := &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr()), tls: raw.ConnectionState().TLS}
 	if peer == "" {
 		return c // it has the control stream alone
 	}
@@ -46,13 +50,12 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 
 // Certificate returns the certificate that the other side proved to own.
 func (c *Conn) Certificate() *x509.Certificate {
-	return c.raw.ConnectionState().TLS.PeerCertificates[0]
+	return c.tls.PeerCertificates[0]
 }
 
 // ExportKey derives a key that only the two ends know (RFC 8446 section 7.5).
 func (c *Conn) ExportKey(label string) (key [32]byte, err error) {
-	state := c.raw.ConnectionState().TLS
-	material, err := state.ExportKeyingMaterial("EXPORTER-conec-"+label, nil, len(key))
+	material, err := c.tls.ExportKeyingMaterial("EXPORTER-conec-"+label, nil, len(key))
 	if err != nil {
 		return key, err
 	}

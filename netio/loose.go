@@ -253,7 +253,7 @@ func (l *loose) fail(why error, discard bool) {
 }
 
 // now is the time by this connection's clock.
-func (c *carriers) now() time.Duration { return time.Since(c.epoch) }
+func (c *carriers) now() time.Duration { return time.Since(c.began) }
 
 // deliveryStats returns the counts.
 func (l *loose) deliveryStats() DeliveryStats {

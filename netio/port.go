@@ -39,7 +39,7 @@ type PortStats struct {
 type Port struct {
 	sw      *Switch
 	tag     uint32
-	addr    *net.UDPAddr
+	addrs   [2]*net.UDPAddr // by epoch
 	probing atomic.Pointer[probing]
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
@@ -62,6 +62,7 @@ type Port struct {
 // kept is the packet that QUIC wrote last.
 type kept struct {
 	packet []byte
+	epoch  int
 	at     int64 // time since the switch's start
 	size   int   // of recent packets that are larger than those before…
 	count  int   // …and how many came in a row
@@ -73,7 +74,7 @@ const maxTries = 3
 // outgoing is all that sending needs to know, never changed once published.
 type outgoing struct {
 	Path
-	header [headerSize]byte
+	headers [2][headerSize]byte // by epoch
 }
 
 type source struct {
@@ -91,7 +92,8 @@ func (t *traffic) add(packets, bytes int) {
 func (t *traffic) load() Traffic { return Traffic{t.packets.Load(), t.bytes.Load()} }
 
 func newPort(sw *Switch, tag uint32) *Port {
-	return &Port{sw: sw, tag: tag, addr: &net.UDPAddr{IP: fakeIP(tag), Port: 1}}
+	ip := fakeIP(tag)
+	return &Port{sw: sw, tag: tag, addrs: [2]*net.UDPAddr{{IP: ip, Port: 1}, {IP: ip, Port: 2}}}
 }
 
 // fakeIP is the address under which QUIC knows the port with this tag: fd63:6f6e:6563::<tag>. The prefix is a
@@ -110,9 +112,9 @@ func fakeTag(ip net.IP) (tag uint32, ok bool) {
 	return binary.BigEndian.Uint32(ip[12:]), true
 }
 
-// Addr is the address to dial with QUIC to reach the peer, and from which the peer's packets seem to come. The caller
-// must not change it. Packets for the same IP and any other port take the same way.
-func (p *Port) Addr() *net.UDPAddr { return p.addr }
+// Addr is the address to dial with QUIC to reach the peer, and from which the peer's packets seem to come, in even epochs;
+// in odd ones they come from the next port. The caller must not change it. Packets for the same IP and any port take the same way.
+func (p *Port) Addr() *net.UDPAddr { return p.addrs[0] }
 
 // Tag is what the peer must put into direct packets for this port. It is never zero.
 func (p *Port) Tag() uint32 { return p.tag }
@@ -188,7 +190,8 @@ func (p *Port) publish() {
 		return
 	}
 	o := &outgoing{Path: p.path}
-	putHeader(o.header[:], kind, number)
+	putHeader(o.headers[0][:], kind, number)
+	putHeader(o.headers[1][:], kind|epochBit, number)
 	p.out.Store(o)
 }
 
@@ -199,7 +202,7 @@ func (p *Port) publish() {
 func (p *Port) replay() {
 	o := p.out.Load()
 	p.keep.Lock()
-	packet, at := slices.Clone(p.kept.packet), p.kept.at
+	packet, at, epoch := slices.Clone(p.kept.packet), p.kept.at, p.kept.epoch
 	p.keep.Unlock()
 	if o == nil || len(packet) == 0 || max(p.lastDirect.Load(), p.lastRelayed.Load()) > at {
 		return
@@ -209,19 +212,19 @@ func (p *Port) replay() {
 		link, local = p.sw.rawRoute(o.To)
 	}
 	if link != nil { // an error counts as loss
-		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.header[:], Data: packet, Local: local}, false)
+		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: packet, Local: local}, false)
 	}
 }
 
 // remember keeps the last packet of what QUIC writes, and the size of what it writes often.
-func (p *Port) remember(b []byte, segment, packets, largest int) {
+func (p *Port) remember(b []byte, segment, packets, largest, epoch int) {
 	if segment > 0 && segment < len(b) {
 		b = b[(len(b)-1)/segment*segment:]
 	}
 	p.keep.Lock()
 	defer p.keep.Unlock()
 	p.kept.packet = append(p.kept.packet[:0], b...)
-	p.kept.at = int64(time.Since(p.sw.start))
+	p.kept.at, p.kept.epoch = int64(time.Since(p.sw.start)), epoch
 	if int64(largest) <= p.largest.Load() {
 		return
 	}
@@ -231,6 +234,14 @@ func (p *Port) remember(b []byte, segment, packets, largest int) {
 	if p.kept.count += packets; p.kept.count > maxTries {
 		p.largest.Store(int64(largest))
 	}
+}
+
+// ForgetSizes has LargestOut of the statistics begin anew, as QUIC does with its packets when an epoch begins.
+func (p *Port) ForgetSizes() {
+	p.keep.Lock()
+	defer p.keep.Unlock()
+	p.kept.size, p.kept.count = 0, 0
+	p.largest.Store(0)
 }
 
 // Allow lets a source deliver direct packets to this port: one that answered a probe.
@@ -274,14 +285,14 @@ func (p *Port) received(direct bool, packets, bytes int, at time.Duration) {
 }
 
 // write sends QUIC packets to the peer.
-func (p *Port) write(b []byte, segment int, ecn uint8) {
+func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 	packets := 1
 	largest := len(b)
 	if segment > 0 && segment < len(b) {
 		packets = (len(b) + segment - 1) / segment
 		largest = segment
 	}
-	p.remember(b, segment, packets, largest)
+	p.remember(b, segment, packets, largest, epoch)
 	o := p.out.Load()
 	if o == nil {
 		p.dropped.Add(uint64(packets))
@@ -296,7 +307,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8) {
 			return
 		}
 	}
-	err := p.sw.sendPackets(link, o.To, Packets{Header: o.header[:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
+	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
 	if err != nil {
 		p.dropped.Add(uint64(packets))
 		return

@@ -308,7 +308,7 @@ func (r *Relay) forward(sw *Switch, a *arrival, run []byte) {
 		}
 	}
 	for i := 0; len(run)-i >= headerSize; i += a.Segment {
-		putHeader(run[i:], typeRelay, route.peer.number)
+		putHeader(run[i:], run[i], route.peer.number)
 	}
 	err := to.sw.sendPackets(to.link, to.addr, Packets{Data: run, Segment: a.Segment, ECN: a.ECN, Local: to.local}, false)
 	if err != nil {

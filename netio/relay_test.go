@@ -77,13 +77,13 @@ func TestRelayForwardsRunsInOneWrite(t *testing.T) {
 		w.middle.deliver(w.a.addr,
 			frame(32, w.routeA, "@one"), frame(32, w.routeA, "@two"), frame(32, w.routeA, "@thr"),
 			frame(32, otherA, "@own"), frame(33, 1, "@bad"), []byte("@raw....."),
-			frame(32, w.routeA, "@4"))
+			frame(40, w.routeA, "@4"))
 		got := w.expect(w.b, 2)
 		want := slices.Concat(frame(32, w.routeB, "@one"), frame(32, w.routeB, "@two"), frame(32, w.routeB, "@thr"))
 		if !bytes.Equal(got[0].Buf[:got[0].N], want) || got[0].Segment != 9 {
 			t.Errorf("b got %q in segments of %d, want %q", got[0].Buf[:got[0].N], got[0].Segment, want)
 		}
-		if !bytes.Equal(got[1].Buf[:got[1].N], frame(32, w.routeB, "@4")) {
+		if !bytes.Equal(got[1].Buf[:got[1].N], frame(40, w.routeB, "@4")) { // the epoch stays
 			t.Errorf("b got %q", got[1].Buf)
 		}
 		own := w.expect(w.a, 1)

@@ -189,15 +189,16 @@ func (s *Switch) rawRoute(to netip.AddrPort) (Link, netip.Addr) {
 	return fits, netip.Addr{}
 }
 
-// write sends what QUIC wrote.
-func (s *Switch) write(b, oob []byte, addr *net.UDPAddr) error {
+// write sends what QUIC wrote, in an even (0) or odd (1) epoch of a channel.
+func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, epoch int) error {
 	if s.isClosed() {
+		s.drops.add(dropNoPath, 1)
 		return net.ErrClosed
 	}
 	segment, ecn := parseOOB(oob)
 	if tag, ok := fakeTag(addr.IP); ok {
 		if p, ok := s.ports.get(uint64(tag)); ok {
-			p.write(b, segment, ecn)
+			p.write(b, segment, ecn, epoch)
 		} else {
 			s.drops.add(dropNoPath, 1)
 		}
@@ -215,7 +216,7 @@ func (s *Switch) write(b, oob []byte, addr *net.UDPAddr) error {
 
 // WriteMsgUDP sends packets to a real address or that of a port. It fails only once the switch is closed.
 func (s *Switch) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
-	if err := s.write(b, oob, addr); err != nil {
+	if err := s.write(b, oob, addr, 0); err != nil {
 		return 0, 0, err
 	}
 	return len(b), len(oob), nil

@@ -94,6 +94,7 @@ type Transport struct {
 	identity *Identity
 	sw       *Switch
 	quic     *quic.Transport
+	odd      *quic.Transport // of odd epochs, nil until there is one
 	buffers  bufferPool
 	home     chan *Conn // accepted home channels
 
@@ -302,7 +303,9 @@ func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, ce
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
-	return t.newConn(raw, port, peer), nil
+	conn := t.newConn(raw, port, peer)
+	conn.epochs = &epochs{}
+	return conn, nil
 }
 
 // Expect lets the peer behind port dial; it must present exactly certificate.
@@ -421,6 +424,9 @@ func (t *Transport) Close() error {
 	var err error
 	if t.listener != nil {
 		err = t.listener.Close()
+	}
+	if t.odd != nil {
+		err = errors.Join(err, t.odd.Close())
 	}
 	err = errors.Join(err, t.quic.Close(), t.sw.Close())
 	t.accepting.Wait()

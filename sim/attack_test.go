@@ -32,7 +32,7 @@ func (w *world) attack() *attacker {
 	x.link, err = x.host.Listen(at)
 	w.must(err)
 	w.Add(func(p sim.Packet) sim.Verdict {
-		kind := p.Payload[0]
+		kind := frameKind(p)
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		switch {

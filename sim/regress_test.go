@@ -147,7 +147,7 @@ func TestAbortTowardsItself(t *testing.T) {
 		one, other := w.open(a, a, &client.StreamOptions{Mode: client.RelayOnly})
 		w.say(one, other, "before", time.Second)
 		w.Add(func(p sim.Packet) sim.Verdict {
-			if len(p.Payload) > 0 && p.Payload[0] == typeRelay {
+			if frameKind(p) == typeRelay {
 				return sim.Drop()
 			}
 			return sim.Verdict{}

@@ -25,7 +25,9 @@ type Options struct {
 	// Seed decides everything that is random. If zero, 1. The environment variable
 	// CONEC_SIM_SEED goes first, so that a failure can be repeated.
 	Seed uint64
-	// Epoch is when the scenario begins. If zero, 2026-01-01 UTC.
+	// Epoch is when the scenario begins. If zero, 2040-01-01 UTC. It should be later than
+	// the present: quic-go takes its times since the process began, and one that is below
+	// zero makes it spin.
 	Epoch time.Time
 	// Limit is how long the scenario may take on its own clock. If zero, 10
 	// minutes; if negative, for ever. Exceeded, it is told which component's
@@ -55,7 +57,7 @@ func (o *Options) withDefaults() Options {
 		options.Seed = seed
 	}
 	if options.Epoch.IsZero() {
-		options.Epoch = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+		options.Epoch = time.Date(2040, time.January, 1, 0, 0, 0, 0, time.UTC)
 	}
 	if options.Limit == 0 {
 		options.Limit = 10 * time.Minute

@@ -361,3 +361,16 @@ const (
 	typeBound  = 35
 	typeProbe  = 36
 )
+
+// frameKind returns the first byte of a packet that carries a frame, as if of an even epoch; 0 if there is none.
+func frameKind(p sim.Packet) byte {
+	if len(p.Payload) == 0 {
+		return 0
+	}
+	switch kind := p.Payload[0]; kind {
+	case typeRelay | 8, typeDirect | 8:
+		return kind &^ 8
+	default:
+		return kind
+	}
+}

@@ -99,6 +99,7 @@ type Control struct {
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
+	//	*Control_PathMoved
 	Said          isControl_Said `protobuf_oneof:"said"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -276,6 +277,15 @@ func (x *Control) GetChannelDrained() *ChannelDrained {
 	return nil
 }
 
+func (x *Control) GetPathMoved() *PathMoved {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PathMoved); ok {
+			return x.PathMoved
+		}
+	}
+	return nil
+}
+
 type isControl_Said interface {
 	isControl_Said()
 }
@@ -355,6 +365,11 @@ type Control_ChannelDrained struct {
 	ChannelDrained *ChannelDrained `protobuf:"bytes,34,opt,name=channel_drained,json=channelDrained,proto3,oneof"`
 }
 
+type Control_PathMoved struct {
+	// Client to client: the sender's packets take another path.
+	PathMoved *PathMoved `protobuf:"bytes,35,opt,name=path_moved,json=pathMoved,proto3,oneof"`
+}
+
 func (*Control_Attach) isControl_Said() {}
 
 func (*Control_Attached) isControl_Said() {}
@@ -384,6 +399,8 @@ func (*Control_OfferCandidates) isControl_Said() {}
 func (*Control_CloseChannel) isControl_Said() {}
 
 func (*Control_ChannelDrained) isControl_Said() {}
+
+func (*Control_PathMoved) isControl_Said() {}
 
 // Attach asks for a name. The name must be the one in the client's certificate.
 type Attach struct {
@@ -1297,6 +1314,44 @@ func (x *OfferCandidates) GetAddresses() []*Address {
 	return nil
 }
 
+// PathMoved says that the sender's packets take another path than before. The
+// side that dialed then has QUIC migrate, and says it in its turn when that is done.
+type PathMoved struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathMoved) Reset() {
+	*x = PathMoved{}
+	mi := &file_conec_v1_control_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathMoved) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathMoved) ProtoMessage() {}
+
+func (x *PathMoved) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
+func (*PathMoved) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+}
+
 // CloseChannel ends a channel in order: the sender has ended its side of every
 // stream, and asks to be told when all of it was read.
 type CloseChannel struct {
@@ -1313,7 +1368,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1380,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1393,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1371,7 +1426,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1383,7 +1438,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1396,14 +1451,14 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd2\a\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x88\b\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1421,7 +1476,9 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
-	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrainedB\x06\n" +
+	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
+	"\n" +
+	"path_moved\x18# \x01(\v2\x13.conec.v1.PathMovedH\x00R\tpathMovedB\x06\n" +
 	"\x04said\"6\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1477,7 +1534,8 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x05route\x18\x02 \x01(\rR\x05route\"T\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
-	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\"d\n" +
+	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\"\v\n" +
+	"\tPathMoved\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -1503,7 +1561,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(*Control)(nil),           // 1: conec.v1.Control
@@ -1522,9 +1580,10 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*RestoreChannel)(nil),    // 14: conec.v1.RestoreChannel
 	(*ChannelRestored)(nil),   // 15: conec.v1.ChannelRestored
 	(*OfferCandidates)(nil),   // 16: conec.v1.OfferCandidates
-	(*CloseChannel)(nil),      // 17: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 18: conec.v1.ChannelDrained
-	(Code)(0),                 // 19: conec.v1.Code
+	(*PathMoved)(nil),         // 17: conec.v1.PathMoved
+	(*CloseChannel)(nil),      // 18: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 19: conec.v1.ChannelDrained
+	(Code)(0),                 // 20: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	2,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1540,23 +1599,24 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	14, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
 	15, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
 	16, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	17, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	18, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	4,  // 15: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 16: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	11, // 17: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	19, // 18: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	19, // 19: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	11, // 20: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 21: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	19, // 22: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	4,  // 23: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	19, // 24: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	18, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	19, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	17, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	4,  // 16: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 17: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	11, // 18: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	20, // 19: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	20, // 20: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	11, // 21: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 22: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	20, // 23: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	4,  // 24: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	20, // 25: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1581,6 +1641,7 @@ func file_conec_v1_control_proto_init() {
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
+		(*Control_PathMoved)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1588,7 +1649,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
