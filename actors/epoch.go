@@ -14,7 +14,8 @@ import (
 
 // Times of epochs.
 const (
-	epochWait    = 100 * time.Millisecond // for the other side to move, too, as it mostly does
+	epochWait    = 100 * time.Millisecond // for the other side to move, too, as it mostly does; at least two round trips…
+	epochWaitMax = 500 * time.Millisecond // …and at most this
 	epochTimeout = 5 * time.Second        // for the peer's answer
 	epochPause   = time.Second            // before another attempt, and before the next one is prepared
 )
@@ -46,7 +47,7 @@ func (p *paths) moved(ctx actor.Context) {
 		p.nextEpoch(ctx)
 		return
 	}
-	p.epochLater(ctx, epochWait)
+	p.epochLater(ctx, min(max(epochWait, 2*p.spec.conn.RTT()), epochWaitMax))
 }
 
 // sayMoved tells the peer that QUIC is to begin an epoch, or has begun one: it follows

@@ -60,6 +60,7 @@ type clientActor struct {
 	bound    bool     // the relay knows our address
 	tries    int      // bind frames since the last answer
 	final    error    // why the client does not attach again
+	look     look     // for the NAT before this client
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -94,6 +95,7 @@ type shared struct {
 	pid      atomic.Pointer[actor.PID]
 	relay    atomic.Pointer[netio.Path]
 	observed atomic.Pointer[netip.AddrPort]
+	nat      atomic.Pointer[NAT]
 }
 
 // Sent by timers, the switch and the program.
@@ -102,6 +104,7 @@ type (
 	relayDoubted struct{}
 	boundHeard   struct {
 		frame netio.BoundFrame
+		from  netip.AddrPort
 	}
 	findChannel struct {
 		peer    string
@@ -162,7 +165,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 			c.bind(ctx)
 		}
 	case boundHeard:
-		c.boundTo(ctx, msg.frame)
+		c.boundTo(ctx, msg)
 	default:
 		c.asked(ctx)
 	}

@@ -65,6 +65,7 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 	sw := c.cl.transport.Switch()
 	c.id, c.key, c.sequence, c.tries = msg.GetClientId(), key, 0, 0
 	sw.SetBindKey(c.id, key)
+	c.lookFrom(conn.Remote(), msg.GetAlternatePort())
 	c.cl.shared.relay.Store(&netio.Path{Link: sw.Links()[0], To: conn.Remote(), Relayed: true})
 	c.bind(ctx)
 }
@@ -101,14 +102,20 @@ func (c *clientActor) stopTimer() {
 }
 
 // boundTo takes the relay's answer to a bind frame: from now on it forwards.
-func (c *clientActor) boundTo(ctx actor.Context, frame netio.BoundFrame) {
+func (c *clientActor) boundTo(ctx actor.Context, heard boundHeard) {
+	frame := heard.frame
 	if frame.ID != c.id {
+		return
+	}
+	if heard.from == c.look.at {
+		c.seenAs(ctx, frame.Observed)
 		return
 	}
 	c.tries = 0
 	c.again(ctx, bindKeepAlive)
 	observed := frame.Observed
 	former := c.cl.shared.observed.Swap(&observed)
+	c.lookAgain(former == nil || *former != observed)
 	if c.bound {
 		if *former != observed { // we have moved, or a gateway has forgotten us
 			for _, e := range c.inOrder() {

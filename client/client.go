@@ -164,9 +164,9 @@ func (cl *Client) listen() error {
 	root := cl.sys.Root
 	sw, err := netio.NewSwitch(netio.SwitchConfig{
 		MaxPorts: 4 * cl.config.MaxChannels,
-		OnBound: func(frame netio.BoundFrame, _ netio.Link, _ netip.AddrPort) {
+		OnBound: func(frame netio.BoundFrame, _ netio.Link, from netip.AddrPort) {
 			if pid := cl.shared.pid.Load(); pid != nil {
-				root.Send(pid, boundHeard{frame})
+				root.Send(pid, boundHeard{frame, from})
 			}
 		},
 	}, cl.link)

@@ -39,6 +39,7 @@ type coordinator struct {
 	transport *netio.Transport
 	relay     *netio.Relay
 	counters  *counters
+	alternate uint16 // port, 0: none
 
 	life     actors.Life
 	timer    *time.Timer
@@ -222,7 +223,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	c.counters.attached.Store(int64(len(c.attached)))
 	c.config.Logger.Info("client attached", "peer", name, "addr", h.conn.Remote().String())
 	ctx.Send(h.pid, &conecv1.Control{Said: &conecv1.Control_Attached{Attached: &conecv1.Attached{
-		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()),
+		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()), AlternatePort: uint32(c.alternate),
 	}}})
 	return nil
 }

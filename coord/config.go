@@ -23,8 +23,13 @@ type Config struct {
 	// Addr is the UDP address to listen on, "host:port". If empty, ":1719". Port
 	// 0 picks a free one; [Coordinator.Addr] tells which.
 	Addr string
-	// Link replaces the UDP socket at Addr. For simulators.
-	Link netio.Link
+	// Alternate is a second UDP address, at which clients find out what kind of NAT they
+	// are behind: whether it shows them to everybody under one address. If empty, that of
+	// Addr with the next port, or none if that is in use; "none" is none.
+	Alternate string
+	// Link and AlternateLink replace the UDP sockets at Addr and Alternate. For
+	// simulators; with Link alone there is no other.
+	Link, AlternateLink netio.Link
 	// Identity is the coordinator's certificate and key. If nil, a development
 	// authority and a certificate for "localhost" are made that last as long as
 	// the process; clients pin it by [Coordinator.Fingerprint].
@@ -83,11 +88,14 @@ func (c *Config) Validate() error {
 		return nil
 	}
 	var errs []error
-	if c.Addr != "" {
-		if _, port, err := net.SplitHostPort(c.Addr); err != nil {
-			errs = append(errs, fmt.Errorf("Addr: %w: want host:port, such as \":%d\"", err, DefaultPort))
+	for _, field := range []struct{ name, value string }{{"Addr", c.Addr}, {"Alternate", c.Alternate}} {
+		if field.value == "" || field.name == "Alternate" && field.value == none {
+			continue
+		}
+		if _, port, err := net.SplitHostPort(field.value); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w: want host:port, such as \":%d\"", field.name, err, DefaultPort))
 		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-			errs = append(errs, fmt.Errorf("Addr: port %q: want a number from 0 to 65535", port))
+			errs = append(errs, fmt.Errorf("%s: port %q: want a number from 0 to 65535", field.name, port))
 		}
 	}
 	for _, field := range []struct {

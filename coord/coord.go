@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -25,6 +26,7 @@ type Coordinator struct {
 	transport *netio.Transport
 	relay     *netio.Relay
 	link      netio.Link
+	alternate netio.Link // nil: none
 	pid       *actor.PID
 	counters  *counters
 	tickets   atomic.Uint64 // of introductions by the program
@@ -83,13 +85,24 @@ func (c *Coordinator) listen() error {
 			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
 		}
 	}
+	if err := c.listenAlternate(); err != nil {
+		return errors.Join(err, c.link.Close())
+	}
+	links := []netio.Link{c.link}
+	if c.alternate != nil {
+		links = append(links, c.alternate)
+	}
 	c.relay = netio.NewRelay(netio.RelayConfig{
+		Alternate:       c.alternate,
 		RoutesPerClient: c.config.Limits.ChannelsPerClient + c.config.Limits.PendingPerClient,
 		BytesPerSecond:  c.config.Limits.RelayRate, MaxClients: c.config.Limits.Clients + 1,
 	})
-	sw, err := netio.NewSwitch(netio.SwitchConfig{AcceptRaw: true, Relay: c.relay}, c.link)
+	sw, err := netio.NewSwitch(netio.SwitchConfig{AcceptRaw: true, Relay: c.relay}, links...)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), c.link.Close())
+		for _, link := range links {
+			_ = link.Close()
+		}
+		return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
 	}
 	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
 		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
@@ -101,10 +114,52 @@ func (c *Coordinator) listen() error {
 	return nil
 }
 
+// none is the Alternate of a coordinator that has no second address.
+const none = "none"
+
+// listenAlternate opens the second socket. That it can not is an error only if it was
+// asked for.
+func (c *Coordinator) listenAlternate() error {
+	c.alternate = c.config.AlternateLink
+	if c.alternate != nil || c.config.Link != nil || c.config.Alternate == none {
+		return nil
+	}
+	addr := c.link.LocalAddr()
+	if addr.Port() == math.MaxUint16 {
+		return nil
+	}
+	addr = netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
+	asked := c.config.Alternate != ""
+	var err error
+	if asked {
+		addr, err = resolve(c.config.Alternate)
+	}
+	var link *netio.UDPLink
+	if err == nil {
+		link, err = netio.ListenUDP(addr)
+	}
+	switch {
+	case err == nil:
+		c.alternate = link
+	case asked:
+		return fmt.Errorf("listen on %s: %w", c.config.Alternate, err)
+	default:
+		c.config.Logger.Warn("clients can not find out what NAT they are behind", "addr", addr.String(), "err", err)
+	}
+	return nil
+}
+
 func (c *Coordinator) props() *actor.Props {
 	return c.sys.Props(func() actor.Actor {
-		return &coordinator{sys: c.sys, config: &c.config, transport: c.transport, relay: c.relay, counters: c.counters}
+		return &coordinator{sys: c.sys, config: &c.config, transport: c.transport, relay: c.relay, counters: c.counters, alternate: c.alternatePort()}
 	}, actor.WithSupervisor(actors.Never()))
+}
+
+func (c *Coordinator) alternatePort() uint16 {
+	if c.alternate == nil {
+		return 0
+	}
+	return c.alternate.LocalAddr().Port()
 }
 
 // homeProps makes the props of the home channel on an accepted connection.

@@ -38,6 +38,9 @@ type RelayConfig struct {
 	BytesPerSecond int64
 	// Burst is how many bytes may pass at once after a pause. If zero, a tenth of a second's worth; at least [MinBurst].
 	Burst int64
+	// Alternate is a link on which binds are answered, but change nothing: clients ask there under which address they are
+	// seen elsewhere. May be nil.
+	Alternate Link
 	// Random is where route numbers come from. If nil, crypto/rand.
 	Random io.Reader
 }
@@ -263,11 +266,13 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	}
 	c.sequence = sequence
 	b := c.bound.Load()
-	if b == nil || b.sw != sw || b.link != a.link || b.addr != a.From || b.local != a.Local {
+	if a.link != r.cfg.Alternate && (b == nil || b.sw != sw || b.link != a.link || b.addr != a.From || b.local != a.Local) {
 		c.bound.Store(&binding{sw: sw, link: a.link, addr: a.From, local: a.Local})
 	}
 	c.mu.Unlock()
-	r.binds.Add(1)
+	if a.link != r.cfg.Alternate {
+		r.binds.Add(1)
+	}
 	answer := appendBound(make([]byte, 0, bindSize), BoundFrame{ID: id, Sequence: sequence, Observed: a.From}, c.bond)
 	_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there; the client asks again
 	return dropNone

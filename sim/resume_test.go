@@ -255,7 +255,7 @@ func TestResumeCrash(t *testing.T) {
 		r := newResumeWorld(w, sim.Line{Latency: 5 * time.Millisecond, Rate: 200_000}, nil)
 		a, b := r.open()
 		crashed := r.bob.Client
-		w.After(500*time.Millisecond+time.Duration(random.Int64N(int64(5*time.Second))), func() {
+		w.After(time.Second+time.Duration(random.Int64N(int64(5*time.Second))), func() {
 			r.bob.Crash()
 			w.After(2*time.Second, func() {
 				if err := r.bob.Start(); err != nil {

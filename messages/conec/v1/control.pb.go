@@ -463,7 +463,11 @@ type Attached struct {
 	// Identifies this attachment in bind frames.
 	ClientId uint64 `protobuf:"varint,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// The source address of the client as the coordinator sees it.
-	Observed      *Address `protobuf:"bytes,2,opt,name=observed,proto3" json:"observed,omitempty"`
+	Observed *Address `protobuf:"bytes,2,opt,name=observed,proto3" json:"observed,omitempty"`
+	// Another UDP port of the coordinator. Binds are answered there, but change
+	// nothing: a client that is seen from another address there is behind a NAT
+	// whose mappings depend on the destination. 0: there is none.
+	AlternatePort uint32 `protobuf:"varint,3,opt,name=alternate_port,json=alternatePort,proto3" json:"alternate_port,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -510,6 +514,13 @@ func (x *Attached) GetObserved() *Address {
 		return x.Observed
 	}
 	return nil
+}
+
+func (x *Attached) GetAlternatePort() uint32 {
+	if x != nil {
+		return x.AlternatePort
+	}
+	return 0
 }
 
 // Address is an IP address and a UDP port.
@@ -1265,7 +1276,10 @@ type OfferCandidates struct {
 	// Put into direct and probe frames that are meant for this channel.
 	Tag uint32 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
 	// At most 32, best first.
-	Addresses     []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// The sender is behind a NAT whose mappings depend on the destination: the
+	// first address is not where the receiver will see it.
+	Varies        bool `protobuf:"varint,3,opt,name=varies,proto3" json:"varies,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1312,6 +1326,13 @@ func (x *OfferCandidates) GetAddresses() []*Address {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *OfferCandidates) GetVaries() bool {
+	if x != nil {
+		return x.Varies
+	}
+	return false
 }
 
 // PathMoved says that the sender's packets take another path than before. The
@@ -1482,10 +1503,11 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04said\"6\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"V\n" +
+	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"}\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
-	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\"-\n" +
+	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12%\n" +
+	"\x0ealternate_port\x18\x03 \x01(\rR\ralternatePort\"-\n" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\x91\x01\n" +
@@ -1531,10 +1553,11 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"A\n" +
 	"\x0fChannelRestored\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\rR\x05route\"T\n" +
+	"\x05route\x18\x02 \x01(\rR\x05route\"l\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
-	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\"\v\n" +
+	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\x12\x16\n" +
+	"\x06varies\x18\x03 \x01(\bR\x06varies\"\v\n" +
 	"\tPathMoved\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
