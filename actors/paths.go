@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -31,6 +32,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       probed           answers a ping, notes a pong, looks
 //	any       OfferCandidates  takes the peer's tag and addresses, looks
 //	any       RelayChanged     takes the new route
+//	any       DescribePaths    answers what it knows
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -44,7 +46,9 @@ type paths struct {
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
 	onRelay bool
-	out     uint64 // bytes sent directly at the last look
+	since   time.Time         // of the choice
+	began   netio.PacketCount // of the connection, until then
+	out     uint64            // bytes sent directly at the last look
 	relay   silence
 	relayed struct {
 		out    uint64 // bytes sent over the relay at the last look
@@ -55,6 +59,7 @@ type paths struct {
 // pathsSpec is what a path set is about.
 type pathsSpec struct {
 	about  about
+	shared *Channel
 	mode   conecv1.Mode
 	conn   *netio.Conn
 	dialed bool
@@ -97,6 +102,8 @@ func (p *paths) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		p.spec.conn.Port().SetRoute(msg.GetRoute())
 		p.apply()
+	case *conecv1.DescribePaths:
+		ctx.Respond(p.describe())
 	}
 }
 
@@ -125,7 +132,7 @@ func (p *paths) start(ctx actor.Context) {
 
 // offer tells the peer our tag and where it may reach us.
 func offer(conn *netio.Conn, mode conecv1.Mode, addrs []netip.AddrPort) *conecv1.Control {
-	candidates := &conecv1.OfferCandidates{Tag: conn.Port().Tag()}
+	candidates := &conecv1.OfferCandidates{Tag: conn.Port().Tag(), AnswersPings: true}
 	if mode != conecv1.Mode_MODE_RELAY {
 		for _, addr := range addrs[:min(len(addrs), maxCandidates)] {
 			candidates.Addresses = append(candidates.Addresses, messages.FromAddrPort(addr))
@@ -176,14 +183,17 @@ func (p *paths) look(ctx actor.Context) {
 	stats := port.Stats()
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
+	p.set.account.size = min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	pings, again := p.set.look(p.now(), on)
 	if len(p.set.candidates) == 0 {
 		again = relayTick
 	}
 	again = min(again, p.hearRelay(stats))
-	size := min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	for _, ping := range pings {
-		_ = port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size) // as lost on the way
+		err := port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, p.set.account.size)
+		if err != nil { // as lost on the way
+			p.set.noteUnsent(ping.to, err)
+		}
 	}
 	p.tell(ctx)
 	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
@@ -218,15 +228,18 @@ func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 // tell applies a changed choice and tells it to the channel.
 func (p *paths) tell(ctx actor.Context) {
 	addr, relayed := p.set.choice()
+	reason := p.set.reason(p.now())
+	p.spec.shared.reason.Store(int32(reason))
 	if p.chosen && addr == p.addr && relayed == p.onRelay {
 		return
 	}
 	p.chosen, p.addr, p.onRelay = true, addr, relayed
+	p.since, p.began = p.now(), p.spec.conn.PacketCount()
 	if addr.IsValid() && p.spec.mode == conecv1.Mode_MODE_DIRECT {
 		p.set.allowRelay = false
 	}
 	p.apply()
-	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed}, "none"
+	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed, Reason: reason}, "none"
 	if addr.IsValid() {
 		kind = "direct"
 	}
@@ -238,9 +251,23 @@ func (p *paths) tell(ctx actor.Context) {
 	}
 	if log := ctx.Logger(); log.Enabled(context.Background(), slog.LevelDebug) {
 		log.Debug("path changed", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer,
-			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote())
+			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote(), "reason", reasonName(reason))
 	}
 	ctx.Send(ctx.Parent(), chosen)
+}
+
+// describe says which candidates there are, and why the path is what it is.
+func (p *paths) describe() *conecv1.PathsDescribed {
+	described := p.set.describe(p.now())
+	described.Since = stamp(p.since)
+	packets := p.spec.conn.PacketCount()
+	described.Sent, described.Lost = packets.Sent-p.began.Sent, packets.Lost-min(p.began.Lost, packets.Lost)
+	return described
+}
+
+// reasonName is what a log calls a reason.
+func reasonName(reason conecv1.PathReason) string {
+	return strings.ToLower(strings.TrimPrefix(reason.String(), "PATH_REASON_"))
 }
 
 // apply points the switch at the chosen path.

@@ -143,7 +143,9 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *conecv1.ChannelLost:
 		c.lost(ctx, msg)
 	case *conecv1.PathChosen:
-		c.cl.events.put(PathChanged{Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote()})
+		c.cl.events.put(PathChanged{
+			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()),
+		})
 		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Path: &actors.PeerPath{
 			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(),
 		}})

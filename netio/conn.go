@@ -62,6 +62,18 @@ func (c *Conn) ExportKey(label string) (key [32]byte, err error) {
 // RTT returns the smoothed round-trip time, zero before the first measurement.
 func (c *Conn) RTT() time.Duration { return c.raw.ConnectionStats().SmoothedRTT }
 
+// PacketCount is what QUIC has sent on a connection so far.
+type PacketCount struct {
+	Sent uint64
+	Lost uint64 // of these; it shrinks when one that counted as lost comes after all
+}
+
+// PacketCount counts what was sent so far, whatever path it took.
+func (c *Conn) PacketCount() PacketCount {
+	stats := c.raw.ConnectionStats()
+	return PacketCount{Sent: stats.PacketsSent, Lost: stats.PacketsLost}
+}
+
 // OpenControl opens the control stream. For the side that dialed, first of all.
 func (c *Conn) OpenControl(ctx context.Context) (*Control, error) {
 	raw, err := c.raw.OpenStreamSync(ctx)

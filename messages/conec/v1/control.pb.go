@@ -99,6 +99,8 @@ type Control struct {
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
+	//	*Control_Ping
+	//	*Control_Pong
 	Said          isControl_Said `protobuf_oneof:"said"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -276,6 +278,24 @@ func (x *Control) GetChannelDrained() *ChannelDrained {
 	return nil
 }
 
+func (x *Control) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Said.(*Control_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPong() *Pong {
+	if x != nil {
+		if x, ok := x.Said.(*Control_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isControl_Said interface {
 	isControl_Said()
 }
@@ -355,6 +375,16 @@ type Control_ChannelDrained struct {
 	ChannelDrained *ChannelDrained `protobuf:"bytes,34,opt,name=channel_drained,json=channelDrained,proto3,oneof"`
 }
 
+type Control_Ping struct {
+	// Client to client, if the other one has said that it answers.
+	Ping *Ping `protobuf:"bytes,35,opt,name=ping,proto3,oneof"`
+}
+
+type Control_Pong struct {
+	// Client to client, the answer to ping.
+	Pong *Pong `protobuf:"bytes,36,opt,name=pong,proto3,oneof"`
+}
+
 func (*Control_Attach) isControl_Said() {}
 
 func (*Control_Attached) isControl_Said() {}
@@ -384,6 +414,10 @@ func (*Control_OfferCandidates) isControl_Said() {}
 func (*Control_CloseChannel) isControl_Said() {}
 
 func (*Control_ChannelDrained) isControl_Said() {}
+
+func (*Control_Ping) isControl_Said() {}
+
+func (*Control_Pong) isControl_Said() {}
 
 // Attach asks for a name. The name must be the one in the client's certificate.
 type Attach struct {
@@ -446,7 +480,10 @@ type Attached struct {
 	// Identifies this attachment in bind frames.
 	ClientId uint64 `protobuf:"varint,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// The source address of the client as the coordinator sees it.
-	Observed      *Address `protobuf:"bytes,2,opt,name=observed,proto3" json:"observed,omitempty"`
+	Observed *Address `protobuf:"bytes,2,opt,name=observed,proto3" json:"observed,omitempty"`
+	// The coordinator's wall clock as it said this, in microseconds since 1970; 0 if
+	// it does not tell.
+	Clock         uint64 `protobuf:"varint,3,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -493,6 +530,13 @@ func (x *Attached) GetObserved() *Address {
 		return x.Observed
 	}
 	return nil
+}
+
+func (x *Attached) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
+	}
+	return 0
 }
 
 // Address is an IP address and a UDP port.
@@ -1248,7 +1292,9 @@ type OfferCandidates struct {
 	// Put into direct and probe frames that are meant for this channel.
 	Tag uint32 `protobuf:"varint,1,opt,name=tag,proto3" json:"tag,omitempty"`
 	// At most 32, best first.
-	Addresses     []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	Addresses []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Whether the sender answers pings.
+	AnswersPings  bool `protobuf:"varint,3,opt,name=answers_pings,json=answersPings,proto3" json:"answers_pings,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1295,6 +1341,13 @@ func (x *OfferCandidates) GetAddresses() []*Address {
 		return x.Addresses
 	}
 	return nil
+}
+
+func (x *OfferCandidates) GetAnswersPings() bool {
+	if x != nil {
+		return x.AnswersPings
+	}
+	return false
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1399,11 +1452,114 @@ func (*ChannelDrained) Descriptor() ([]byte, []int) {
 	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
+// Ping asks for a Pong at once, to measure the round trip of the channel. It is
+// said only to a peer that answers pings.
+type Ping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the sender.
+	Request       uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_conec_v1_control_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Ping) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// Pong answers Ping.
+type Pong struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the Ping.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Whether the packets of who answers go over the relay: each side chooses for
+	// what it sends.
+	Relayed       bool `protobuf:"varint,2,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pong) Reset() {
+	*x = Pong{}
+	mi := &file_conec_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pong) ProtoMessage() {}
+
+func (x *Pong) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pong.ProtoReflect.Descriptor instead.
+func (*Pong) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Pong) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *Pong) GetRelayed() bool {
+	if x != nil {
+		return x.Relayed
+	}
+	return false
+}
+
 var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd2\a\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x9e\b\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1421,14 +1577,17 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
-	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrainedB\x06\n" +
+	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x12$\n" +
+	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
+	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
 	"\x04said\"6\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"V\n" +
+	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"l\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
-	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\"-\n" +
+	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12\x14\n" +
+	"\x05clock\x18\x03 \x01(\x04R\x05clock\"-\n" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\x91\x01\n" +
@@ -1474,15 +1633,21 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"A\n" +
 	"\x0fChannelRestored\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\rR\x05route\"T\n" +
+	"\x05route\x18\x02 \x01(\rR\x05route\"y\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
-	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\"d\n" +
+	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\x12#\n" +
+	"\ranswers_pings\x18\x03 \x01(\bR\fanswersPings\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\astreams\x18\x03 \x03(\x04R\astreams\"\x10\n" +
-	"\x0eChannelDrained*=\n" +
+	"\x0eChannelDrained\" \n" +
+	"\x04Ping\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\":\n" +
+	"\x04Pong\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x18\n" +
+	"\arelayed\x18\x02 \x01(\bR\arelayed*=\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vMODE_DIRECT\x10\x01\x12\x0e\n" +
@@ -1503,7 +1668,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(*Control)(nil),           // 1: conec.v1.Control
@@ -1524,7 +1689,9 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*OfferCandidates)(nil),   // 16: conec.v1.OfferCandidates
 	(*CloseChannel)(nil),      // 17: conec.v1.CloseChannel
 	(*ChannelDrained)(nil),    // 18: conec.v1.ChannelDrained
-	(Code)(0),                 // 19: conec.v1.Code
+	(*Ping)(nil),              // 19: conec.v1.Ping
+	(*Pong)(nil),              // 20: conec.v1.Pong
+	(Code)(0),                 // 21: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	2,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1542,21 +1709,23 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	16, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
 	17, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
 	18, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	4,  // 15: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 16: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	11, // 17: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	19, // 18: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	19, // 19: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	11, // 20: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 21: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	19, // 22: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	4,  // 23: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	19, // 24: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	19, // 15: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	20, // 16: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	4,  // 17: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 18: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	11, // 19: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	21, // 20: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	21, // 21: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	11, // 22: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 23: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	21, // 24: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	4,  // 25: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	21, // 26: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	27, // [27:27] is the sub-list for method output_type
+	27, // [27:27] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1581,6 +1750,8 @@ func file_conec_v1_control_proto_init() {
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
+		(*Control_Ping)(nil),
+		(*Control_Pong)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1588,7 +1759,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   18,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
