@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -191,7 +192,7 @@ func (p *paths) look(ctx actor.Context) {
 	again = min(again, p.hearRelay(stats))
 	for _, ping := range pings {
 		err := port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, p.set.account.size)
-		if err != nil { // as lost on the way
+		if err != nil && !errors.Is(err, netio.ErrNoProbeKeys) { // as lost on the way
 			p.set.noteUnsent(ping.to, err)
 		}
 	}
