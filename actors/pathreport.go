@@ -2,6 +2,7 @@ package actors
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -31,6 +32,7 @@ type account struct {
 // tally is what a candidate remembers for explanations.
 type tally struct {
 	since      time.Time     // when it became a candidate
+	offered    bool          // by the peer, now
 	probes     uint64        // sent in all
 	answers    uint64        // to these
 	unanswered int           // probes since the last answer
@@ -38,6 +40,14 @@ type tally struct {
 	answered   time.Time     // when the last answer came; zero if none did
 	largest    int           // bytes of the largest probe that was answered
 	unsent     string        // why the last probe could not be sent; empty if it was
+}
+
+// noteOffer takes that the peer offered addresses, which are candidates now.
+func (p *pathSet) noteOffer(addrs []netip.AddrPort) {
+	p.account.heard, p.account.offered = true, len(addrs)
+	for _, c := range p.candidates {
+		c.tally.offered = slices.Contains(addrs, c.addr)
+	}
 }
 
 // noteProbe takes that one is about to be sent.
@@ -152,7 +162,7 @@ func (p *pathSet) describe(now time.Time) *conecv1.PathsDescribed {
 	for _, c := range p.candidates {
 		t := &c.tally
 		candidate := &conecv1.PathCandidate{
-			Address: c.addr.String(), Reflexive: c.reflexed, State: p.state(now, c), Probes: t.probes, Answers: t.answers,
+			Address: c.addr.String(), Reflexive: !t.offered, State: p.state(now, c), Probes: t.probes, Answers: t.answers,
 			Answered: stamp(t.answered), Heard: stamp(c.pinged), Died: stamp(c.dead), Largest: uint32(t.largest), Unsent: t.unsent,
 		}
 		if t.answers > 0 {

@@ -180,8 +180,12 @@ func TestPathReportCounts(t *testing.T) {
 	k.set.offer(k.now, []netip.AddrPort{at(1), at(2)})
 	k.set.seen(k.now, at(3))
 	k.run(12 * time.Second)
+	k.set.seen(k.now, at(4)) // its probe is faster than its offer
+	k.set.offer(k.now, []netip.AddrPort{at(1), at(2), at(4)})
+	k.next = k.now
+	k.run(time.Second)
 	told := k.set.describe(k.now)
-	if !told.GetHeard() || told.GetOffered() != 2 || told.GetProbeSize() != 1300 || told.GetDied() != nil || len(told.GetCandidates()) != 3 {
+	if !told.GetHeard() || told.GetOffered() != 3 || told.GetProbeSize() != 1300 || told.GetDied() != nil || len(told.GetCandidates()) != 4 {
 		t.Fatalf("report is %v", told)
 	}
 	for i, c := range told.GetCandidates() {

@@ -260,7 +260,10 @@ func (p *paths) tell(ctx actor.Context) {
 // describe says which candidates there are, and why the path is what it is.
 func (p *paths) describe() *conecv1.PathsDescribed {
 	described := p.set.describe(p.now())
-	described.Since = stamp(p.since)
+	described.Since, described.Relayed = stamp(p.since), p.onRelay
+	if to := p.path().To; to.IsValid() {
+		described.Remote = to.String()
+	}
 	packets := p.spec.conn.PacketCount()
 	described.Sent, described.Lost = packets.Sent-p.began.Sent, packets.Lost-min(p.began.Lost, packets.Lost)
 	return described
@@ -272,15 +275,17 @@ func reasonName(reason conecv1.PathReason) string {
 }
 
 // apply points the switch at the chosen path.
-func (p *paths) apply() {
-	path := netio.Path{}
+func (p *paths) apply() { p.spec.conn.Port().SetPath(p.path()) }
+
+// path returns the chosen path.
+func (p *paths) path() netio.Path {
 	switch {
 	case p.onRelay:
-		path = p.spec.config.Relay()
+		return p.spec.config.Relay()
 	case p.addr.IsValid():
-		path = netio.Path{Link: p.link(), To: p.addr}
+		return netio.Path{Link: p.link(), To: p.addr}
 	}
-	p.spec.conn.Port().SetPath(path)
+	return netio.Path{}
 }
 
 // link returns the link that probes and direct packets take.

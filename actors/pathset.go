@@ -89,7 +89,7 @@ type ping struct {
 
 // offer replaces the addresses that the peer offered.
 func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
-	p.account.heard, p.account.offered = true, len(addrs)
+	defer p.noteOffer(addrs)
 	if !p.allowDirect {
 		return
 	}

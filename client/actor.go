@@ -54,12 +54,13 @@ type clientActor struct {
 	timer    *time.Timer
 	apart    actors.Apart
 
-	key      [32]byte // of bind frames
-	id       uint64   // of this attachment, 0 while there is none
-	sequence uint64   // of bind frames
-	bound    bool     // the relay knows our address
-	tries    int      // bind frames since the last answer
-	final    error    // why the client does not attach again
+	key      [32]byte  // of bind frames
+	id       uint64    // of this attachment, 0 while there is none
+	sequence uint64    // of bind frames
+	bound    bool      // the relay knows our address
+	tries    int       // bind frames since the last answer
+	final    error     // why the client does not attach again
+	asks     time.Time // when this attachment was asked for
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -94,6 +95,8 @@ type shared struct {
 	pid      atomic.Pointer[actor.PID]
 	relay    atomic.Pointer[netio.Path]
 	observed atomic.Pointer[netip.AddrPort]
+	home     atomic.Pointer[actors.Channel]
+	clock    atomic.Pointer[clockReading] // nil: not told
 }
 
 // Sent by timers, the switch and the program.
@@ -213,6 +216,7 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 		}
 		return
 	}
+	c.asks = time.Now()
 	ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_Attach{Attach: &conecv1.Attach{
 		Name: c.cl.config.Name, Accepts: !c.cl.config.NotAccepting,
 	}}})

@@ -28,6 +28,10 @@ type PathReport struct {
 	// it takes for lost.
 	Sent, Lost uint64
 
+	// MaxPacket is the size in bytes of the largest packets that QUIC sends now: it
+	// searches for what the path carries, up to 1,452, while there is traffic. 5 bytes
+	// of the switch, and 28 or 48 of UDP and IP, go around each.
+	MaxPacket int
 	// ProbeSize is the size of our probes in bytes, which is that of QUIC's largest
 	// packets: a path has to carry them.
 	ProbeSize int
@@ -122,7 +126,11 @@ func (ch *Channel) Paths(ctx context.Context) (*PathReport, error) {
 		ProbeSize: int(said.GetProbeSize()), Heard: said.GetHeard(), Offered: int(said.GetOffered()), Died: instant(said.GetDied()),
 		mode: ch.onlyRelay(),
 	}
-	report.Reason = PathReason(said.GetReason())
+	report.Relayed, report.Reason = said.GetRelayed(), PathReason(said.GetReason()) // both of one instant
+	report.Remote, _ = netip.ParseAddrPort(said.GetRemote())                        // empty: none
+	if conn := ch.ref.Conn(); conn != nil {
+		report.MaxPacket = conn.MaxPacket()
+	}
 	report.DiedAt, _ = netip.ParseAddrPort(said.GetDiedAt()) // empty: none
 	for _, c := range said.GetCandidates() {
 		addr, err := netip.ParseAddrPort(c.GetAddress())

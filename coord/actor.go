@@ -222,7 +222,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	c.counters.attached.Store(int64(len(c.attached)))
 	c.config.Logger.Info("client attached", "peer", name, "addr", h.conn.Remote().String())
 	ctx.Send(h.pid, &conecv1.Control{Said: &conecv1.Control_Attached{Attached: &conecv1.Attached{
-		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()),
+		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()), Clock: uint64(max(c.config.Now().UnixMicro(), 0)),
 	}}})
 	return nil
 }

@@ -210,3 +210,40 @@ func TestPing(t *testing.T) {
 		}
 	})
 }
+
+// TestAttachment holds what a client knows of its coordinator: one whose clock is 3
+// seconds behind.
+func TestAttachment(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		const behind = 3 * time.Second
+		alice := w.client("alice", near, func(c *client.Config) {
+			c.Now = func() time.Time { return time.Now().Add(-behind) }
+		})
+		got := alice.Current().Attachment()
+		if got.Coordinator != hubAddr || got.Observed != alice.addr() || len(got.Addrs) != 1 || got.RTT.Round(soon) != direct {
+			t.Errorf("attachment is %+v", got)
+		}
+		if off := (got.Clock - behind).Abs(); !got.ClockKnown || off > got.ClockError || got.ClockError > direct {
+			t.Errorf("clock is %v ± %v ahead, want %v", got.Clock, got.ClockError, behind)
+		}
+	})
+}
+
+// TestMaxPacket holds that a report tells what QUIC has found the path to carry.
+func TestMaxPacket(t *testing.T) {
+	for name, carries := range map[string]int{"wide": 1500, "narrow": 1300} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+				w.Add(narrow(alice.Host(), w.hub, carries))
+				a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})
+				traffic := w.flow(a, b, 10*time.Millisecond, 10_000)
+				time.Sleep(20 * time.Second)
+				if got := w.why(a).MaxPacket; got <= 1252 || got > min(carries, 1452) || carries > 1452 && got < 1432 {
+					t.Errorf("largest packet has %d bytes, the path carries %d", got, carries)
+				}
+				w.check(traffic.end())
+			})
+		})
+	}
+}

@@ -266,7 +266,11 @@ type PathsDescribed struct {
 	// The address of that path.
 	DiedAt string `protobuf:"bytes,9,opt,name=died_at,json=diedAt,proto3" json:"died_at,omitempty"`
 	// The candidates, in the order in which they came.
-	Candidates    []*PathCandidate `protobuf:"bytes,10,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	Candidates []*PathCandidate `protobuf:"bytes,10,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// Whether the path in use is the relay.
+	Relayed bool `protobuf:"varint,11,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	// Where packets go to, as text; empty if there is no path.
+	Remote        string `protobuf:"bytes,12,opt,name=remote,proto3" json:"remote,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -369,6 +373,20 @@ func (x *PathsDescribed) GetCandidates() []*PathCandidate {
 		return x.Candidates
 	}
 	return nil
+}
+
+func (x *PathsDescribed) GetRelayed() bool {
+	if x != nil {
+		return x.Relayed
+	}
+	return false
+}
+
+func (x *PathsDescribed) GetRemote() string {
+	if x != nil {
+		return x.Remote
+	}
+	return ""
 }
 
 // PathCandidate is an address at which the peer might be reached.
@@ -512,7 +530,7 @@ var File_conec_v1_path_proto protoreflect.FileDescriptor
 const file_conec_v1_path_proto_rawDesc = "" +
 	"\n" +
 	"\x13conec/v1/path.proto\x12\bconec.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rDescribePaths\"\xe9\x02\n" +
+	"\rDescribePaths\"\x9b\x03\n" +
 	"\x0ePathsDescribed\x12,\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x14.conec.v1.PathReasonR\x06reason\x120\n" +
 	"\x05since\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x12\n" +
@@ -527,7 +545,9 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\n" +
 	" \x03(\v2\x17.conec.v1.PathCandidateR\n" +
-	"candidates\"\xa2\x03\n" +
+	"candidates\x12\x18\n" +
+	"\arelayed\x18\v \x01(\bR\arelayed\x12\x16\n" +
+	"\x06remote\x18\f \x01(\tR\x06remote\"\xa2\x03\n" +
 	"\rPathCandidate\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
 	"\treflexive\x18\x02 \x01(\bR\treflexive\x12.\n" +
