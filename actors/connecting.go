@@ -233,7 +233,7 @@ func (c *channel) relayChanged(ctx actor.Context, msg *conecv1.RelayChanged) {
 // offer tells the peer where it may reach us now, if it is connected.
 func (c *channel) offer(ctx actor.Context) {
 	if c.paths != nil {
-		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
+		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config))
 	}
 }
 

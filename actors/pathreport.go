@@ -31,8 +31,9 @@ type account struct {
 
 // tally is what a candidate remembers for explanations.
 type tally struct {
-	since      time.Time     // when it became a candidate
-	offered    bool          // by the peer, now
+	since      time.Time // when it became a candidate
+	offered    bool      // by the peer, now
+	kind       conecv1.AddressKind
 	probes     uint64        // sent in all
 	answers    uint64        // to these
 	unanswered int           // probes since the last answer
@@ -47,6 +48,13 @@ func (p *pathSet) noteOffer(addrs []netip.AddrPort) {
 	p.account.heard, p.account.offered = true, len(addrs)
 	for _, c := range p.candidates {
 		c.tally.offered = slices.Contains(addrs, c.addr)
+	}
+}
+
+// noteKinds takes where the peer has these addresses from.
+func (p *pathSet) noteKinds(kinds map[netip.AddrPort]conecv1.AddressKind) {
+	for _, c := range p.candidates {
+		c.tally.kind = kinds[c.addr]
 	}
 }
 
@@ -162,7 +170,7 @@ func (p *pathSet) describe(now time.Time) *conecv1.PathsDescribed {
 	for _, c := range p.candidates {
 		t := &c.tally
 		candidate := &conecv1.PathCandidate{
-			Address: c.addr.String(), Reflexive: !t.offered, State: p.state(now, c), Probes: t.probes, Answers: t.answers,
+			Address: c.addr.String(), Kind: t.kind, Reflexive: !t.offered, State: p.state(now, c), Probes: t.probes, Answers: t.answers,
 			Answered: stamp(t.answered), Heard: stamp(c.pinged), Died: stamp(c.dead), Largest: uint32(t.largest), Unsent: t.unsent,
 		}
 		if t.answers > 0 {

@@ -132,11 +132,15 @@ func (p *paths) start(ctx actor.Context) {
 }
 
 // offer tells the peer our tag and where it may reach us.
-func offer(conn *netio.Conn, mode conecv1.Mode, addrs []netip.AddrPort) *conecv1.Control {
+func offer(conn *netio.Conn, mode conecv1.Mode, config *ChannelConfig) *conecv1.Control {
+	addrs := config.Addrs()
 	candidates := &conecv1.OfferCandidates{Tag: conn.Port().Tag(), AnswersPings: true}
 	if mode != conecv1.Mode_MODE_RELAY {
 		for _, addr := range addrs[:min(len(addrs), maxCandidates)] {
 			candidates.Addresses = append(candidates.Addresses, messages.FromAddrPort(addr))
+		}
+		if config.Kinds != nil {
+			candidates.Kinds = config.Kinds(addrs[:len(candidates.Addresses)])
 		}
 	}
 	return &conecv1.Control{Said: &conecv1.Control_OfferCandidates{OfferCandidates: candidates}}
@@ -146,12 +150,18 @@ func offer(conn *netio.Conn, mode conecv1.Mode, addrs []netip.AddrPort) *conecv1
 func (p *paths) offered(ctx actor.Context, msg *conecv1.OfferCandidates) {
 	p.spec.conn.Port().SetPeerTag(msg.GetTag())
 	addrs := make([]netip.AddrPort, 0, len(msg.GetAddresses()))
-	for _, address := range msg.GetAddresses() {
-		if addr, err := messages.ToAddrPort(address); err == nil && probeable(addr.Addr()) {
-			addrs = append(addrs, addr)
+	kinds := map[netip.AddrPort]conecv1.AddressKind{}
+	for i, address := range msg.GetAddresses() {
+		addr, err := messages.ToAddrPort(address)
+		if err != nil || !probeable(addr.Addr()) {
+			continue
+		}
+		if addrs = append(addrs, addr); i < len(msg.GetKinds()) {
+			kinds[addr] = msg.GetKinds()[i]
 		}
 	}
 	p.set.offer(p.now(), addrs)
+	p.set.noteKinds(kinds)
 	p.look(ctx)
 }
 

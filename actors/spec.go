@@ -31,6 +31,8 @@ type ChannelConfig struct {
 	DoubtRelay func()
 	// Addrs returns the addresses at which this client might be reached.
 	Addrs func() []netip.AddrPort
+	// Kinds says where each of these comes from. May be nil.
+	Kinds func([]netip.AddrPort) []conecv1.AddressKind
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
 	// returns why not. It must not block.
 	Offer func(Incoming) error

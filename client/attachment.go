@@ -2,7 +2,10 @@ package client
 
 import (
 	"net/netip"
+	"slices"
 	"time"
+
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
 
 // Attachment is what a client knows of itself and its coordinator.
@@ -43,6 +46,21 @@ func (cl *Client) Attachment() Attachment {
 		a.Clock, a.ClockError, a.ClockKnown = reading.ahead, reading.wrong, true
 	}
 	return a
+}
+
+// kinds says where candidates come from.
+func (cl *Client) kinds(addrs []netip.AddrPort) []conecv1.AddressKind {
+	observed, own := cl.shared.observed.Load(), cl.link.Addrs()
+	kinds := make([]conecv1.AddressKind, len(addrs))
+	for i, addr := range addrs {
+		switch {
+		case slices.Contains(own, addr):
+			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_INTERFACE
+		case observed != nil && *observed == addr:
+			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_OBSERVED
+		}
+	}
+	return kinds
 }
 
 // clockReading is the difference between two wall clocks. It is never changed.

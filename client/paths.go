@@ -55,8 +55,8 @@ type PathReport struct {
 type Candidate struct {
 	// Addr is the address.
 	Addr netip.AddrPort
-	// Reflexive tells that the peer did not offer it, but its probes come from there.
-	Reflexive bool
+	// Kind says where it comes from, as the peer says.
+	Kind CandidateKind
 	// State says what became of it.
 	State CandidateState
 	// Probes were sent there in all, and Answers came.
@@ -72,6 +72,42 @@ type Candidate struct {
 	Largest int
 	// Unsent says why the last probe could not be sent; empty if it was.
 	Unsent string
+}
+
+// CandidateKind says where a candidate comes from. Kinds may be added.
+type CandidateKind int
+
+// The kinds of candidates.
+const (
+	KindUnknown   CandidateKind = iota // offered by the peer, which does not say more
+	KindInterface                      // an interface of the peer's host has it
+	KindObserved                       // the peer's coordinator sees it: the outside of a NAT
+	KindReflexive                      // the peer does not offer it, but its probes come from there
+)
+
+var candidateKinds = [...]string{KindUnknown: "offered", KindInterface: "interface", KindObserved: "observed", KindReflexive: "reflexive"}
+
+// String returns a word, such as "observed".
+func (k CandidateKind) String() string {
+	if k < 0 || int(k) >= len(candidateKinds) {
+		return "kind " + strconv.Itoa(int(k))
+	}
+	return candidateKinds[k]
+}
+
+// MarshalText returns the same.
+func (k CandidateKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+func kindOf(c *conecv1.PathCandidate) CandidateKind {
+	switch {
+	case c.GetReflexive():
+		return KindReflexive
+	case c.GetKind() == conecv1.AddressKind_ADDRESS_KIND_INTERFACE:
+		return KindInterface
+	case c.GetKind() == conecv1.AddressKind_ADDRESS_KIND_OBSERVED:
+		return KindObserved
+	}
+	return KindUnknown
 }
 
 // CandidateState says what became of a candidate. States may be added.
@@ -138,7 +174,7 @@ func (ch *Channel) Paths(ctx context.Context) (*PathReport, error) {
 			return nil, ch.cl.opError(ctx, "describe paths", ch.ref.Peer, err)
 		}
 		report.Candidates = append(report.Candidates, Candidate{
-			Addr: addr, Reflexive: c.GetReflexive(), State: CandidateState(c.GetState()),
+			Addr: addr, Kind: kindOf(c), State: CandidateState(c.GetState()),
 			Probes: int(c.GetProbes()), Answers: int(c.GetAnswers()), RTT: c.GetRtt().AsDuration(),
 			Answered: instant(c.GetAnswered()), Heard: instant(c.GetHeard()), Died: instant(c.GetDied()),
 			Largest: int(c.GetLargest()), Unsent: c.GetUnsent(),
@@ -215,7 +251,7 @@ func (r *PathReport) String() string {
 
 // describe says what happened at a candidate.
 func (c *Candidate) describe(now time.Time) string {
-	parts := []string{c.State.String(), fmt.Sprintf("%s, %s", count(c.Probes, "probe"), count(c.Answers, "answer"))}
+	parts := []string{c.State.String(), c.Kind.String(), fmt.Sprintf("%s, %s", count(c.Probes, "probe"), count(c.Answers, "answer"))}
 	if c.Answers > 0 {
 		parts = append(parts, fmt.Sprintf("the last %s ago after %v", ago(now, c.Answered), c.RTT.Round(10*time.Microsecond)))
 	}
@@ -224,9 +260,6 @@ func (c *Candidate) describe(now time.Time) string {
 	}
 	if !c.Heard.IsZero() {
 		parts = append(parts, "probe of the peer "+ago(now, c.Heard)+" ago")
-	}
-	if c.Reflexive {
-		parts = append(parts, "not offered")
 	}
 	if c.Unsent != "" {
 		parts = append(parts, "not sent: "+c.Unsent)

@@ -97,6 +97,9 @@ func TestWhyRelayed(t *testing.T) {
 				if !strings.HasPrefix(near.Why(), test.says) || len(near.Candidates) != test.tried {
 					t.Errorf("report is %v, want %q and %d candidates", near, test.says, test.tried)
 				}
+				if test.name == "two hard NATs" && (near.Candidates[0].Kind != client.KindObserved || near.Candidates[1].Kind != client.KindInterface) {
+					t.Errorf("kinds are %v and %v", near.Candidates[0].Kind, near.Candidates[1].Kind)
+				}
 				for _, c := range near.Candidates {
 					if c.Probes == 0 || (c.Answers > 0) != (c.State == client.CandidateInUse) || !strings.Contains(near.String(), "  "+c.Addr.String()+": ") {
 						t.Errorf("candidate %+v of %v", c, near)

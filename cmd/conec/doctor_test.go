@@ -36,7 +36,7 @@ func TestDoctorInNetworks(t *testing.T) {
 		},
 		{
 			"hard NAT", new(sim.Symmetric()), nil, 0,
-			[]string{"NAT          yes, changes the port, mapping unknown\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct "},
+			[]string{"NAT          yes, changes the port, mapping unknown\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct ", "  203.0.113.2:49152  interface  in use"},
 		},
 		{
 			"easy NAT with hairpin", &hairpin, nil, 0,

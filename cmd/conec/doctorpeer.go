@@ -35,13 +35,13 @@ type peerDiagnosis struct {
 
 // candidateLine is one address of the peer.
 type candidateLine struct {
-	Addr      string                `json:"addr"`
-	Reflexive bool                  `json:"reflexive,omitempty"`
-	State     client.CandidateState `json:"state"`
-	Probes    int                   `json:"probes"`
-	Answers   int                   `json:"answers"`
-	RTT       float64               `json:"rtt_ms,omitempty"`
-	Unsent    string                `json:"unsent,omitempty"`
+	Addr    string                `json:"addr"`
+	Kind    client.CandidateKind  `json:"kind"`
+	State   client.CandidateState `json:"state"`
+	Probes  int                   `json:"probes"`
+	Answers int                   `json:"answers"`
+	RTT     float64               `json:"rtt_ms,omitempty"`
+	Unsent  string                `json:"unsent,omitempty"`
 }
 
 // reach opens a channel to a peer, and waits for a direct path, or until it is known that there is none, or no longer than wait.
@@ -102,7 +102,7 @@ func (p *peerDiagnosis) take(report *client.PathReport, after time.Duration) {
 	p.Candidates = []candidateLine{}
 	for _, c := range report.Candidates {
 		p.Candidates = append(p.Candidates, candidateLine{
-			Addr: c.Addr.String(), Reflexive: c.Reflexive, State: c.State, Probes: c.Probes, Answers: c.Answers,
+			Addr: c.Addr.String(), Kind: c.Kind, State: c.State, Probes: c.Probes, Answers: c.Answers,
 			RTT: millis(c.RTT), Unsent: c.Unsent,
 		})
 	}

@@ -141,9 +141,6 @@ func (p *peerDiagnosis) String() string {
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, c := range p.Candidates {
 		note := ""
-		if c.Reflexive {
-			note = "not offered, seen as source"
-		}
 		if c.Unsent != "" {
 			note = "not sent: " + c.Unsent
 		}
@@ -151,7 +148,7 @@ func (p *peerDiagnosis) String() string {
 		if c.RTT > 0 {
 			rtt = millisText(time.Duration(c.RTT * float64(time.Millisecond)))
 		}
-		fmt.Fprintf(table, "  %s\t%v\t%d probes\t%d answers\t%s\t%s\n", c.Addr, c.State, c.Probes, c.Answers, rtt, note)
+		fmt.Fprintf(table, "  %s\t%v\t%v\t%d probes\t%d answers\t%s\t%s\n", c.Addr, c.Kind, c.State, c.Probes, c.Answers, rtt, note)
 	}
 	_ = table.Flush() // a strings.Builder takes everything
 	return b.String()

@@ -74,6 +74,59 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_conec_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// AddressKind says where a client has an address of its own from.
+type AddressKind int32
+
+const (
+	// Not told.
+	AddressKind_ADDRESS_KIND_UNSPECIFIED AddressKind = 0
+	// One of its interfaces has it.
+	AddressKind_ADDRESS_KIND_INTERFACE AddressKind = 1
+	// The coordinator sees it: a NAT translates to it.
+	AddressKind_ADDRESS_KIND_OBSERVED AddressKind = 2
+)
+
+// Enum value maps for AddressKind.
+var (
+	AddressKind_name = map[int32]string{
+		0: "ADDRESS_KIND_UNSPECIFIED",
+		1: "ADDRESS_KIND_INTERFACE",
+		2: "ADDRESS_KIND_OBSERVED",
+	}
+	AddressKind_value = map[string]int32{
+		"ADDRESS_KIND_UNSPECIFIED": 0,
+		"ADDRESS_KIND_INTERFACE":   1,
+		"ADDRESS_KIND_OBSERVED":    2,
+	}
+)
+
+func (x AddressKind) Enum() *AddressKind {
+	p := new(AddressKind)
+	*p = x
+	return p
+}
+
+func (x AddressKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AddressKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_conec_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (AddressKind) Type() protoreflect.EnumType {
+	return &file_conec_v1_control_proto_enumTypes[1]
+}
+
+func (x AddressKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AddressKind.Descriptor instead.
+func (AddressKind) EnumDescriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
 // Control is one message on a control stream, the first bidirectional stream
 // of every connection. Fields 1 to 31 are said between a client and its
 // coordinator, from 32 on between two clients. A message that does not belong
@@ -1294,7 +1347,10 @@ type OfferCandidates struct {
 	// At most 32, best first.
 	Addresses []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// Whether the sender answers pings.
-	AnswersPings  bool `protobuf:"varint,3,opt,name=answers_pings,json=answersPings,proto3" json:"answers_pings,omitempty"`
+	AnswersPings bool `protobuf:"varint,3,opt,name=answers_pings,json=answersPings,proto3" json:"answers_pings,omitempty"`
+	// Where each of the addresses comes from, in their order, for explanations only.
+	// What is missing is unknown.
+	Kinds         []AddressKind `protobuf:"varint,4,rep,packed,name=kinds,proto3,enum=conec.v1.AddressKind" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1348,6 +1404,13 @@ func (x *OfferCandidates) GetAnswersPings() bool {
 		return x.AnswersPings
 	}
 	return false
+}
+
+func (x *OfferCandidates) GetKinds() []AddressKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1633,11 +1696,12 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"A\n" +
 	"\x0fChannelRestored\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\rR\x05route\"y\n" +
+	"\x05route\x18\x02 \x01(\rR\x05route\"\xa6\x01\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
 	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\x12#\n" +
-	"\ranswers_pings\x18\x03 \x01(\bR\fanswersPings\"d\n" +
+	"\ranswers_pings\x18\x03 \x01(\bR\fanswersPings\x12+\n" +
+	"\x05kinds\x18\x04 \x03(\x0e2\x15.conec.v1.AddressKindR\x05kinds\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -1652,7 +1716,11 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vMODE_DIRECT\x10\x01\x12\x0e\n" +
 	"\n" +
-	"MODE_RELAY\x10\x02B\x92\x01\n" +
+	"MODE_RELAY\x10\x02*b\n" +
+	"\vAddressKind\x12\x1c\n" +
+	"\x18ADDRESS_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16ADDRESS_KIND_INTERFACE\x10\x01\x12\x19\n" +
+	"\x15ADDRESS_KIND_OBSERVED\x10\x02B\x92\x01\n" +
 	"\fcom.conec.v1B\fControlProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
@@ -1667,65 +1735,67 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 	return file_conec_v1_control_proto_rawDescData
 }
 
-var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
-	(*Control)(nil),           // 1: conec.v1.Control
-	(*Attach)(nil),            // 2: conec.v1.Attach
-	(*Attached)(nil),          // 3: conec.v1.Attached
-	(*Address)(nil),           // 4: conec.v1.Address
-	(*OpenChannel)(nil),       // 5: conec.v1.OpenChannel
-	(*CancelOpen)(nil),        // 6: conec.v1.CancelOpen
-	(*ChannelOffered)(nil),    // 7: conec.v1.ChannelOffered
-	(*AnswerOffer)(nil),       // 8: conec.v1.AnswerOffer
-	(*OfferWithdrawn)(nil),    // 9: conec.v1.OfferWithdrawn
-	(*ChannelIntroduced)(nil), // 10: conec.v1.ChannelIntroduced
-	(*Introduction)(nil),      // 11: conec.v1.Introduction
-	(*OpenRefused)(nil),       // 12: conec.v1.OpenRefused
-	(*ReleaseChannel)(nil),    // 13: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 14: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 15: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 16: conec.v1.OfferCandidates
-	(*CloseChannel)(nil),      // 17: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 18: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 19: conec.v1.Ping
-	(*Pong)(nil),              // 20: conec.v1.Pong
-	(Code)(0),                 // 21: conec.v1.Code
+	(AddressKind)(0),          // 1: conec.v1.AddressKind
+	(*Control)(nil),           // 2: conec.v1.Control
+	(*Attach)(nil),            // 3: conec.v1.Attach
+	(*Attached)(nil),          // 4: conec.v1.Attached
+	(*Address)(nil),           // 5: conec.v1.Address
+	(*OpenChannel)(nil),       // 6: conec.v1.OpenChannel
+	(*CancelOpen)(nil),        // 7: conec.v1.CancelOpen
+	(*ChannelOffered)(nil),    // 8: conec.v1.ChannelOffered
+	(*AnswerOffer)(nil),       // 9: conec.v1.AnswerOffer
+	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
+	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
+	(*Introduction)(nil),      // 12: conec.v1.Introduction
+	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
+	(*ReleaseChannel)(nil),    // 14: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 15: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
+	(*CloseChannel)(nil),      // 18: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 19: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 20: conec.v1.Ping
+	(*Pong)(nil),              // 21: conec.v1.Pong
+	(Code)(0),                 // 22: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
-	2,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
-	3,  // 1: conec.v1.Control.attached:type_name -> conec.v1.Attached
-	5,  // 2: conec.v1.Control.open_channel:type_name -> conec.v1.OpenChannel
-	6,  // 3: conec.v1.Control.cancel_open:type_name -> conec.v1.CancelOpen
-	7,  // 4: conec.v1.Control.channel_offered:type_name -> conec.v1.ChannelOffered
-	8,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
-	9,  // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
-	10, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	12, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	13, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	14, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	15, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	16, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	17, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	18, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	19, // 15: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	20, // 16: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	4,  // 17: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
+	4,  // 1: conec.v1.Control.attached:type_name -> conec.v1.Attached
+	6,  // 2: conec.v1.Control.open_channel:type_name -> conec.v1.OpenChannel
+	7,  // 3: conec.v1.Control.cancel_open:type_name -> conec.v1.CancelOpen
+	8,  // 4: conec.v1.Control.channel_offered:type_name -> conec.v1.ChannelOffered
+	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
+	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
+	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
+	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	18, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	19, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	20, // 15: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	21, // 16: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 17: conec.v1.Attached.observed:type_name -> conec.v1.Address
 	0,  // 18: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	11, // 19: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	21, // 20: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	21, // 21: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	11, // 22: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	12, // 19: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	22, // 20: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	22, // 21: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 22: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
 	0,  // 23: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	21, // 24: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	4,  // 25: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	21, // 26: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	22, // 24: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 25: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 26: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	22, // 27: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	28, // [28:28] is the sub-list for method output_type
+	28, // [28:28] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1758,7 +1828,7 @@ func file_conec_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
-			NumEnums:      1,
+			NumEnums:      2,
 			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   0,

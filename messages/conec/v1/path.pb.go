@@ -413,7 +413,9 @@ type PathCandidate struct {
 	// The size in bytes of the largest probe that was answered.
 	Largest uint32 `protobuf:"varint,10,opt,name=largest,proto3" json:"largest,omitempty"`
 	// Why the last probe could not be sent; empty if it was.
-	Unsent        string `protobuf:"bytes,11,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	Unsent string `protobuf:"bytes,11,opt,name=unsent,proto3" json:"unsent,omitempty"`
+	// Where the peer has it from, as it says.
+	Kind          AddressKind `protobuf:"varint,12,opt,name=kind,proto3,enum=conec.v1.AddressKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,11 +527,18 @@ func (x *PathCandidate) GetUnsent() string {
 	return ""
 }
 
+func (x *PathCandidate) GetKind() AddressKind {
+	if x != nil {
+		return x.Kind
+	}
+	return AddressKind_ADDRESS_KIND_UNSPECIFIED
+}
+
 var File_conec_v1_path_proto protoreflect.FileDescriptor
 
 const file_conec_v1_path_proto_rawDesc = "" +
 	"\n" +
-	"\x13conec/v1/path.proto\x12\bconec.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
+	"\x13conec/v1/path.proto\x12\bconec.v1\x1a\x16conec/v1/control.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
 	"\rDescribePaths\"\x9b\x03\n" +
 	"\x0ePathsDescribed\x12,\n" +
 	"\x06reason\x18\x01 \x01(\x0e2\x14.conec.v1.PathReasonR\x06reason\x120\n" +
@@ -547,7 +556,7 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	" \x03(\v2\x17.conec.v1.PathCandidateR\n" +
 	"candidates\x12\x18\n" +
 	"\arelayed\x18\v \x01(\bR\arelayed\x12\x16\n" +
-	"\x06remote\x18\f \x01(\tR\x06remote\"\xa2\x03\n" +
+	"\x06remote\x18\f \x01(\tR\x06remote\"\xcd\x03\n" +
 	"\rPathCandidate\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
 	"\treflexive\x18\x02 \x01(\bR\treflexive\x12.\n" +
@@ -560,7 +569,8 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\x04died\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x04died\x12\x18\n" +
 	"\alargest\x18\n" +
 	" \x01(\rR\alargest\x12\x16\n" +
-	"\x06unsent\x18\v \x01(\tR\x06unsent*\xa3\x03\n" +
+	"\x06unsent\x18\v \x01(\tR\x06unsent\x12)\n" +
+	"\x04kind\x18\f \x01(\x0e2\x15.conec.v1.AddressKindR\x04kind*\xa3\x03\n" +
 	"\n" +
 	"PathReason\x12\x1b\n" +
 	"\x17PATH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
@@ -614,22 +624,24 @@ var file_conec_v1_path_proto_goTypes = []any{
 	(*PathCandidate)(nil),         // 4: conec.v1.PathCandidate
 	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 6: google.protobuf.Duration
+	(AddressKind)(0),              // 7: conec.v1.AddressKind
 }
 var file_conec_v1_path_proto_depIdxs = []int32{
-	0, // 0: conec.v1.PathsDescribed.reason:type_name -> conec.v1.PathReason
-	5, // 1: conec.v1.PathsDescribed.since:type_name -> google.protobuf.Timestamp
-	5, // 2: conec.v1.PathsDescribed.died:type_name -> google.protobuf.Timestamp
-	4, // 3: conec.v1.PathsDescribed.candidates:type_name -> conec.v1.PathCandidate
-	1, // 4: conec.v1.PathCandidate.state:type_name -> conec.v1.CandidateState
-	6, // 5: conec.v1.PathCandidate.rtt:type_name -> google.protobuf.Duration
-	5, // 6: conec.v1.PathCandidate.answered:type_name -> google.protobuf.Timestamp
-	5, // 7: conec.v1.PathCandidate.heard:type_name -> google.protobuf.Timestamp
-	5, // 8: conec.v1.PathCandidate.died:type_name -> google.protobuf.Timestamp
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: conec.v1.PathsDescribed.reason:type_name -> conec.v1.PathReason
+	5,  // 1: conec.v1.PathsDescribed.since:type_name -> google.protobuf.Timestamp
+	5,  // 2: conec.v1.PathsDescribed.died:type_name -> google.protobuf.Timestamp
+	4,  // 3: conec.v1.PathsDescribed.candidates:type_name -> conec.v1.PathCandidate
+	1,  // 4: conec.v1.PathCandidate.state:type_name -> conec.v1.CandidateState
+	6,  // 5: conec.v1.PathCandidate.rtt:type_name -> google.protobuf.Duration
+	5,  // 6: conec.v1.PathCandidate.answered:type_name -> google.protobuf.Timestamp
+	5,  // 7: conec.v1.PathCandidate.heard:type_name -> google.protobuf.Timestamp
+	5,  // 8: conec.v1.PathCandidate.died:type_name -> google.protobuf.Timestamp
+	7,  // 9: conec.v1.PathCandidate.kind:type_name -> conec.v1.AddressKind
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_path_proto_init() }
@@ -637,6 +649,7 @@ func file_conec_v1_path_proto_init() {
 	if File_conec_v1_path_proto != nil {
 		return
 	}
+	file_conec_v1_control_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
