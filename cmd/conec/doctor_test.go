@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -123,4 +125,41 @@ func TestPathHints(t *testing.T) {
 	if hintFor(errors.Join(errNoAnswer)) == "" {
 		t.Error("no hint for a ping without answer")
 	}
+}
+
+// TestDoctorPage holds what docs/operations.md shows to what the doctor says of such a network, but for figures.
+func TestDoctorPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sim.Test(t, &sim.Options{Seed: 1}, func(w *sim.World) {
+		line := sim.Line{Latency: 5 * time.Millisecond}
+		w.Coordinator(w.Host("coordinator", w.Internet(), line, netip.MustParseAddr("198.51.100.7")), nil)
+		behind := func(name, outside, inside string) *sim.Client {
+			nat := sim.Symmetric()
+			nat.Inside = netip.MustParsePrefix(inside)
+			router := w.Gateway(name+"-router", w.Internet(), nat, line, netip.MustParseAddr(outside))
+			return w.Client(w.Host(name, router, sim.Line{Latency: time.Millisecond}), nil)
+		}
+		alice := behind("alice", "203.0.113.9", "192.168.1.0/24").Current()
+		behind("bob", "203.0.113.44", "192.168.0.0/24")
+		d := &diagnosis{}
+		d.attached(alice.Attachment(), natMapping(alice))
+		if err := d.look(context.Background(), alice, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
+			t.Error(err)
+		}
+		d.advise()
+		figures := regexp.MustCompile(`[0-9.]+|  +`)
+		plain := func(text string) string { return figures.ReplaceAllString(text, "#") }
+		for line := range strings.Lines(d.String()) {
+			line = strings.TrimRight(line, " \n")
+			if strings.HasPrefix(line, "advice: ") { // the page shows its beginning
+				line, _, _ = strings.Cut(line, ": conec doctor")
+			}
+			if !strings.Contains(plain(string(page)), "\n"+plain(line)) {
+				t.Errorf("the page does not show %q of:\n%v", line, d)
+			}
+		}
+	})
 }
