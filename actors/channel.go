@@ -32,6 +32,8 @@ import (
 //	draining     closeTimeout       (the peer's close was lost)                lost, in order
 //	any          Control            does it, or gives it to the parent (home)
 //	any          AddrsChanged       offers the peer our addresses              -
+//	any          Ping               says it, once the peer is known to answer  -
+//	any          DescribePaths      has the path set answer                    -
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
@@ -68,9 +70,10 @@ type channel struct {
 	told     bool                     // over, and the connection has ended: nobody waits
 	failure  ChannelResult            // why the channel is over
 
-	confirmed bool                  // the peer has said something on the connection
-	arrived   uint64                // the last stream that the peer opened
-	awaits    bool                  // a pump waits for the ends of the streams that closing names
+	confirmed bool   // the peer has said something on the connection
+	arrived   uint64 // the last stream that the peer opened
+	awaits    bool   // a pump waits for the ends of the streams that closing names
+	pings     pings
 	closing   *conecv1.CloseChannel // the peer's, until its streams were read
 	read      bool                  // its streams were read to their ends
 	drains    bool                  // this side drains the channel
@@ -168,6 +171,8 @@ func (c *channel) Receive(ctx actor.Context) {
 		c.relayChanged(ctx, msg)
 	case AddrsChanged:
 		c.offer(ctx)
+	case Ping, CancelPing, *conecv1.DescribePaths:
+		c.ask(ctx)
 	default:
 		c.behavior.Receive(ctx)
 	}
@@ -323,9 +328,15 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 	c.confirmed = true
 	switch said := message.GetSaid().(type) {
 	case *conecv1.Control_OfferCandidates:
+		c.pings.known, c.pings.answers = true, said.OfferCandidates.GetAnswersPings()
+		c.sayPings(ctx)
 		ctx.Send(c.paths, said.OfferCandidates)
 	case *conecv1.Control_PathMoved:
 		ctx.Send(c.paths, said.PathMoved)
+	case *conecv1.Control_Ping:
+		c.pinged(ctx, said.Ping)
+	case *conecv1.Control_Pong:
+		c.ponged(ctx, said.Pong)
 	case *conecv1.Control_CloseChannel:
 		c.drainFor(ctx, said.CloseChannel)
 	case *conecv1.Control_ChannelDrained:

@@ -202,7 +202,7 @@ func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.C
 	}
 	mode := c.mode()
 	c.paths = ctx.Spawn(pathsProps(c.sys, pathsSpec{
-		about: c.about(), mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
+		about: c.about(), shared: c.shared, mode: mode, conn: conn, dialed: c.introduction.GetDials(), config: c.spec.Config,
 	}))
 	c.offer(ctx)
 	if mode == conecv1.Mode_MODE_DIRECT {
@@ -233,7 +233,7 @@ func (c *channel) relayChanged(ctx actor.Context, msg *conecv1.RelayChanged) {
 // offer tells the peer where it may reach us now, if it is connected.
 func (c *channel) offer(ctx actor.Context) {
 	if c.paths != nil {
-		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config.Addrs()))
+		ctx.Send(c.control, offer(c.conn, c.mode(), c.spec.Config))
 	}
 }
 

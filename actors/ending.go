@@ -266,6 +266,7 @@ func (c *channel) failWaiters(ctx actor.Context, err error, remote bool) {
 		ctx.Send(open.asker, &StreamResult{Err: err, Remote: remote})
 	}
 	c.waiters, c.pending = nil, nil
+	c.failPings(ctx, err, remote)
 }
 
 // answerDrainers tells who waits for the end how it came.

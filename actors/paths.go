@@ -2,8 +2,10 @@ package actors
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -34,6 +36,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       PathMoved        has QUIC begin an epoch, if this side dialed
 //	any       epochDue         has QUIC begin one, or prepare the next
 //	any       epochDone        tells the peer; tries again if it failed
+//	any       DescribePaths    answers what it knows
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -48,7 +51,9 @@ type paths struct {
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
 	onRelay bool
-	out     uint64 // bytes sent directly at the last look
+	since   time.Time         // of the choice
+	began   netio.PacketCount // of the connection, until then
+	out     uint64            // bytes sent directly at the last look
 	relay   silence
 	relayed struct {
 		out    uint64 // bytes sent over the relay at the last look
@@ -60,6 +65,7 @@ type paths struct {
 // pathsSpec is what a path set is about.
 type pathsSpec struct {
 	about  about
+	shared *Channel
 	mode   conecv1.Mode
 	conn   *netio.Conn
 	dialed bool
@@ -118,6 +124,8 @@ func (p *paths) Receive(ctx actor.Context) {
 		if msg.Of(p.life) {
 			p.epochDone(ctx, msg)
 		}
+	case *conecv1.DescribePaths:
+		ctx.Respond(p.describe())
 	}
 }
 
@@ -148,11 +156,15 @@ func (p *paths) start(ctx actor.Context) {
 }
 
 // offer tells the peer our tag and where it may reach us.
-func offer(conn *netio.Conn, mode conecv1.Mode, addrs []netip.AddrPort) *conecv1.Control {
-	candidates := &conecv1.OfferCandidates{Tag: conn.Port().Tag()}
+func offer(conn *netio.Conn, mode conecv1.Mode, config *ChannelConfig) *conecv1.Control {
+	addrs := config.Addrs()
+	candidates := &conecv1.OfferCandidates{Tag: conn.Port().Tag(), AnswersPings: true}
 	if mode != conecv1.Mode_MODE_RELAY {
 		for _, addr := range addrs[:min(len(addrs), maxCandidates)] {
 			candidates.Addresses = append(candidates.Addresses, messages.FromAddrPort(addr))
+		}
+		if config.Kinds != nil {
+			candidates.Kinds = config.Kinds(addrs[:len(candidates.Addresses)])
 		}
 	}
 	return &conecv1.Control{Said: &conecv1.Control_OfferCandidates{OfferCandidates: candidates}}
@@ -162,12 +174,18 @@ func offer(conn *netio.Conn, mode conecv1.Mode, addrs []netip.AddrPort) *conecv1
 func (p *paths) offered(ctx actor.Context, msg *conecv1.OfferCandidates) {
 	p.spec.conn.Port().SetPeerTag(msg.GetTag())
 	addrs := make([]netip.AddrPort, 0, len(msg.GetAddresses()))
-	for _, address := range msg.GetAddresses() {
-		if addr, err := messages.ToAddrPort(address); err == nil && probeable(addr.Addr()) {
-			addrs = append(addrs, addr)
+	kinds := map[netip.AddrPort]conecv1.AddressKind{}
+	for i, address := range msg.GetAddresses() {
+		addr, err := messages.ToAddrPort(address)
+		if err != nil || !probeable(addr.Addr()) {
+			continue
+		}
+		if addrs = append(addrs, addr); i < len(msg.GetKinds()) {
+			kinds[addr] = msg.GetKinds()[i]
 		}
 	}
 	p.set.offer(p.now(), addrs)
+	p.set.noteKinds(kinds)
 	p.look(ctx)
 }
 
@@ -200,6 +218,7 @@ func (p *paths) look(ctx actor.Context) {
 	stats := port.Stats()
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
+	p.set.account.size = min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
 	pings, again := p.set.look(p.now(), on)
 	if len(p.set.candidates) == 0 {
 		again = relayTick
@@ -208,9 +227,12 @@ func (p *paths) look(ctx actor.Context) {
 	for _, ping := range pings {
 		size := minProbe
 		if ping.inUse && !p.epoch.pending() { // it must carry what QUIC sends
-			size = min(max(size, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
+			size = p.set.account.size
 		}
-		_ = port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size) // as lost on the way
+		err := port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size)
+		if err != nil && !errors.Is(err, netio.ErrNoProbeKeys) { // as lost on the way
+			p.set.noteUnsent(ping.to, err)
+		}
 	}
 	p.tell(ctx)
 	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
@@ -245,16 +267,19 @@ func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 // tell applies a changed choice and tells it to the channel.
 func (p *paths) tell(ctx actor.Context) {
 	addr, relayed := p.set.choice()
+	reason := p.set.reason(p.now())
+	p.spec.shared.reason.Store(int32(reason))
 	if p.chosen && addr == p.addr && relayed == p.onRelay {
 		return
 	}
 	moved := p.chosen && (relayed || addr.IsValid())
 	p.chosen, p.addr, p.onRelay = true, addr, relayed
+	p.since, p.began = p.now(), p.spec.conn.PacketCount()
 	if addr.IsValid() && p.spec.mode == conecv1.Mode_MODE_DIRECT {
 		p.set.allowRelay = false
 	}
 	p.apply()
-	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed}, "none"
+	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed, Reason: reason}, "none"
 	if addr.IsValid() {
 		kind = "direct"
 	}
@@ -266,7 +291,7 @@ func (p *paths) tell(ctx actor.Context) {
 	}
 	if log := ctx.Logger(); log.Enabled(context.Background(), slog.LevelDebug) {
 		log.Debug("path changed", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer,
-			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote())
+			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote(), "reason", reasonName(reason))
 	}
 	ctx.Send(ctx.Parent(), chosen)
 	switch {
@@ -278,16 +303,35 @@ func (p *paths) tell(ctx actor.Context) {
 	}
 }
 
+// describe says which candidates there are, and why the path is what it is.
+func (p *paths) describe() *conecv1.PathsDescribed {
+	described := p.set.describe(p.now())
+	described.Since, described.Relayed = stamp(p.since), p.onRelay
+	if to := p.path().To; to.IsValid() {
+		described.Remote = to.String()
+	}
+	packets := p.spec.conn.PacketCount()
+	described.Sent, described.Lost = packets.Sent-p.began.Sent, packets.Lost-min(p.began.Lost, packets.Lost)
+	return described
+}
+
+// reasonName is what a log calls a reason.
+func reasonName(reason conecv1.PathReason) string {
+	return strings.ToLower(strings.TrimPrefix(reason.String(), "PATH_REASON_"))
+}
+
 // apply points the switch at the chosen path.
-func (p *paths) apply() {
-	path := netio.Path{}
+func (p *paths) apply() { p.spec.conn.Port().SetPath(p.path()) }
+
+// path returns the chosen path.
+func (p *paths) path() netio.Path {
 	switch {
 	case p.onRelay:
-		path = p.spec.config.Relay()
+		return p.spec.config.Relay()
 	case p.addr.IsValid():
-		path = netio.Path{Link: p.link(), To: p.addr}
+		return netio.Path{Link: p.link(), To: p.addr}
 	}
-	p.spec.conn.Port().SetPath(path)
+	return netio.Path{}
 }
 
 // link returns the link that probes and direct packets take.

@@ -54,6 +54,7 @@ type pathSet struct {
 	nextTx     uint64
 	budget     float64   // pings that may go to addresses that never answered
 	spentAt    time.Time // when it was last computed
+	account    account
 }
 
 // candidate is an address at which the peer might be reached.
@@ -72,10 +73,12 @@ type candidate struct {
 	dead      time.Time // when it was last given up
 	rtt       time.Duration
 	sent      map[uint64]sentProbe
+	tally     tally
 }
 
 type sentProbe struct {
-	at time.Time
+	at   time.Time
+	size int // in bytes
 }
 
 // ping is a probe that the path set wants sent.
@@ -87,6 +90,7 @@ type ping struct {
 
 // offer replaces the addresses that the peer offered.
 func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
+	defer p.noteOffer(addrs)
 	if !p.allowDirect {
 		return
 	}
@@ -144,7 +148,7 @@ func (p *pathSet) add(now time.Time, addr netip.AddrPort, reflexed bool) {
 	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates && !p.evict(now, reflexed) {
 		return
 	}
-	added := &candidate{addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}}
+	added := &candidate{addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}, tally: tally{since: now}}
 	if reflexed {
 		added.pinged = now
 	}
@@ -238,7 +242,8 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			c.began = now
 		}
 		p.nextTx++
-		c.sent[p.nextTx] = sentProbe{at: now}
+		c.sent[p.nextTx] = sentProbe{at: now, size: p.account.size}
+		c.tally.noteProbe()
 		if c.asked.IsZero() {
 			c.asked = now
 		}
@@ -374,6 +379,7 @@ func (p *pathSet) giveUp(now time.Time, c *candidate) {
 		return
 	}
 	p.current, p.silence = nil, silence{looked: now}
+	p.account.died, p.account.diedAt = now, c.addr
 	for _, other := range p.candidates {
 		if other.answers == 0 {
 			continue
@@ -400,6 +406,7 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 			c.rtt += (rtt - c.rtt) / 8
 		}
 		c.answers++
+		c.tally.noteAnswer(now, rtt, sent.size)
 		c.due = now.Add(probeIdle)
 		if c.held(now) {
 			c.due = earliest(c.due, c.dead.Add(holdDown))

@@ -31,6 +31,8 @@ type ChannelConfig struct {
 	DoubtRelay func()
 	// Addrs returns the addresses at which this client might be reached.
 	Addrs func() []netip.AddrPort
+	// Kinds says where each of these comes from. May be nil.
+	Kinds func([]netip.AddrPort) []conecv1.AddressKind
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
 	// returns why not. It must not block.
 	Offer func(Incoming) error
@@ -59,6 +61,7 @@ type Channel struct {
 	failures atomic.Int32
 	wasUp    atomic.Bool
 	ending   atomic.Bool
+	reason   atomic.Int32 // a conecv1.PathReason
 	over     atomic.Pointer[ChannelResult]
 }
 
@@ -77,6 +80,9 @@ func (c *Channel) PID() *actor.PID { return c.pid.Load() }
 
 // Conn returns the connection, nil while there is none.
 func (c *Channel) Conn() *netio.Conn { return c.conn.Load() }
+
+// Reason says why the channel takes the path that it takes.
+func (c *Channel) Reason() conecv1.PathReason { return conecv1.PathReason(c.reason.Load()) }
 
 // Messages of callers to a channel actor.
 type (
@@ -101,6 +107,27 @@ type (
 	// DrainChannel ends the channel in order; the answer is a [*ChannelResult]
 	// once the other side has read everything.
 	DrainChannel struct{}
+	// Ping asks for the round trip to the peer; the answer is a [*PingResult].
+	Ping struct {
+		// ID identifies the ping in [CancelPing], and is not used again.
+		ID uint64
+	}
+	// CancelPing says that nobody waits for the answer any more.
+	CancelPing struct {
+		// ID is the ping's.
+		ID uint64
+	}
+	// PingResult answers [Ping].
+	PingResult struct {
+		// RTT is how long question and answer took.
+		RTT time.Duration
+		// Relayed tells whether the peer's packets take the relay.
+		Relayed bool
+		// Err is why there is no answer, nil if there is one.
+		Err error
+		// Remote tells whether the other side decided it.
+		Remote bool
+	}
 	// ChannelResult answers [AwaitUp] and [DrainChannel].
 	ChannelResult struct {
 		// Err is nil if it is done.

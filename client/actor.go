@@ -54,13 +54,14 @@ type clientActor struct {
 	timer    *time.Timer
 	apart    actors.Apart
 
-	key      [32]byte // of bind frames
-	id       uint64   // of this attachment, 0 while there is none
-	sequence uint64   // of bind frames
-	bound    bool     // the relay knows our address
-	tries    int      // bind frames since the last answer
-	final    error    // why the client does not attach again
-	look     look     // for the NAT before this client
+	key      [32]byte  // of bind frames
+	id       uint64    // of this attachment, 0 while there is none
+	sequence uint64    // of bind frames
+	bound    bool      // the relay knows our address
+	tries    int       // bind frames since the last answer
+	final    error     // why the client does not attach again
+	asks     time.Time // when this attachment was asked for
+	look     look      // for the NAT before this client
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -96,6 +97,8 @@ type shared struct {
 	relay    atomic.Pointer[netio.Path]
 	observed atomic.Pointer[netip.AddrPort]
 	nat      atomic.Pointer[NAT]
+	home     atomic.Pointer[actors.Channel]
+	clock    atomic.Pointer[clockReading] // nil: not told
 }
 
 // Sent by timers, the switch and the program.
@@ -146,7 +149,9 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *conecv1.ChannelLost:
 		c.lost(ctx, msg)
 	case *conecv1.PathChosen:
-		c.cl.events.put(PathChanged{Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote()})
+		c.cl.events.put(PathChanged{
+			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()),
+		})
 		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Path: &actors.PeerPath{
 			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(),
 		}})
@@ -214,6 +219,7 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 		}
 		return
 	}
+	c.asks = time.Now()
 	ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_Attach{Attach: &conecv1.Attach{
 		Name: c.cl.config.Name, Accepts: !c.cl.config.NotAccepting,
 	}}})

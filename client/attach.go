@@ -21,6 +21,7 @@ func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
 	c.homeInfo = &actors.Channel{Peer: c.cl.config.Coordinator}
+	c.cl.shared.home.Store(c.homeInfo)
 	c.home = ctx.Spawn(actors.ChannelProps(c.cl.sys, actors.ChannelSpec{
 		Channel: c.homeInfo, Home: c.cl.dialHome, HomeDialed: true,
 	}))
@@ -62,6 +63,7 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 		c.cl.config.Logger.Error("no key for bind frames", "err", err)
 		return
 	}
+	c.cl.shared.clock.Store(readClock(msg.GetClock(), c.cl.config.Now(), time.Since(c.asks)))
 	sw := c.cl.transport.Switch()
 	c.id, c.key, c.sequence, c.tries = msg.GetClientId(), key, 0, 0
 	sw.SetBindKey(c.id, key)

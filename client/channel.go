@@ -35,6 +35,9 @@ type Path struct {
 	// Remote is where packets go to: the peer, or the coordinator if relayed. It
 	// is not valid if there is no path now.
 	Remote netip.AddrPort
+	// Reason says why it is that one; [ReasonUnknown] while the channel is not
+	// connected. [Channel.Paths] tells more.
+	Reason PathReason
 	// RTT is the smoothed round-trip time; zero before the first measurement, and
 	// while the channel is not connected.
 	RTT time.Duration
@@ -58,6 +61,7 @@ func (ch *Channel) Path() Path {
 	if conn := ch.ref.Conn(); conn != nil {
 		now := conn.Port().Path()
 		path.Relayed, path.Remote, path.RTT = now.Relayed, now.To, conn.RTT()
+		path.Reason = PathReason(ch.ref.Reason())
 	}
 	return path
 }

@@ -132,7 +132,7 @@ func (cl *Client) start(label func()) error {
 		return err
 	}
 	cl.channels = actors.ChannelConfig{
-		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Offer: cl.offer,
+		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
 	}
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },

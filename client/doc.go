@@ -16,7 +16,8 @@
 //
 // A [Channel] is one QUIC connection from end to end. It starts on the
 // coordinator's relay and moves to a direct path when there is one ([Mode] says
-// otherwise); [Channel.Path] tells which it takes, Config.OnEvent when it changes.
+// otherwise); [Channel.Path] tells which it takes and why, [Channel.Paths] what else
+// was tried, Config.OnEvent when it changes. [Channel.Ping] measures the round trip.
 // [NetConn] makes a net.Conn of a stream. [Client.Actors] is the client's actor
 // system, whose actors can send to those that peers export.
 //

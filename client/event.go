@@ -46,6 +46,8 @@ type PathChanged struct {
 	Relayed bool
 	// Remote is where they go to; empty if there is no path now.
 	Remote string
+	// Reason is why.
+	Reason PathReason
 }
 
 func (Attached) event()      {}

@@ -224,6 +224,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	c.config.Logger.Info("client attached", "peer", name, "addr", h.conn.Remote().String())
 	ctx.Send(h.pid, &conecv1.Control{Said: &conecv1.Control_Attached{Attached: &conecv1.Attached{
 		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()), AlternatePort: uint32(c.alternate),
+		Clock: uint64(max(c.config.Now().UnixMicro(), 0)),
 	}}})
 	return nil
 }

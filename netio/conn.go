@@ -65,6 +65,31 @@ func (c *Conn) ExportKey(label string) (key [32]byte, err error) {
 // RTT returns the smoothed round-trip time, zero before the first measurement.
 func (c *Conn) RTT() time.Duration { return c.raw.ConnectionStats().SmoothedRTT }
 
+// PacketCount is what QUIC has sent on a connection so far.
+type PacketCount struct {
+	Sent uint64
+	Lost uint64 // of these; it shrinks when one that counted as lost comes after all
+}
+
+// PacketCount counts what was sent so far, whatever path it took.
+func (c *Conn) PacketCount() PacketCount {
+	stats := c.raw.ConnectionStats()
+	return PacketCount{Sent: stats.PacketsSent, Lost: stats.PacketsLost}
+}
+
+// datagramHead is what quic-go takes off a packet when it says how large a datagram
+// may be: type, longest connection id, tag.
+const datagramHead = 1 + 20 + 16
+
+// MaxPacket returns the size in bytes of the largest packets that QUIC sends now, as
+// far as it has searched for what the path carries (RFC 8899); 0 for a home channel.
+func (c *Conn) MaxPacket() int {
+	if c.carriers == nil || c.carriers.takesDatagrams() != nil {
+		return 0
+	}
+	return c.carriers.maxDatagram() + datagramHead
+}
+
 // OpenControl opens the control stream. For the side that dialed, first of all.
 func (c *Conn) OpenControl(ctx context.Context) (*Control, error) {
 	raw, err := c.raw.OpenStreamSync(ctx)

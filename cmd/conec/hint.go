@@ -6,6 +6,7 @@ import (
 	"net"
 	"syscall"
 
+	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/messages"
 )
 
@@ -19,6 +20,7 @@ var hints = []struct {
 	{"", errUnsafe, "PATH is below the DIR of the peer: without .. and a leading /, and through no symbolic link that leads outside"},
 	{"", errDiffers, "a file has changed meanwhile; the same command again copies what is missing"},
 	{"", errBusy, "somebody else copies to the same place; try again later, or take another PATH"},
+	{"", errNoAnswer, "conec doctor PEER says what is in the way"},
 	{"", errTooMany, "copy the folders in it one by one, or an archive of all"},
 	{"", errStorage, "at the peer: is there space, and may conec write there?"},
 	{"", errLink, "-skip leaves out what is neither file nor folder, and partial files"},
@@ -52,6 +54,28 @@ var hints = []struct {
 	{"", syscall.EPIPE, "what reads the output went away"},
 	{"", net.ErrClosed, "the other side has ended"},
 	{"", errUsage, "conec help"},
+}
+
+// pathHints is what to do about a channel that is not direct.
+var pathHints = map[client.PathReason]string{
+	client.ReasonRelayOnly:      "direct paths are off: take -mode auto here, or at the peer if that opened the channel so",
+	client.ReasonNothingOffered: "the peer's client is configured for the relay only (-mode relay, or Config.RelayOnly); nothing can be done here",
+	client.ReasonSearching:      "-w waits longer",
+	client.ReasonProving:        "-w waits longer",
+	client.ReasonHeldDown:       "-w waits longer",
+	client.ReasonDied:           "something on the direct path has changed; it is probed all the time, and used when it answers",
+	client.ReasonNoAnswer: "a firewall blocks UDP between the two, or the NATs at both sides are too strict: " +
+		"conec doctor at the other side tells more; forwarding the UDP port at one router, or IPv6 at both sides, helps",
+	client.ReasonOneWay:    "packets pass from the peer to us and not back: a firewall here must let UDP out, or one at the peer let it in",
+	client.ReasonTooNarrow: "a tunnel or VPN on the direct path takes smaller packets than the relay's; set its MTU right, or -mode direct from the start",
+	client.ReasonUnsent:    "this host has no route to any address of the peer: IPv6 at one side only, or another network of the same addresses?",
+}
+
+// doctorHints is what to do about a network.
+var doctorHints = struct{ hardNAT, narrow, clock string }{
+	hardNAT: "this NAT takes another port for each destination: direct paths need a peer whose NAT does not, a forwarded port, or IPv6",
+	narrow:  "a tunnel or VPN on the way to the coordinator takes small packets only; all works, but slower",
+	clock:   "set the clock (NTP): certificates of others may look expired, or not valid yet",
 }
 
 // hintFor returns advice about an error, or nothing.

@@ -182,14 +182,8 @@ func describe(event client.Event) string {
 	case client.ChannelClosed:
 		return fmt.Sprintf("channel with %s ended: %v", event.Peer, event.Err)
 	case client.PathChanged:
-		kind := "direct"
-		if event.Relayed {
-			kind = "relayed"
-		}
-		if event.Remote == "" {
-			kind = "none"
-		}
-		return fmt.Sprintf("path to %s: %s %s", event.Peer, kind, event.Remote)
+		kind := pathKind(client.Path{Relayed: event.Relayed, Remote: parseAddrPort(event.Remote)})
+		return fmt.Sprintf("path to %s: %s %s, %v", event.Peer, kind, event.Remote, event.Reason)
 	}
 	return fmt.Sprintf("%T", event)
 }

@@ -37,6 +37,8 @@ const usage = `conec connects programs behind any network by name.
 	conec bench [flags] PEER          measure messages to PEER
 	conec bench [flags] -accept [PEER]
 	                                  be the other side of that
+	conec ping [flags] PEER           measure round trips to PEER, and say which path they take and why
+	conec doctor [flags] [PEER]       say what this network lets through, and how PEER is reached
 	conec sim run [flags] FILE        play a topology file in a simulated network
 	conec version                     print the version
 	conec help                        print this
@@ -45,7 +47,7 @@ Flags of a command: conec COMMAND -h. More on simulations: conec sim help
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
-Environment, as defaults of the flags of pipe, cp and bench: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
+Environment, as defaults of the flags of all commands that attach: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
 SSLKEYLOGFILE names a file that gets TLS secrets, for debugging.
 `
 
@@ -123,6 +125,10 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 		return runBench(ctx, args, std)
 	case "cp":
 		return runCopy(ctx, args, std)
+	case "ping":
+		return runPing(ctx, args, std)
+	case "doctor":
+		return runDoctor(ctx, args, std)
 	case "pipe":
 		return runPipe(ctx, args, std)
 	case "sim":

@@ -175,7 +175,9 @@ type PathChosen struct {
 	// Whether packets now go over the relay.
 	Relayed bool `protobuf:"varint,2,opt,name=relayed,proto3" json:"relayed,omitempty"`
 	// Where packets now go to, as text; empty if there is no path.
-	Remote        string `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	Remote string `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
+	// Why.
+	Reason        PathReason `protobuf:"varint,4,opt,name=reason,proto3,enum=conec.v1.PathReason" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -229,6 +231,13 @@ func (x *PathChosen) GetRemote() string {
 		return x.Remote
 	}
 	return ""
+}
+
+func (x *PathChosen) GetReason() PathReason {
+	if x != nil {
+		return x.Reason
+	}
+	return PathReason_PATH_REASON_UNSPECIFIED
 }
 
 // RelayChanged tells a channel, and that its path set, that the client is
@@ -374,7 +383,7 @@ var File_conec_v1_actor_proto protoreflect.FileDescriptor
 
 const file_conec_v1_actor_proto_rawDesc = "" +
 	"\n" +
-	"\x14conec/v1/actor.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"9\n" +
+	"\x14conec/v1/actor.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x13conec/v1/path.proto\"9\n" +
 	"\tChannelUp\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"\xa3\x01\n" +
@@ -384,12 +393,13 @@ const file_conec_v1_actor_proto_rawDesc = "" +
 	"\x04code\x18\x03 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06remote\x18\x05 \x01(\bR\x06remote\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"R\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"\x80\x01\n" +
 	"\n" +
 	"PathChosen\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x18\n" +
 	"\arelayed\x18\x02 \x01(\bR\arelayed\x12\x16\n" +
-	"\x06remote\x18\x03 \x01(\tR\x06remote\"$\n" +
+	"\x06remote\x18\x03 \x01(\tR\x06remote\x12,\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\x14.conec.v1.PathReasonR\x06reason\"$\n" +
 	"\fRelayChanged\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\rR\x05route\"\v\n" +
 	"\tEndStream\"J\n" +
@@ -420,15 +430,17 @@ var file_conec_v1_actor_proto_goTypes = []any{
 	(*EndStream)(nil),    // 4: conec.v1.EndStream
 	(*AbortChannel)(nil), // 5: conec.v1.AbortChannel
 	(Code)(0),            // 6: conec.v1.Code
+	(PathReason)(0),      // 7: conec.v1.PathReason
 }
 var file_conec_v1_actor_proto_depIdxs = []int32{
 	6, // 0: conec.v1.ChannelLost.code:type_name -> conec.v1.Code
-	6, // 1: conec.v1.AbortChannel.code:type_name -> conec.v1.Code
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	7, // 1: conec.v1.PathChosen.reason:type_name -> conec.v1.PathReason
+	6, // 2: conec.v1.AbortChannel.code:type_name -> conec.v1.Code
+	3, // [3:3] is the sub-list for method output_type
+	3, // [3:3] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_actor_proto_init() }
@@ -437,6 +449,7 @@ func file_conec_v1_actor_proto_init() {
 		return
 	}
 	file_conec_v1_code_proto_init()
+	file_conec_v1_path_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -74,6 +74,59 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_conec_v1_control_proto_rawDescGZIP(), []int{0}
 }
 
+// AddressKind says where a client has an address of its own from.
+type AddressKind int32
+
+const (
+	// Not told.
+	AddressKind_ADDRESS_KIND_UNSPECIFIED AddressKind = 0
+	// One of its interfaces has it.
+	AddressKind_ADDRESS_KIND_INTERFACE AddressKind = 1
+	// The coordinator sees it: a NAT translates to it.
+	AddressKind_ADDRESS_KIND_OBSERVED AddressKind = 2
+)
+
+// Enum value maps for AddressKind.
+var (
+	AddressKind_name = map[int32]string{
+		0: "ADDRESS_KIND_UNSPECIFIED",
+		1: "ADDRESS_KIND_INTERFACE",
+		2: "ADDRESS_KIND_OBSERVED",
+	}
+	AddressKind_value = map[string]int32{
+		"ADDRESS_KIND_UNSPECIFIED": 0,
+		"ADDRESS_KIND_INTERFACE":   1,
+		"ADDRESS_KIND_OBSERVED":    2,
+	}
+)
+
+func (x AddressKind) Enum() *AddressKind {
+	p := new(AddressKind)
+	*p = x
+	return p
+}
+
+func (x AddressKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (AddressKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_conec_v1_control_proto_enumTypes[1].Descriptor()
+}
+
+func (AddressKind) Type() protoreflect.EnumType {
+	return &file_conec_v1_control_proto_enumTypes[1]
+}
+
+func (x AddressKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use AddressKind.Descriptor instead.
+func (AddressKind) EnumDescriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{1}
+}
+
 // Control is one message on a control stream, the first bidirectional stream
 // of every connection. Fields 1 to 31 are said between a client and its
 // coordinator, from 32 on between two clients. A message that does not belong
@@ -100,6 +153,8 @@ type Control struct {
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
 	//	*Control_PathMoved
+	//	*Control_Ping
+	//	*Control_Pong
 	Said          isControl_Said `protobuf_oneof:"said"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -286,6 +341,24 @@ func (x *Control) GetPathMoved() *PathMoved {
 	return nil
 }
 
+func (x *Control) GetPing() *Ping {
+	if x != nil {
+		if x, ok := x.Said.(*Control_Ping); ok {
+			return x.Ping
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPong() *Pong {
+	if x != nil {
+		if x, ok := x.Said.(*Control_Pong); ok {
+			return x.Pong
+		}
+	}
+	return nil
+}
+
 type isControl_Said interface {
 	isControl_Said()
 }
@@ -367,7 +440,17 @@ type Control_ChannelDrained struct {
 
 type Control_PathMoved struct {
 	// Client to client: the sender's packets take another path.
-	PathMoved *PathMoved `protobuf:"bytes,35,opt,name=path_moved,json=pathMoved,proto3,oneof"`
+	PathMoved *PathMoved `protobuf:"bytes,37,opt,name=path_moved,json=pathMoved,proto3,oneof"`
+}
+
+type Control_Ping struct {
+	// Client to client, if the other one has said that it answers.
+	Ping *Ping `protobuf:"bytes,35,opt,name=ping,proto3,oneof"`
+}
+
+type Control_Pong struct {
+	// Client to client, the answer to ping.
+	Pong *Pong `protobuf:"bytes,36,opt,name=pong,proto3,oneof"`
 }
 
 func (*Control_Attach) isControl_Said() {}
@@ -401,6 +484,10 @@ func (*Control_CloseChannel) isControl_Said() {}
 func (*Control_ChannelDrained) isControl_Said() {}
 
 func (*Control_PathMoved) isControl_Said() {}
+
+func (*Control_Ping) isControl_Said() {}
+
+func (*Control_Pong) isControl_Said() {}
 
 // Attach asks for a name. The name must be the one in the client's certificate.
 type Attach struct {
@@ -467,7 +554,10 @@ type Attached struct {
 	// Another UDP port of the coordinator. Binds are answered there, but change
 	// nothing: a client that is seen from another address there is behind a NAT
 	// whose mappings depend on the destination. 0: there is none.
-	AlternatePort uint32 `protobuf:"varint,3,opt,name=alternate_port,json=alternatePort,proto3" json:"alternate_port,omitempty"`
+	AlternatePort uint32 `protobuf:"varint,4,opt,name=alternate_port,json=alternatePort,proto3" json:"alternate_port,omitempty"`
+	// The coordinator's wall clock as it said this, in microseconds since 1970; 0 if
+	// it does not tell.
+	Clock         uint64 `protobuf:"varint,3,opt,name=clock,proto3" json:"clock,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +609,13 @@ func (x *Attached) GetObserved() *Address {
 func (x *Attached) GetAlternatePort() uint32 {
 	if x != nil {
 		return x.AlternatePort
+	}
+	return 0
+}
+
+func (x *Attached) GetClock() uint64 {
+	if x != nil {
+		return x.Clock
 	}
 	return 0
 }
@@ -1279,7 +1376,12 @@ type OfferCandidates struct {
 	Addresses []*Address `protobuf:"bytes,2,rep,name=addresses,proto3" json:"addresses,omitempty"`
 	// The sender is behind a NAT whose mappings depend on the destination: the
 	// first address is not where the receiver will see it.
-	Varies        bool `protobuf:"varint,3,opt,name=varies,proto3" json:"varies,omitempty"`
+	Varies bool `protobuf:"varint,5,opt,name=varies,proto3" json:"varies,omitempty"`
+	// Whether the sender answers pings.
+	AnswersPings bool `protobuf:"varint,3,opt,name=answers_pings,json=answersPings,proto3" json:"answers_pings,omitempty"`
+	// Where each of the addresses comes from, in their order, for explanations only.
+	// What is missing is unknown.
+	Kinds         []AddressKind `protobuf:"varint,4,rep,packed,name=kinds,proto3,enum=conec.v1.AddressKind" json:"kinds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1333,6 +1435,20 @@ func (x *OfferCandidates) GetVaries() bool {
 		return x.Varies
 	}
 	return false
+}
+
+func (x *OfferCandidates) GetAnswersPings() bool {
+	if x != nil {
+		return x.AnswersPings
+	}
+	return false
+}
+
+func (x *OfferCandidates) GetKinds() []AddressKind {
+	if x != nil {
+		return x.Kinds
+	}
+	return nil
 }
 
 // PathMoved says that the sender's packets take another path than before. The
@@ -1475,11 +1591,114 @@ func (*ChannelDrained) Descriptor() ([]byte, []int) {
 	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
+// Ping asks for a Pong at once, to measure the round trip of the channel. It is
+// said only to a peer that answers pings.
+type Ping struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the sender.
+	Request       uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Ping) Reset() {
+	*x = Ping{}
+	mi := &file_conec_v1_control_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Ping) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Ping) ProtoMessage() {}
+
+func (x *Ping) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Ping.ProtoReflect.Descriptor instead.
+func (*Ping) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Ping) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+// Pong answers Ping.
+type Pong struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the Ping.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// Whether the packets of who answers go over the relay: each side chooses for
+	// what it sends.
+	Relayed       bool `protobuf:"varint,2,opt,name=relayed,proto3" json:"relayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pong) Reset() {
+	*x = Pong{}
+	mi := &file_conec_v1_control_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pong) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pong) ProtoMessage() {}
+
+func (x *Pong) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pong.ProtoReflect.Descriptor instead.
+func (*Pong) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Pong) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *Pong) GetRelayed() bool {
+	if x != nil {
+		return x.Relayed
+	}
+	return false
+}
+
 var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x88\b\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd4\b\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1499,15 +1718,18 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
 	"\n" +
-	"path_moved\x18# \x01(\v2\x13.conec.v1.PathMovedH\x00R\tpathMovedB\x06\n" +
+	"path_moved\x18% \x01(\v2\x13.conec.v1.PathMovedH\x00R\tpathMoved\x12$\n" +
+	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
+	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
 	"\x04said\"6\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"}\n" +
+	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"\x93\x01\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
 	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12%\n" +
-	"\x0ealternate_port\x18\x03 \x01(\rR\ralternatePort\"-\n" +
+	"\x0ealternate_port\x18\x04 \x01(\rR\ralternatePort\x12\x14\n" +
+	"\x05clock\x18\x03 \x01(\x04R\x05clock\"-\n" +
 	"\aAddress\x12\x0e\n" +
 	"\x02ip\x18\x01 \x01(\fR\x02ip\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\x91\x01\n" +
@@ -1553,22 +1775,33 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"A\n" +
 	"\x0fChannelRestored\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\rR\x05route\"l\n" +
+	"\x05route\x18\x02 \x01(\rR\x05route\"\xbe\x01\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
 	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\x12\x16\n" +
-	"\x06varies\x18\x03 \x01(\bR\x06varies\"\v\n" +
+	"\x06varies\x18\x05 \x01(\bR\x06varies\x12#\n" +
+	"\ranswers_pings\x18\x03 \x01(\bR\fanswersPings\x12+\n" +
+	"\x05kinds\x18\x04 \x03(\x0e2\x15.conec.v1.AddressKindR\x05kinds\"\v\n" +
 	"\tPathMoved\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
 	"\astreams\x18\x03 \x03(\x04R\astreams\"\x10\n" +
-	"\x0eChannelDrained*=\n" +
+	"\x0eChannelDrained\" \n" +
+	"\x04Ping\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\":\n" +
+	"\x04Pong\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x18\n" +
+	"\arelayed\x18\x02 \x01(\bR\arelayed*=\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vMODE_DIRECT\x10\x01\x12\x0e\n" +
 	"\n" +
-	"MODE_RELAY\x10\x02B\x92\x01\n" +
+	"MODE_RELAY\x10\x02*b\n" +
+	"\vAddressKind\x12\x1c\n" +
+	"\x18ADDRESS_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16ADDRESS_KIND_INTERFACE\x10\x01\x12\x19\n" +
+	"\x15ADDRESS_KIND_OBSERVED\x10\x02B\x92\x01\n" +
 	"\fcom.conec.v1B\fControlProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
@@ -1583,63 +1816,69 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 	return file_conec_v1_control_proto_rawDescData
 }
 
-var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
-	(*Control)(nil),           // 1: conec.v1.Control
-	(*Attach)(nil),            // 2: conec.v1.Attach
-	(*Attached)(nil),          // 3: conec.v1.Attached
-	(*Address)(nil),           // 4: conec.v1.Address
-	(*OpenChannel)(nil),       // 5: conec.v1.OpenChannel
-	(*CancelOpen)(nil),        // 6: conec.v1.CancelOpen
-	(*ChannelOffered)(nil),    // 7: conec.v1.ChannelOffered
-	(*AnswerOffer)(nil),       // 8: conec.v1.AnswerOffer
-	(*OfferWithdrawn)(nil),    // 9: conec.v1.OfferWithdrawn
-	(*ChannelIntroduced)(nil), // 10: conec.v1.ChannelIntroduced
-	(*Introduction)(nil),      // 11: conec.v1.Introduction
-	(*OpenRefused)(nil),       // 12: conec.v1.OpenRefused
-	(*ReleaseChannel)(nil),    // 13: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 14: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 15: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 16: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 17: conec.v1.PathMoved
-	(*CloseChannel)(nil),      // 18: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 19: conec.v1.ChannelDrained
-	(Code)(0),                 // 20: conec.v1.Code
+	(AddressKind)(0),          // 1: conec.v1.AddressKind
+	(*Control)(nil),           // 2: conec.v1.Control
+	(*Attach)(nil),            // 3: conec.v1.Attach
+	(*Attached)(nil),          // 4: conec.v1.Attached
+	(*Address)(nil),           // 5: conec.v1.Address
+	(*OpenChannel)(nil),       // 6: conec.v1.OpenChannel
+	(*CancelOpen)(nil),        // 7: conec.v1.CancelOpen
+	(*ChannelOffered)(nil),    // 8: conec.v1.ChannelOffered
+	(*AnswerOffer)(nil),       // 9: conec.v1.AnswerOffer
+	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
+	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
+	(*Introduction)(nil),      // 12: conec.v1.Introduction
+	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
+	(*ReleaseChannel)(nil),    // 14: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 15: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 18: conec.v1.PathMoved
+	(*CloseChannel)(nil),      // 19: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 20: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 21: conec.v1.Ping
+	(*Pong)(nil),              // 22: conec.v1.Pong
+	(Code)(0),                 // 23: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
-	2,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
-	3,  // 1: conec.v1.Control.attached:type_name -> conec.v1.Attached
-	5,  // 2: conec.v1.Control.open_channel:type_name -> conec.v1.OpenChannel
-	6,  // 3: conec.v1.Control.cancel_open:type_name -> conec.v1.CancelOpen
-	7,  // 4: conec.v1.Control.channel_offered:type_name -> conec.v1.ChannelOffered
-	8,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
-	9,  // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
-	10, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	12, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	13, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	14, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	15, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	16, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	18, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	19, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	17, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	4,  // 16: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 17: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	11, // 18: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	20, // 19: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	20, // 20: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	11, // 21: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 22: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	20, // 23: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	4,  // 24: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	20, // 25: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
+	4,  // 1: conec.v1.Control.attached:type_name -> conec.v1.Attached
+	6,  // 2: conec.v1.Control.open_channel:type_name -> conec.v1.OpenChannel
+	7,  // 3: conec.v1.Control.cancel_open:type_name -> conec.v1.CancelOpen
+	8,  // 4: conec.v1.Control.channel_offered:type_name -> conec.v1.ChannelOffered
+	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
+	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
+	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
+	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	19, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	20, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	21, // 16: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	22, // 17: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 18: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 19: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 20: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	23, // 21: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	23, // 22: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 23: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 24: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	23, // 25: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 26: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 27: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	23, // 28: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	29, // [29:29] is the sub-list for method output_type
+	29, // [29:29] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1665,14 +1904,16 @@ func file_conec_v1_control_proto_init() {
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
 		(*Control_PathMoved)(nil),
+		(*Control_Ping)(nil),
+		(*Control_Pong)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   19,
+			NumEnums:      2,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
