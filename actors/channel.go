@@ -333,6 +333,8 @@ func (c *channel) said(ctx actor.Context, message *conecv1.Control) {
 		ctx.Send(c.paths, said.OfferCandidates)
 	case *conecv1.Control_PathMoved:
 		ctx.Send(c.paths, said.PathMoved)
+	case *conecv1.Control_SearchPorts:
+		ctx.Send(c.paths, said.SearchPorts)
 	case *conecv1.Control_Ping:
 		c.pinged(ctx, said.Ping)
 	case *conecv1.Control_Pong:

@@ -22,7 +22,7 @@ const (
 
 // account is what a path set remembers for explanations.
 type account struct {
-	size    int            // bytes of probes now
+	size    int            // bytes of probes of the path in use now
 	heard   bool           // the peer has offered addresses, or none
 	offered int            // how many
 	died    time.Time      // when a path in use was last given up; zero if none was
@@ -103,7 +103,6 @@ func (p *pathSet) reason(now time.Time) conecv1.PathReason {
 	}{ // what is nearest to a direct path, or tells most of why there is none, comes first
 		{states[conecv1.CandidateState_CANDIDATE_STATE_PROVING] > 0, conecv1.PathReason_PATH_REASON_PROVING},
 		{states[conecv1.CandidateState_CANDIDATE_STATE_HELD_DOWN] > 0, conecv1.PathReason_PATH_REASON_HELD_DOWN},
-		{states[conecv1.CandidateState_CANDIDATE_STATE_TOO_NARROW] > 0, conecv1.PathReason_PATH_REASON_TOO_NARROW},
 		{states[conecv1.CandidateState_CANDIDATE_STATE_ONE_WAY] > 0, conecv1.PathReason_PATH_REASON_ONE_WAY},
 		{states[conecv1.CandidateState_CANDIDATE_STATE_UNSENT] == len(p.candidates), conecv1.PathReason_PATH_REASON_UNSENT},
 		{!p.account.died.IsZero(), conecv1.PathReason_PATH_REASON_DIED},
@@ -148,8 +147,6 @@ func (p *pathSet) state(now time.Time, c *candidate) conecv1.CandidateState {
 		return conecv1.CandidateState_CANDIDATE_STATE_UNSENT
 	case t.probes == 0:
 		return conecv1.CandidateState_CANDIDATE_STATE_UNSPECIFIED
-	case heard && p.account.size > max(t.largest, minProbe):
-		return conecv1.CandidateState_CANDIDATE_STATE_TOO_NARROW
 	case heard:
 		return conecv1.CandidateState_CANDIDATE_STATE_ONE_WAY
 	case t.answers > 0:

@@ -22,7 +22,7 @@ func TestPathReasons(t *testing.T) {
 	}
 	pinged := func(k *track, d time.Duration) { // by the peer, all the time
 		for end := k.now.Add(d); k.now.Before(end); k.run(100 * time.Millisecond) {
-			k.set.seen(k.now, at(1))
+			k.set.seen(k.now, nil, at(1))
 		}
 	}
 	died := func(k *track) *fakePath {
@@ -105,7 +105,7 @@ func TestPathReasons(t *testing.T) {
 				k.until(1, time.Second)
 				k.sending = true
 				k.run(20 * time.Second)
-				k.set.seen(k.now, at(1))
+				k.set.seen(k.now, nil, at(1))
 				k.paths[at(1)].die()
 				k.until(0, 2*time.Second)
 				k.run(3 * time.Second)
@@ -123,23 +123,6 @@ func TestPathReasons(t *testing.T) {
 		{
 			"they came long ago", func(k *track) { offer(k, 1); pinged(k, 3*time.Second); k.run(time.Minute) },
 			conecv1.PathReason_PATH_REASON_NO_ANSWER, conecv1.CandidateState_CANDIDATE_STATE_SILENT,
-		},
-		{
-			"and ours are larger", func(k *track) { k.set.account.size = minProbe + 1; offer(k, 1); pinged(k, 3*time.Second) },
-			conecv1.PathReason_PATH_REASON_TOO_NARROW, conecv1.CandidateState_CANDIDATE_STATE_TOO_NARROW,
-		},
-		{
-			"it died when ours grew", func(k *track) {
-				k.set.account.size = minProbe + 1
-				died(k)
-				k.set.account.size++
-				pinged(k, 3*time.Second)
-			},
-			conecv1.PathReason_PATH_REASON_TOO_NARROW, conecv1.CandidateState_CANDIDATE_STATE_TOO_NARROW,
-		},
-		{
-			"it was as wide and died", func(k *track) { k.set.account.size = minProbe + 1; died(k); pinged(k, 3*time.Second) },
-			conecv1.PathReason_PATH_REASON_ONE_WAY, conecv1.CandidateState_CANDIDATE_STATE_ONE_WAY,
 		},
 		{
 			"nothing can be sent", func(k *track) { offer(k, 1); k.run(time.Second); k.set.noteUnsent(at(1), errors.New("no network")) },
@@ -178,9 +161,9 @@ func TestPathReportCounts(t *testing.T) {
 	k.path(1)
 	k.set.account.size = 1300
 	k.set.offer(k.now, []netip.AddrPort{at(1), at(2)})
-	k.set.seen(k.now, at(3))
+	k.set.seen(k.now, nil, at(3))
 	k.run(12 * time.Second)
-	k.set.seen(k.now, at(4)) // its probe is faster than its offer
+	k.set.seen(k.now, nil, at(4)) // its probe is faster than its offer
 	k.set.offer(k.now, []netip.AddrPort{at(1), at(2), at(4)})
 	k.next = k.now
 	k.run(time.Second)

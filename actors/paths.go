@@ -36,6 +36,8 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       PathMoved        has QUIC begin an epoch, if this side dialed
 //	any       epochDue         has QUIC begin one, or prepare the next
 //	any       epochDone        tells the peer; tries again if it failed
+//	any       SearchPorts      guesses ports of the peer
+//	any       linksOpened      sends from them to the peer, and has it guess
 //	any       DescribePaths    answers what it knows
 //	any       Stopping         stops its timer
 //
@@ -50,6 +52,7 @@ type paths struct {
 	apart   Apart
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
+	onLink  netio.Link // nil: the client's own
 	onRelay bool
 	since   time.Time         // of the choice
 	began   netio.PacketCount // of the connection, until then
@@ -59,7 +62,8 @@ type paths struct {
 		out    uint64 // bytes sent over the relay at the last look
 		doubts int    // how often we told that it is silent, since it was not
 	}
-	epoch epoch
+	epoch  epoch
+	search search
 }
 
 // pathsSpec is what a path set is about.
@@ -97,6 +101,7 @@ func (p *paths) Receive(ctx actor.Context) {
 				timer.Stop()
 			}
 		}
+		p.endSearch(nil)
 	case looked:
 		if msg.Of(p.life) {
 			p.look(ctx)
@@ -123,6 +128,14 @@ func (p *paths) Receive(ctx actor.Context) {
 	case epochDone:
 		if msg.Of(p.life) {
 			p.epochDone(ctx, msg)
+		}
+	case *conecv1.SearchPorts:
+		p.guess(ctx)
+	case linksOpened:
+		if msg.Of(p.life) {
+			p.searchFrom(ctx, msg.links)
+		} else {
+			msg.close()
 		}
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
@@ -166,6 +179,8 @@ func offer(conn *netio.Conn, mode conecv1.Mode, config *ChannelConfig) *conecv1.
 		if config.Kinds != nil {
 			candidates.Kinds = config.Kinds(addrs[:len(candidates.Addresses)])
 		}
+		candidates.Varies = config.Varies != nil && config.Varies()
+		candidates.Searches = config.Search != nil
 	}
 	return &conecv1.Control{Said: &conecv1.Control_OfferCandidates{OfferCandidates: candidates}}
 }
@@ -186,6 +201,7 @@ func (p *paths) offered(ctx actor.Context, msg *conecv1.OfferCandidates) {
 	}
 	p.set.offer(p.now(), addrs)
 	p.set.noteKinds(kinds)
+	p.search.offered(p.now(), msg, addrs)
 	p.look(ctx)
 }
 
@@ -203,10 +219,10 @@ func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
 	case netio.Ping:
 		// An error means that the link did not take it: like a probe lost on the way.
 		_ = p.spec.conn.Port().AnswerProbe(probe)
-		p.set.seen(p.now(), probe.From)
+		p.set.seen(p.now(), p.foreign(probe.Link), probe.From)
 	case netio.Pong:
-		if p.set.answer(p.now(), probe.From, probe.Tx) {
-			p.spec.conn.Port().Allow(p.link(), probe.From)
+		if p.set.answer(p.now(), p.foreign(probe.Link), probe.From, probe.Tx) {
+			p.spec.conn.Port().Allow(probe.Link, probe.From)
 		}
 	}
 	p.look(ctx)
@@ -218,23 +234,27 @@ func (p *paths) look(ctx actor.Context) {
 	stats := port.Stats()
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
-	p.set.account.size = min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
+	p.set.account.size = minProbe
+	if !p.epoch.pending() { // else QUIC is about to send smaller ones
+		p.set.account.size = min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
+	}
 	pings, again := p.set.look(p.now(), on)
 	if len(p.set.candidates) == 0 {
 		again = relayTick
 	}
 	again = min(again, p.hearRelay(stats))
 	for _, ping := range pings {
-		size := minProbe
-		if ping.inUse && !p.epoch.pending() { // it must carry what QUIC sends
-			size = p.set.account.size
+		link := ping.link
+		if link == nil {
+			link = p.link()
 		}
-		err := port.SendProbe(p.link(), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, size)
+		err := port.SendProbe(link, ping.to, netio.Ping, ping.tx, netip.AddrPort{}, ping.size)
 		if err != nil && !errors.Is(err, netio.ErrNoProbeKeys) { // as lost on the way
 			p.set.noteUnsent(ping.to, err)
 		}
 	}
 	p.tell(ctx)
+	again = min(again, p.lookSearch(ctx))
 	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
 	if p.timer != nil {
 		p.timer.Stop()
@@ -269,11 +289,11 @@ func (p *paths) tell(ctx actor.Context) {
 	addr, relayed := p.set.choice()
 	reason := p.set.reason(p.now())
 	p.spec.shared.reason.Store(int32(reason))
-	if p.chosen && addr == p.addr && relayed == p.onRelay {
+	if p.chosen && addr == p.addr && p.set.link() == p.onLink && relayed == p.onRelay {
 		return
 	}
 	moved := p.chosen && (relayed || addr.IsValid())
-	p.chosen, p.addr, p.onRelay = true, addr, relayed
+	p.chosen, p.addr, p.onLink, p.onRelay = true, addr, p.set.link(), relayed
 	p.since, p.began = p.now(), p.spec.conn.PacketCount()
 	if addr.IsValid() && p.spec.mode == conecv1.Mode_MODE_DIRECT {
 		p.set.allowRelay = false
@@ -329,6 +349,9 @@ func (p *paths) path() netio.Path {
 	case p.onRelay:
 		return p.spec.config.Relay()
 	case p.addr.IsValid():
+		if p.onLink != nil {
+			return netio.Path{Link: p.onLink, To: p.addr}
+		}
 		return netio.Path{Link: p.link(), To: p.addr}
 	}
 	return netio.Path{}
@@ -336,5 +359,13 @@ func (p *paths) path() netio.Path {
 
 // link returns the link that probes and direct packets take.
 func (p *paths) link() netio.Link { return p.spec.config.Transport.Switch().Links()[0] }
+
+// foreign returns a link that is not the client's own, nil if it is.
+func (p *paths) foreign(link netio.Link) netio.Link {
+	if link == p.link() {
+		return nil
+	}
+	return link
+}
 
 func (p *paths) now() time.Time { return time.Now() }

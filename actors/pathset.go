@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // Timing of probes. The gaps of a punching round double like those of RFC 8445
@@ -55,10 +57,12 @@ type pathSet struct {
 	budget     float64   // pings that may go to addresses that never answered
 	spentAt    time.Time // when it was last computed
 	account    account
+	guesses    *guesses // nil unless the peer's address is guessed
 }
 
 // candidate is an address at which the peer might be reached.
 type candidate struct {
+	link     netio.Link // nil: the client's own
 	addr     netip.AddrPort
 	reflexed bool // not offered by the peer but seen as the source of its probe
 
@@ -83,9 +87,10 @@ type sentProbe struct {
 
 // ping is a probe that the path set wants sent.
 type ping struct {
-	to    netip.AddrPort
-	tx    uint64
-	inUse bool // it is the path in use
+	link netio.Link // nil: the client's own
+	to   netip.AddrPort
+	tx   uint64
+	size int // bytes
 }
 
 // offer replaces the addresses that the peer offered.
@@ -107,19 +112,19 @@ func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
 			known.round, known.due = 0, now
 			continue
 		}
-		p.add(now, addr, false)
+		p.add(now, nil, addr, false)
 	}
 }
 
 // seen notes the source of an authentic probe: it is worth probing, even if the
 // peer did not offer it (peer-reflexive, RFC 8445 section 7.3.1.3).
-func (p *pathSet) seen(now time.Time, addr netip.AddrPort) {
+func (p *pathSet) seen(now time.Time, link netio.Link, addr netip.AddrPort) {
 	if !p.allowDirect {
 		return
 	}
-	known := p.find(addr)
+	known := p.findOn(link, addr)
 	if known == nil {
-		p.add(now, addr, true)
+		p.add(now, link, addr, true)
 		p.verify(now) // the peer's address may have changed
 		return
 	}
@@ -144,11 +149,11 @@ func (p *pathSet) verify(now time.Time) {
 	}
 }
 
-func (p *pathSet) add(now time.Time, addr netip.AddrPort, reflexed bool) {
+func (p *pathSet) add(now time.Time, link netio.Link, addr netip.AddrPort, reflexed bool) {
 	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates && !p.evict(now, reflexed) {
 		return
 	}
-	added := &candidate{addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}, tally: tally{since: now}}
+	added := &candidate{link: link, addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}, tally: tally{since: now}}
 	if reflexed {
 		added.pinged = now
 	}
@@ -199,9 +204,17 @@ func (p *pathSet) spend(now time.Time) bool {
 	return true
 }
 
-func (p *pathSet) find(addr netip.AddrPort) *candidate {
+// forget drops the candidates of a link that is closed.
+func (p *pathSet) forget(link netio.Link) {
+	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool { return c.link == link && c != p.current })
+}
+
+// find returns what is known of an address, as it is reached by the client's own link.
+func (p *pathSet) find(addr netip.AddrPort) *candidate { return p.findOn(nil, addr) }
+
+func (p *pathSet) findOn(link netio.Link, addr netip.AddrPort) *candidate {
 	for _, c := range p.candidates {
-		if c.addr == addr {
+		if c.link == link && c.addr == addr {
 			return c
 		}
 	}
@@ -242,18 +255,23 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			c.began = now
 		}
 		p.nextTx++
-		c.sent[p.nextTx] = sentProbe{at: now, size: p.account.size}
+		size := minProbe
+		if c == p.current {
+			size = max(size, p.account.size)
+		}
+		c.sent[p.nextTx] = sentProbe{at: now, size: size}
 		c.tally.noteProbe()
 		if c.asked.IsZero() {
 			c.asked = now
 		}
-		pings = append(pings, ping{to: c.addr, tx: p.nextTx, inUse: c == p.current})
+		pings = append(pings, ping{link: c.link, to: c.addr, tx: p.nextTx, size: size})
 		c.due = now.Add(c.pause())
 		c.round++
 		again = min(again, c.due.Sub(now))
 	}
 	p.choose(now)
-	return pings, max(again, time.Millisecond)
+	guesses, soon := p.guess(now)
+	return append(pings, guesses...), max(min(again, soon), time.Millisecond)
 }
 
 // silence notices that something is sent and nothing heard.
@@ -393,10 +411,10 @@ func (p *pathSet) giveUp(now time.Time, c *candidate) {
 
 // answer notes the answer to a probe: the path works in both directions. It
 // returns false for an answer to nothing.
-func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
+func (p *pathSet) answer(now time.Time, link netio.Link, from netip.AddrPort, tx uint64) bool {
 	for _, c := range p.candidates {
 		sent, ok := c.sent[tx]
-		if !ok || c.addr != from { // an answer proves only the address that was asked
+		if !ok || c.addr != from || c.link != link { // an answer proves only the address that was asked
 			continue
 		}
 		rtt := now.Sub(sent.at)
@@ -423,7 +441,7 @@ func (p *pathSet) answer(now time.Time, from netip.AddrPort, tx uint64) bool {
 		p.choose(now)
 		return true
 	}
-	return false
+	return link == nil && p.guessed(now, from, tx)
 }
 
 // choose picks the path: direct before relay, and among direct ones the faster
@@ -442,6 +460,14 @@ func (p *pathSet) choose(now time.Time) {
 			p.current = c
 		}
 	}
+}
+
+// link returns the link of the direct path in use, nil if that is the client's own.
+func (p *pathSet) link() netio.Link {
+	if p.current == nil {
+		return nil
+	}
+	return p.current.link
 }
 
 // choice returns the address of the direct path in use, or relayed, or neither

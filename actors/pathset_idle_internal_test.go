@@ -12,7 +12,7 @@ func TestPathSetIdleLosesOneProbe(t *testing.T) {
 	k := newTrack(t)
 	for n := 1; n <= 2; n++ {
 		k.path(n)
-		k.set.add(k.now, at(n), false)
+		k.set.add(k.now, nil, at(n), false)
 	}
 	k.run(2 * time.Second)
 	idle := k.set.find(at(1))

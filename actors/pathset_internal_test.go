@@ -70,7 +70,7 @@ func (k *track) run(d time.Duration) {
 	for end := k.now.Add(d); k.now.Before(end); k.now = k.now.Add(time.Millisecond) {
 		for len(k.back) > 0 && !k.back[0].at.After(k.now) {
 			if p := k.paths[k.back[0].from]; p != nil && p.probes {
-				k.set.answer(k.now, k.back[0].from, k.back[0].tx)
+				k.set.answer(k.now, nil, k.back[0].from, k.back[0].tx)
 				k.next = k.now
 			}
 			k.back = k.back[1:]
@@ -175,7 +175,7 @@ func TestPathSetPunches(t *testing.T) {
 	}
 	k.path(1) // a ping of the peer comes from there, in the pause: it is asked at once
 	k.run(5 * time.Second)
-	k.set.seen(k.now, at(1))
+	k.set.seen(k.now, nil, at(1))
 	k.next = k.now
 	if took := k.until(1, time.Second); took > 90*ms {
 		t.Errorf("direct %v after the peer was heard", took)
@@ -190,22 +190,22 @@ func TestPathSetNeedsTwoAnswers(t *testing.T) {
 		t.Fatalf("%d pings", len(pings))
 	}
 	for name, ok := range map[string]bool{
-		"wrong address": k.set.answer(k.now, at(2), pings[0].tx),
-		"unknown":       k.set.answer(k.now, at(1), 99),
-		"stranger":      k.set.answer(k.now, at(3), pings[0].tx),
+		"wrong address": k.set.answer(k.now, nil, at(2), pings[0].tx),
+		"unknown":       k.set.answer(k.now, nil, at(1), 99),
+		"stranger":      k.set.answer(k.now, nil, at(3), pings[0].tx),
 	} {
 		if ok {
 			t.Errorf("%s counts as an answer", name)
 		}
 	}
-	if !k.set.answer(k.now, at(1), pings[0].tx) || k.set.answer(k.now, at(1), pings[0].tx) {
+	if !k.set.answer(k.now, nil, at(1), pings[0].tx) || k.set.answer(k.now, nil, at(1), pings[0].tx) {
 		t.Error("an answer counts once")
 	}
 	if !k.chose(0) {
 		t.Error("direct after one answer: the peer may not take our packets yet")
 	}
 	again, _ := k.set.look(k.now, heard{})
-	if len(again) != 1 || again[0].to != at(1) || !k.set.answer(k.now, at(1), again[0].tx) || !k.chose(1) {
+	if len(again) != 1 || again[0].to != at(1) || !k.set.answer(k.now, nil, at(1), again[0].tx) || !k.chose(1) {
 		t.Errorf("not direct after two answers, pings %v", again)
 	}
 }
@@ -284,7 +284,7 @@ func TestPathSetFollowsPeer(t *testing.T) {
 	p.probes = false // what the peer sends arrives
 	died := k.now
 	for range 5 { // the peer is in doubt and probes
-		k.set.seen(k.now, at(1))
+		k.set.seen(k.now, nil, at(1))
 		k.next = k.now
 		k.stays(1, probeUrgent)
 	}
@@ -304,10 +304,10 @@ func TestPathSetPressedEndlessly(t *testing.T) {
 	k, _ := direct(t, false)
 	k.run(7 * time.Second)
 	began := k.now
-	k.set.seen(k.now, at(1))
+	k.set.seen(k.now, nil, at(1))
 	for range 100 { // each of our probes makes the peer probe
 		before := len(k.sent)
-		k.set.seen(k.now, at(1))
+		k.set.seen(k.now, nil, at(1))
 		k.next = k.now
 		k.run(41 * time.Millisecond)
 		if len(k.sent) == before {
@@ -324,7 +324,7 @@ func TestPathSetFollowsNewAddress(t *testing.T) {
 	k.run(7 * time.Second)
 	p.probes = false // what we send to the old address is lost; what we hear comes from the new one
 	k.path(2)
-	k.set.seen(k.now, at(2))
+	k.set.seen(k.now, nil, at(2))
 	k.next = k.now
 	if took := k.until(2, time.Second); took > 350*time.Millisecond {
 		t.Errorf("moved after %v", took)
@@ -336,7 +336,7 @@ func TestPathSetFollowsNewAddress(t *testing.T) {
 func TestPathSetOthersAreOld(t *testing.T) {
 	k, p := direct(t, true)
 	q := k.path(2)
-	k.set.seen(k.now, at(2))
+	k.set.seen(k.now, nil, at(2))
 	k.run(20 * time.Second)
 	p.die()
 	q.die()
@@ -351,7 +351,7 @@ func TestPathSetMovesToFaster(t *testing.T) {
 	}{{34 * time.Millisecond, 2}, {36 * time.Millisecond, 1}, {40 * time.Millisecond, 1}, {2 * time.Millisecond, 2}} {
 		k, _ := direct(t, true)
 		k.path(2).roundTrip = test.roundTrip
-		k.set.seen(k.now, at(2))
+		k.set.seen(k.now, nil, at(2))
 		k.run(2 * time.Second)
 		k.stays(test.want, 20*time.Second)
 	}
@@ -362,7 +362,7 @@ func TestPathSetModes(t *testing.T) {
 	k.set.allowDirect = false
 	k.path(1)
 	k.set.offer(k.now, []netip.AddrPort{at(1)})
-	k.set.seen(k.now, at(1))
+	k.set.seen(k.now, nil, at(1))
 	k.run(10 * time.Second)
 	if !k.chose(0) || len(k.sent) > 0 {
 		t.Errorf("relay only: %d pings", len(k.sent))
@@ -380,7 +380,7 @@ func TestPathSetModes(t *testing.T) {
 
 func TestPathSetOffers(t *testing.T) {
 	k, _ := direct(t, true)
-	k.set.seen(k.now, at(7))
+	k.set.seen(k.now, nil, at(7))
 	many := []netip.AddrPort{{}, netip.AddrPortFrom(at(1).Addr(), 0)}
 	for n := range 2 * maxCandidates {
 		many = append(many, at(100+n))
@@ -426,7 +426,7 @@ func TestPathSetRandom(t *testing.T) {
 			k.stays(0, time.Second)
 			for n := 1; n <= addrs; n++ {
 				k.paths[at(n)].probes, k.paths[at(n)].data = true, true
-				k.set.seen(k.now, at(n))
+				k.set.seen(k.now, nil, at(n))
 			}
 			k.run(roundPause + 5*time.Second)
 			if k.chose(0) {
@@ -443,7 +443,7 @@ func (k *track) randomly(random *rand.Rand, n int) {
 	case 0:
 		k.set.offer(k.now, []netip.AddrPort{at(n), at(1 + random.IntN(6))})
 	case 1, 2:
-		k.set.seen(k.now, at(n))
+		k.set.seen(k.now, nil, at(n))
 	case 3:
 		p.die()
 	case 4:
@@ -455,7 +455,7 @@ func (k *track) randomly(random *rand.Rand, n int) {
 	case 7:
 		k.relayed = k.now
 	case 8:
-		if k.set.answer(k.now, at(n), k.set.nextTx+1+random.Uint64N(9)) {
+		if k.set.answer(k.now, nil, at(n), k.set.nextTx+1+random.Uint64N(9)) {
 			k.Fatal("an answer to what was never asked")
 		}
 	}

@@ -12,7 +12,7 @@ func TestPathSetFollowsManyAddresses(t *testing.T) {
 	k, _ := direct(t, true)
 	for n := range 3 * maxCandidates {
 		k.now = k.now.Add(time.Second)
-		k.set.seen(k.now, at(100+n))
+		k.set.seen(k.now, nil, at(100+n))
 		if k.set.find(at(100+n)) == nil {
 			t.Fatalf("address %d is not probed", n)
 		}

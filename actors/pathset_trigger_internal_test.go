@@ -20,7 +20,7 @@ func TestPathSetTriggered(t *testing.T) {
 	count := 0
 	for range 3 * maxTriggered {
 		now = now.Add(time.Millisecond)
-		set.seen(now, addr)
+		set.seen(now, nil, addr)
 		pings, _ := set.look(now, heard{})
 		count += len(pings)
 	}

@@ -33,6 +33,14 @@ type ChannelConfig struct {
 	Addrs func() []netip.AddrPort
 	// Kinds says where each of these comes from. May be nil.
 	Kinds func([]netip.AddrPort) []conecv1.AddressKind
+	// Varies reports whether this client is behind a NAT that shows it to each under
+	// another port. May be nil.
+	Varies func() bool
+	// Search asks whether ports may be searched, or guessed, for a direct path to a peer now. If
+	// so, done must be called once that is over. It must not block. If nil, never.
+	Search func(peer string) (done func(), ok bool)
+	// OpenLink opens one more link of this client, with another port. May block.
+	OpenLink func() (netio.Link, error)
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
 	// returns why not. It must not block.
 	Offer func(Incoming) error

@@ -63,6 +63,7 @@ type Client struct {
 	incoming    *incoming
 	resumptions *resumptions
 	events      *events
+	searches    searches
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
@@ -134,6 +135,10 @@ func (cl *Client) start(label func()) error {
 	cl.channels = actors.ChannelConfig{
 		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
+		Varies: func() bool { return cl.NAT().Mapping == EndpointDependent }, OpenLink: cl.openLink,
+	}
+	if !cl.config.NoPortSearch && (cl.config.Link == nil || cl.config.OpenLink != nil) {
+		cl.channels.Search = cl.searches.begin
 	}
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
 		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "conec.client")

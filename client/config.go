@@ -45,8 +45,9 @@ type Config struct {
 	// Bind is the local UDP address, "host:port". If empty, all addresses of both
 	// families and a free port.
 	Bind string
-	// Link replaces the UDP socket at Bind. For simulators.
-	Link netio.Link
+	// Link replaces the UDP socket at Bind, and OpenLink opens further ones. For simulators.
+	Link     netio.Link
+	OpenLink func() (netio.Link, error)
 
 	// NotAccepting refuses channels that others open. The client can still open
 	// them, and peers can open streams on those.
@@ -54,6 +55,12 @@ type Config struct {
 	// RelayOnly keeps all channels on the relay: no addresses are shown to peers
 	// and none of theirs is probed, whoever opened the channel.
 	RelayOnly bool
+
+	// NoPortSearch searches no ports. Otherwise, where one of two clients is behind a NAT
+	// that shows it to each under another port, and no direct path was found, that one
+	// opens 256 sockets for up to 15 seconds and the other sends up to 2,048 probes of 56
+	// bytes to random ports of its address, 200 a second; once an hour for each peer.
+	NoPortSearch bool
 
 	// MaxMessage is the largest message in bytes, sent or received. If zero, 16 MiB.
 	MaxMessage int

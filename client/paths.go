@@ -115,21 +115,20 @@ type CandidateState int
 
 // The states. Numbers are those of the protobuf messages between actors.
 const (
-	CandidateNew       CandidateState = iota // not probed yet
-	CandidateInUse                           // the path in use
-	CandidateSpare                           // answers, and is not in use
-	CandidateProving                         // has answered, but not often or not lately enough
-	CandidateHeldDown                        // answers, but died less than 3 seconds ago
-	CandidateDead                            // answered once, and does not any more
-	CandidateSilent                          // never answered
-	CandidateOneWay                          // the peer's probes come from there, ours are not answered
-	CandidateTooNarrow                       // the same, and ours are larger than any that was answered
-	CandidateUnsent                          // nothing could be sent there
+	CandidateNew      CandidateState = iota // not probed yet
+	CandidateInUse                          // the path in use
+	CandidateSpare                          // answers, and is not in use
+	CandidateProving                        // has answered, but not often or not lately enough
+	CandidateHeldDown                       // answers, but died less than 3 seconds ago
+	CandidateDead                           // answered once, and does not any more
+	CandidateSilent                         // never answered
+	CandidateOneWay                         // the peer's probes come from there, ours are not answered
+	CandidateUnsent                         // nothing could be sent there
 )
 
 var candidateStates = [...]string{
 	CandidateNew: "new", CandidateInUse: "in use", CandidateSpare: "spare", CandidateProving: "proving", CandidateHeldDown: "held down",
-	CandidateDead: "dead", CandidateSilent: "silent", CandidateOneWay: "one way", CandidateTooNarrow: "too narrow", CandidateUnsent: "unsent",
+	CandidateDead: "dead", CandidateSilent: "silent", CandidateOneWay: "one way", CandidateUnsent: "unsent",
 }
 
 // String returns a word or two, such as "held down".
@@ -229,7 +228,7 @@ func (r *PathReport) Why() string {
 		return fmt.Sprintf("the direct path died %s ago; it answers, but has to wait 3 s", ago(r.At, r.Died))
 	case ReasonNoAnswer:
 		return "no candidate answers: " + tried
-	case ReasonOneWay, ReasonTooNarrow:
+	case ReasonOneWay:
 		return fmt.Sprintf("%v; they have %d bytes", r.Reason, r.ProbeSize)
 	case ReasonUnsent:
 		return fmt.Sprintf("%v: %s", r.Reason, r.Candidates[0].Unsent)

@@ -43,9 +43,6 @@ const (
 	// ReasonOneWay is that the peer's probes arrive from a candidate that does not
 	// answer ours.
 	ReasonOneWay
-	// ReasonTooNarrow is like ReasonOneWay, but our probes are larger than any that
-	// was answered there: they have the size of QUIC's packets.
-	ReasonTooNarrow
 	// ReasonUnsent is that this host can not send anything to any candidate.
 	ReasonUnsent
 )
@@ -65,7 +62,6 @@ var reasons = [...]struct{ name, text string }{
 	ReasonHeldDown:       {"held_down", "the direct path answers again, but died too recently to be used"},
 	ReasonNoAnswer:       {"no_answer", "no candidate answers"},
 	ReasonOneWay:         {"one_way", "the peer's probes arrive, ours are not answered"},
-	ReasonTooNarrow:      {"too_narrow", "the direct path does not answer probes as large as QUIC's packets"},
 	ReasonUnsent:         {"unsent", "this host can not send to any address of the peer"},
 }
 

@@ -63,4 +63,3 @@ func found(w *sim.World, c *sim.Client, want client.Mapping) {
 		w.T.Errorf("%s: found %+v", c.Host().Name(), nat)
 	}
 }
-

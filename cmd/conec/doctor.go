@@ -122,7 +122,7 @@ func runDoctor(ctx context.Context, args []string, std streams) error {
 		d.unattached(err)
 	default:
 		defer done()
-		d.attached(cl.Attachment(), natMapping(cl))
+		d.attached(cl.Attachment())
 		err = because(ctx, closeSoon(ctx, cl, d.look(ctx, cl, f)))
 	}
 	if ctx.Err() != nil {
@@ -132,10 +132,6 @@ func runDoctor(ctx context.Context, args []string, std streams) error {
 	return errors.Join(err, d.print(std.out, f.json))
 }
 
-// natMapping says what the NAT does with other destinations: "endpoint-independent", "address-dependent" or "unknown". It takes
-// a second port of the coordinator to tell, which there is not yet.
-func natMapping(*client.Client) string { return "unknown" }
-
 // unattached says what a failure to attach shows.
 func (d *diagnosis) unattached(err error) {
 	d.Error = err.Error()
@@ -143,7 +139,7 @@ func (d *diagnosis) unattached(err error) {
 }
 
 // attached says what is known from the attachment.
-func (d *diagnosis) attached(a client.Attachment, mapping string) {
+func (d *diagnosis) attached(a client.Attachment) {
 	d.Attached, d.UDP = true, true
 	d.Coordinator, d.Observed, d.RTT = a.Coordinator.String(), a.Observed.String(), millis(a.RTT)
 	d.ClockKnown, d.Clock, d.ClockError = a.ClockKnown, millis(a.Clock), millis(a.ClockError)
@@ -156,7 +152,7 @@ func (d *diagnosis) attached(a client.Attachment, mapping string) {
 	}
 	d.NAT, d.Hairpin = "no", "unneeded"
 	if !slices.Contains(a.Addrs, a.Observed) && !a.Observed.Addr().IsLoopback() {
-		d.NAT, d.Hairpin, d.Mapping = "yes", "no", mapping
+		d.NAT, d.Hairpin = "yes", "no"
 		d.PortKept = slices.ContainsFunc(a.Addrs, func(own netip.AddrPort) bool { return own.Port() == a.Observed.Port() })
 	}
 }
@@ -174,6 +170,9 @@ func (d *diagnosis) look(ctx context.Context, cl *client.Client, f *doctorFlags)
 		d.Peer, err = reach(ctx, cl, f.peer, modes[f.mode], f.wait)
 	}
 	ended.Wait()
+	if d.NAT == "yes" {
+		d.Mapping = cl.NAT().Mapping.String()
+	}
 	if hairpin {
 		d.Hairpin = "yes"
 	}

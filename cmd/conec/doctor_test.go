@@ -38,11 +38,11 @@ func TestDoctorInNetworks(t *testing.T) {
 		},
 		{
 			"hard NAT", new(sim.Symmetric()), nil, 0,
-			[]string{"NAT          yes, changes the port, mapping unknown\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct ", "  203.0.113.2:49152  interface  in use"},
+			[]string{"NAT          yes, changes the port, mapping endpoint-dependent\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct ", "  203.0.113.2:49152  interface  in use"},
 		},
 		{
 			"easy NAT with hairpin", &hairpin, nil, 0,
-			[]string{"NAT          yes, keeps the port, mapping unknown\n", "hairpin      yes\n", "IPv4         192.168.1."},
+			[]string{"NAT          yes, keeps the port, mapping endpoint-independent\n", "hairpin      yes\n", "IPv4         192.168.1."},
 		},
 		{"narrow", nil, narrow, 0, []string{" bytes found over the relay, less than usual\n", "advice: " + doctorHints.narrow}},
 		{"wrong clock", nil, nil, 5 * time.Minute, []string{"clock        5m0s ahead of the coordinator's\n", "advice: " + doctorHints.clock}},
@@ -74,7 +74,7 @@ func TestDoctorInNetworks(t *testing.T) {
 				}
 				d := &diagnosis{}
 				cl := alice.Current()
-				d.attached(cl.Attachment(), natMapping(cl))
+				d.attached(cl.Attachment())
 				if err := d.look(context.Background(), cl, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
 					t.Error(err)
 				}
@@ -145,7 +145,7 @@ func TestDoctorPage(t *testing.T) {
 		alice := behind("alice", "203.0.113.9", "192.168.1.0/24").Current()
 		behind("bob", "203.0.113.44", "192.168.0.0/24")
 		d := &diagnosis{}
-		d.attached(alice.Attachment(), natMapping(alice))
+		d.attached(alice.Attachment())
 		if err := d.look(context.Background(), alice, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
 			t.Error(err)
 		}

@@ -26,7 +26,7 @@ func (d *diagnosis) advise() {
 	if !d.Attached {
 		return // the error has a hint of its own
 	}
-	if d.NAT == "yes" && d.Mapping == "address-dependent" {
+	if d.NAT == "yes" && d.Mapping == client.EndpointDependent.String() {
 		say(doctorHints.hardNAT)
 	}
 	if d.MaxPacket > 0 && d.MaxPacket < fullPacket {

@@ -66,14 +66,13 @@ var pathHints = map[client.PathReason]string{
 	client.ReasonDied:           "something on the direct path has changed; it is probed all the time, and used when it answers",
 	client.ReasonNoAnswer: "a firewall blocks UDP between the two, or the NATs at both sides are too strict: " +
 		"conec doctor at the other side tells more; forwarding the UDP port at one router, or IPv6 at both sides, helps",
-	client.ReasonOneWay:    "packets pass from the peer to us and not back: a firewall here must let UDP out, or one at the peer let it in",
-	client.ReasonTooNarrow: "a tunnel or VPN on the direct path takes smaller packets than the relay's; set its MTU right, or -mode direct from the start",
-	client.ReasonUnsent:    "this host has no route to any address of the peer: IPv6 at one side only, or another network of the same addresses?",
+	client.ReasonOneWay: "packets pass from the peer to us and not back: a firewall here must let UDP out, or one at the peer let it in",
+	client.ReasonUnsent: "this host has no route to any address of the peer: IPv6 at one side only, or another network of the same addresses?",
 }
 
 // doctorHints is what to do about a network.
 var doctorHints = struct{ hardNAT, narrow, clock string }{
-	hardNAT: "this NAT takes another port for each destination: direct paths need a peer whose NAT does not, a forwarded port, or IPv6",
+	hardNAT: "this NAT takes another port for each destination: a direct path to a peer behind such a NAT, too, needs a forwarded port or IPv6; to others it may take some seconds to find one",
 	narrow:  "a tunnel or VPN on the way to the coordinator takes small packets only; all works, but slower",
 	clock:   "set the clock (NTP): certificates of others may look expired, or not valid yet",
 }

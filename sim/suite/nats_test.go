@@ -66,7 +66,7 @@ func TestGateways(t *testing.T) {
 				name := side + kind.name
 				w.behind(w.ground.gateway("gateway-"+name, nil, kind.nat), name)
 				// What cannot be direct is tried for that long.
-				*list = append(*list, w.client(name, func(c *client.Config) { c.OpenTimeout = 3 * time.Second }))
+				*list = append(*list, w.client(name, func(c *client.Config) { c.OpenTimeout, c.NoPortSearch = 3*time.Second, true }))
 			}
 		}
 		var direct, relayed []pair
@@ -103,6 +103,21 @@ func TestGateways(t *testing.T) {
 			w.both(p.here, p.there)
 		}
 	}, except(loopback, noGateways))
+}
+
+// Two clients of which one is behind a symmetric NAT, and the other behind one that lets in only what it has sent to, find each
+// other all the same.
+func TestPortSearch(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.begin()
+		here, there := w.homes(sim.Symmetric(), sim.PortRestricted())
+		to, back := w.traffic(here, there), w.traffic(there, here)
+		w.direct("the channel", here, there)
+		to.flows(100)
+		back.flows(100)
+		to.stop()
+		back.stop()
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
 // direct waits until a channel takes a direct path, seen from each of the streams.

@@ -77,7 +77,10 @@ func (w *world) start() {
 	if config.Link, err = hub.Listen(at); err != nil {
 		w.Fatal(err)
 	}
-	w.links = append(w.links, config.Link)
+	if config.AlternateLink, err = hub.Listen(netip.AddrPortFrom(hub.address(), 0)); err != nil {
+		w.Fatal(err)
+	}
+	w.links = append(w.links, config.Link, config.AlternateLink)
 	for _, f := range w.change {
 		f(&config)
 	}
@@ -126,8 +129,10 @@ func (w *world) stop() {
 // clientConfig is that of a client on the machine of its name.
 func (w *world) clientConfig(name string) client.Config {
 	w.Helper()
+	on := w.machine(name)
 	return client.Config{
 		Name: name, Coordinator: w.config.Addr, Fingerprint: w.coord.Fingerprint(), Link: w.listen(name),
+		OpenLink: func() (netio.Link, error) { return on.Listen(netip.AddrPort{}) },
 	}
 }
 

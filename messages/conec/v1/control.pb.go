@@ -153,6 +153,7 @@ type Control struct {
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
 	//	*Control_PathMoved
+	//	*Control_SearchPorts
 	//	*Control_Ping
 	//	*Control_Pong
 	Said          isControl_Said `protobuf_oneof:"said"`
@@ -341,6 +342,15 @@ func (x *Control) GetPathMoved() *PathMoved {
 	return nil
 }
 
+func (x *Control) GetSearchPorts() *SearchPorts {
+	if x != nil {
+		if x, ok := x.Said.(*Control_SearchPorts); ok {
+			return x.SearchPorts
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetPing() *Ping {
 	if x != nil {
 		if x, ok := x.Said.(*Control_Ping); ok {
@@ -443,6 +453,11 @@ type Control_PathMoved struct {
 	PathMoved *PathMoved `protobuf:"bytes,37,opt,name=path_moved,json=pathMoved,proto3,oneof"`
 }
 
+type Control_SearchPorts struct {
+	// Client to client, if the other one has said that it understands it.
+	SearchPorts *SearchPorts `protobuf:"bytes,38,opt,name=search_ports,json=searchPorts,proto3,oneof"`
+}
+
 type Control_Ping struct {
 	// Client to client, if the other one has said that it answers.
 	Ping *Ping `protobuf:"bytes,35,opt,name=ping,proto3,oneof"`
@@ -484,6 +499,8 @@ func (*Control_CloseChannel) isControl_Said() {}
 func (*Control_ChannelDrained) isControl_Said() {}
 
 func (*Control_PathMoved) isControl_Said() {}
+
+func (*Control_SearchPorts) isControl_Said() {}
 
 func (*Control_Ping) isControl_Said() {}
 
@@ -1377,6 +1394,8 @@ type OfferCandidates struct {
 	// The sender is behind a NAT whose mappings depend on the destination: the
 	// first address is not where the receiver will see it.
 	Varies bool `protobuf:"varint,5,opt,name=varies,proto3" json:"varies,omitempty"`
+	// The sender understands SearchPorts.
+	Searches bool `protobuf:"varint,6,opt,name=searches,proto3" json:"searches,omitempty"`
 	// Whether the sender answers pings.
 	AnswersPings bool `protobuf:"varint,3,opt,name=answers_pings,json=answersPings,proto3" json:"answers_pings,omitempty"`
 	// Where each of the addresses comes from, in their order, for explanations only.
@@ -1437,6 +1456,13 @@ func (x *OfferCandidates) GetVaries() bool {
 	return false
 }
 
+func (x *OfferCandidates) GetSearches() bool {
+	if x != nil {
+		return x.Searches
+	}
+	return false
+}
+
 func (x *OfferCandidates) GetAnswersPings() bool {
 	if x != nil {
 		return x.AnswersPings
@@ -1489,6 +1515,45 @@ func (*PathMoved) Descriptor() ([]byte, []int) {
 	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
+// SearchPorts says that its sender, whose NAT shows it to each under another port,
+// has sent from many sockets to the receiver's first address. The receiver may find
+// one of them by probing ports of the sender's first address.
+type SearchPorts struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SearchPorts) Reset() {
+	*x = SearchPorts{}
+	mi := &file_conec_v1_control_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SearchPorts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SearchPorts) ProtoMessage() {}
+
+func (x *SearchPorts) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
+func (*SearchPorts) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+}
+
 // CloseChannel ends a channel in order: the sender has ended its side of every
 // stream, and asks to be told when all of it was read.
 type CloseChannel struct {
@@ -1505,7 +1570,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1582,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1595,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1563,7 +1628,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1575,7 +1640,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1588,7 +1653,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -1603,7 +1668,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1615,7 +1680,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1628,7 +1693,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -1652,7 +1717,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1664,7 +1729,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1677,7 +1742,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -1698,7 +1763,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd4\b\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x90\t\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1718,7 +1783,8 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
 	"\n" +
-	"path_moved\x18% \x01(\v2\x13.conec.v1.PathMovedH\x00R\tpathMoved\x12$\n" +
+	"path_moved\x18% \x01(\v2\x13.conec.v1.PathMovedH\x00R\tpathMoved\x12:\n" +
+	"\fsearch_ports\x18& \x01(\v2\x15.conec.v1.SearchPortsH\x00R\vsearchPorts\x12$\n" +
 	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
 	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
 	"\x04said\"6\n" +
@@ -1775,14 +1841,16 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\"A\n" +
 	"\x0fChannelRestored\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x14\n" +
-	"\x05route\x18\x02 \x01(\rR\x05route\"\xbe\x01\n" +
+	"\x05route\x18\x02 \x01(\rR\x05route\"\xda\x01\n" +
 	"\x0fOfferCandidates\x12\x10\n" +
 	"\x03tag\x18\x01 \x01(\rR\x03tag\x12/\n" +
 	"\taddresses\x18\x02 \x03(\v2\x11.conec.v1.AddressR\taddresses\x12\x16\n" +
-	"\x06varies\x18\x05 \x01(\bR\x06varies\x12#\n" +
+	"\x06varies\x18\x05 \x01(\bR\x06varies\x12\x1a\n" +
+	"\bsearches\x18\x06 \x01(\bR\bsearches\x12#\n" +
 	"\ranswers_pings\x18\x03 \x01(\bR\fanswersPings\x12+\n" +
 	"\x05kinds\x18\x04 \x03(\x0e2\x15.conec.v1.AddressKindR\x05kinds\"\v\n" +
-	"\tPathMoved\"d\n" +
+	"\tPathMoved\"\r\n" +
+	"\vSearchPorts\"d\n" +
 	"\fCloseChannel\x12\"\n" +
 	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x18\n" +
@@ -1817,7 +1885,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -1838,11 +1906,12 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
 	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
 	(*PathMoved)(nil),         // 18: conec.v1.PathMoved
-	(*CloseChannel)(nil),      // 19: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 20: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 21: conec.v1.Ping
-	(*Pong)(nil),              // 22: conec.v1.Pong
-	(Code)(0),                 // 23: conec.v1.Code
+	(*SearchPorts)(nil),       // 19: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 20: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 21: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 22: conec.v1.Ping
+	(*Pong)(nil),              // 23: conec.v1.Pong
+	(Code)(0),                 // 24: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1858,27 +1927,28 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
 	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
 	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	19, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	20, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	20, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	21, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
 	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	21, // 16: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	22, // 17: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 18: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 19: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 20: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	23, // 21: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	23, // 22: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 23: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 24: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	23, // 25: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	5,  // 26: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 27: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	23, // 28: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	29, // [29:29] is the sub-list for method output_type
-	29, // [29:29] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	19, // 16: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	22, // 17: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	23, // 18: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 19: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 20: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 21: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	24, // 22: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	24, // 23: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 24: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 25: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	24, // 26: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 27: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 28: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	24, // 29: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	30, // [30:30] is the sub-list for method output_type
+	30, // [30:30] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1904,6 +1974,7 @@ func file_conec_v1_control_proto_init() {
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
 		(*Control_PathMoved)(nil),
+		(*Control_SearchPorts)(nil),
 		(*Control_Ping)(nil),
 		(*Control_Pong)(nil),
 	}
@@ -1913,7 +1984,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -54,11 +54,8 @@ const (
 	PathReason_PATH_REASON_NO_ANSWER PathReason = 11
 	// The peer's probes come from a candidate, which does not answer ours.
 	PathReason_PATH_REASON_ONE_WAY PathReason = 12
-	// As ONE_WAY, but ours are larger than any that was ever answered there: they have
-	// the size of QUIC's packets, which the path may not carry.
-	PathReason_PATH_REASON_TOO_NARROW PathReason = 13
 	// This host could not send anything to any candidate.
-	PathReason_PATH_REASON_UNSENT PathReason = 14
+	PathReason_PATH_REASON_UNSENT PathReason = 13
 )
 
 // Enum value maps for PathReason.
@@ -77,8 +74,7 @@ var (
 		10: "PATH_REASON_HELD_DOWN",
 		11: "PATH_REASON_NO_ANSWER",
 		12: "PATH_REASON_ONE_WAY",
-		13: "PATH_REASON_TOO_NARROW",
-		14: "PATH_REASON_UNSENT",
+		13: "PATH_REASON_UNSENT",
 	}
 	PathReason_value = map[string]int32{
 		"PATH_REASON_UNSPECIFIED":     0,
@@ -94,8 +90,7 @@ var (
 		"PATH_REASON_HELD_DOWN":       10,
 		"PATH_REASON_NO_ANSWER":       11,
 		"PATH_REASON_ONE_WAY":         12,
-		"PATH_REASON_TOO_NARROW":      13,
-		"PATH_REASON_UNSENT":          14,
+		"PATH_REASON_UNSENT":          13,
 	}
 )
 
@@ -146,10 +141,8 @@ const (
 	CandidateState_CANDIDATE_STATE_SILENT CandidateState = 6
 	// The peer's probes come from there, and ours are not answered.
 	CandidateState_CANDIDATE_STATE_ONE_WAY CandidateState = 7
-	// As ONE_WAY, but ours are larger than any that was ever answered.
-	CandidateState_CANDIDATE_STATE_TOO_NARROW CandidateState = 8
 	// Nothing could be sent there.
-	CandidateState_CANDIDATE_STATE_UNSENT CandidateState = 9
+	CandidateState_CANDIDATE_STATE_UNSENT CandidateState = 8
 )
 
 // Enum value maps for CandidateState.
@@ -163,8 +156,7 @@ var (
 		5: "CANDIDATE_STATE_DEAD",
 		6: "CANDIDATE_STATE_SILENT",
 		7: "CANDIDATE_STATE_ONE_WAY",
-		8: "CANDIDATE_STATE_TOO_NARROW",
-		9: "CANDIDATE_STATE_UNSENT",
+		8: "CANDIDATE_STATE_UNSENT",
 	}
 	CandidateState_value = map[string]int32{
 		"CANDIDATE_STATE_UNSPECIFIED": 0,
@@ -175,8 +167,7 @@ var (
 		"CANDIDATE_STATE_DEAD":        5,
 		"CANDIDATE_STATE_SILENT":      6,
 		"CANDIDATE_STATE_ONE_WAY":     7,
-		"CANDIDATE_STATE_TOO_NARROW":  8,
-		"CANDIDATE_STATE_UNSENT":      9,
+		"CANDIDATE_STATE_UNSENT":      8,
 	}
 )
 
@@ -570,7 +561,7 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\alargest\x18\n" +
 	" \x01(\rR\alargest\x12\x16\n" +
 	"\x06unsent\x18\v \x01(\tR\x06unsent\x12)\n" +
-	"\x04kind\x18\f \x01(\x0e2\x15.conec.v1.AddressKindR\x04kind*\xa3\x03\n" +
+	"\x04kind\x18\f \x01(\x0e2\x15.conec.v1.AddressKindR\x04kind*\x87\x03\n" +
 	"\n" +
 	"PathReason\x12\x1b\n" +
 	"\x17PATH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
@@ -586,9 +577,8 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\x15PATH_REASON_HELD_DOWN\x10\n" +
 	"\x12\x19\n" +
 	"\x15PATH_REASON_NO_ANSWER\x10\v\x12\x17\n" +
-	"\x13PATH_REASON_ONE_WAY\x10\f\x12\x1a\n" +
-	"\x16PATH_REASON_TOO_NARROW\x10\r\x12\x16\n" +
-	"\x12PATH_REASON_UNSENT\x10\x0e*\xb3\x02\n" +
+	"\x13PATH_REASON_ONE_WAY\x10\f\x12\x16\n" +
+	"\x12PATH_REASON_UNSENT\x10\r*\x93\x02\n" +
 	"\x0eCandidateState\x12\x1f\n" +
 	"\x1bCANDIDATE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16CANDIDATE_STATE_IN_USE\x10\x01\x12\x19\n" +
@@ -597,9 +587,8 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\x19CANDIDATE_STATE_HELD_DOWN\x10\x04\x12\x18\n" +
 	"\x14CANDIDATE_STATE_DEAD\x10\x05\x12\x1a\n" +
 	"\x16CANDIDATE_STATE_SILENT\x10\x06\x12\x1b\n" +
-	"\x17CANDIDATE_STATE_ONE_WAY\x10\a\x12\x1e\n" +
-	"\x1aCANDIDATE_STATE_TOO_NARROW\x10\b\x12\x1a\n" +
-	"\x16CANDIDATE_STATE_UNSENT\x10\tB\x8f\x01\n" +
+	"\x17CANDIDATE_STATE_ONE_WAY\x10\a\x12\x1a\n" +
+	"\x16CANDIDATE_STATE_UNSENT\x10\bB\x8f\x01\n" +
 	"\fcom.conec.v1B\tPathProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
