@@ -153,24 +153,31 @@ func TestWhyItMoved(t *testing.T) {
 	})
 }
 
-// TestPathLoss holds that losses are those of the path in use.
+// TestPathLoss holds that losses are those of the path in use: the relay loses a
+// fifth, and the direct path that the channel then moves to loses nothing.
 func TestPathLoss(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
 		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+		open := w.Add(sim.Block(alice.Host(), bob.Host()))
 		number := 0
-		heal := w.Add(func(p sim.Packet) sim.Verdict {
-			if number++; p.Source == "alice" && number%5 == 0 {
+		w.Add(func(p sim.Packet) sim.Verdict {
+			if number++; p.Source == "alice" && p.Destination == "coordinator" && number%5 == 0 {
 				return sim.Drop()
 			}
 			return sim.Verdict{}
 		})
-		a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})
+		a, b := w.open(alice, bob, nil)
 		traffic := w.flow(a, b, 10*time.Millisecond, 200)
-		time.Sleep(30 * time.Second)
-		if loss := w.why(a).Loss(); loss < 0.1 || loss > 0.3 {
-			t.Errorf("a fifth was lost, report says %v", loss)
+		time.Sleep(10 * time.Second)
+		if report := w.why(a); !report.Relayed || report.Loss() < 0.1 || report.Loss() > 0.3 {
+			t.Errorf("a fifth was lost, report says %v of %v", report.Loss(), report)
 		}
-		heal()
+		open()
+		w.direct(15*time.Second, a, b)
+		time.Sleep(10 * time.Second)
+		if report := w.why(a); report.Sent < 500 || report.Lost > 10 { // what was on the way when it moved counts
+			t.Errorf("nothing was lost, report says %d of %d", report.Lost, report.Sent)
+		}
 		w.check(traffic.end())
 	})
 }
@@ -241,7 +248,7 @@ func TestMaxPacket(t *testing.T) {
 				w.Add(narrow(alice.Host(), w.hub, carries))
 				a, b := w.open(alice, bob, &client.StreamOptions{Mode: client.RelayOnly})
 				traffic := w.flow(a, b, 10*time.Millisecond, 10_000)
-				time.Sleep(20 * time.Second)
+				time.Sleep(5 * time.Second)
 				if got := w.why(a).MaxPacket; got <= 1252 || got > min(carries, 1452) || carries > 1452 && got < 1432 {
 					t.Errorf("largest packet has %d bytes, the path carries %d", got, carries)
 				}

@@ -38,7 +38,8 @@ func (b *benching) awaitDirect(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-timeout.C:
-			fmt.Fprintf(b.screen, "no direct path to %s after %v: going on over the relay\n", b.control.Peer(), directPatience)
+			fmt.Fprintf(b.screen, "no direct path to %s after %v, %v: going on over the relay\n",
+				b.control.Peer(), directPatience, b.control.Channel().Path().Reason)
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()

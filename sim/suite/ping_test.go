@@ -1,8 +1,10 @@
 package suite_test
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
@@ -40,7 +42,9 @@ func TestPingOnTheWire(t *testing.T) {
 			w.Errorf("bob says %v, want that it answers pings", said)
 		}
 		say(offer(false))
-		if _, err := channel.Ping(w.ctx); !errors.Is(err, messages.ErrVersion) {
+		soon, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+		defer cancel()
+		if _, err := channel.Ping(soon); !errors.Is(err, messages.ErrVersion) {
 			w.Errorf("ping of a peer that does not answer: %v", err)
 		}
 		say(&conecv1.Control{Said: &conecv1.Control_Pong{Pong: &conecv1.Pong{Request: 1 << 40}}})
