@@ -36,6 +36,9 @@ const (
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
+//	any       askDue             over TCP: asks the coordinator by UDP
+//	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
+//	any       tcpLost            dials TCP again
 //	any       relayDoubted       binds, unless it waits for an answer
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
@@ -59,7 +62,8 @@ type clientActor struct {
 	sequence uint64   // of bind frames
 	bound    bool     // the relay knows our address
 	tries    int      // bind frames since the last answer
-	final    error    // why the client does not attach again
+	tcp      overTCP
+	final    error // why the client does not attach again
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -102,6 +106,7 @@ type (
 	relayDoubted struct{}
 	boundHeard   struct {
 		frame netio.BoundFrame
+		link  netio.Link
 	}
 	findChannel struct {
 		peer    string
@@ -134,6 +139,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		c.life.End()
 		c.stopTimer()
+		c.leaveTCP()
 	case *actor.Terminated:
 		ctx.Send(ctx.Self(), channelGone{msg.Who}) // it has overtaken the channel's last words
 	case channelGone:
@@ -162,7 +168,15 @@ func (c *clientActor) Receive(ctx actor.Context) {
 			c.bind(ctx)
 		}
 	case boundHeard:
-		c.boundTo(ctx, msg.frame)
+		c.boundTo(ctx, msg)
+	case askDue:
+		if msg.Of(c.life) {
+			c.askUDP(ctx)
+		}
+	case tcpDialed:
+		c.tcpDialed(ctx, msg)
+	case tcpLost:
+		c.tcpLost(ctx, msg)
 	default:
 		c.asked(ctx)
 	}

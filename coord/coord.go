@@ -25,6 +25,7 @@ type Coordinator struct {
 	transport *netio.Transport
 	relay     *netio.Relay
 	link      netio.Link
+	tcp       *netio.TCPListener // nil if there is none
 	pid       *actor.PID
 	counters  *counters
 	tickets   atomic.Uint64 // of introductions by the program
@@ -73,15 +74,9 @@ func (c *Coordinator) identify() error {
 }
 
 func (c *Coordinator) listen() error {
-	c.link = c.config.Link
-	if c.link == nil {
-		addr, err := resolve(c.config.Addr)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
-		}
-		if c.link, err = netio.ListenUDP(addr); err != nil {
-			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
-		}
+	listener, err := c.open()
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
 	}
 	c.relay = netio.NewRelay(netio.RelayConfig{
 		RoutesPerClient: c.config.Limits.ChannelsPerClient + c.config.Limits.PendingPerClient,
@@ -89,14 +84,17 @@ func (c *Coordinator) listen() error {
 	})
 	sw, err := netio.NewSwitch(netio.SwitchConfig{AcceptRaw: true, Relay: c.relay}, c.link)
 	if err != nil {
-		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), c.link.Close())
+		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), c.link.Close(), closeListener(listener))
 	}
 	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
 		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
 		StatelessRetry: c.config.StatelessRetry, ClientRoots: c.config.ClientRoots, Now: c.config.Now,
 	})
 	if err != nil {
-		return errors.Join(err, sw.Close())
+		return errors.Join(err, sw.Close(), closeListener(listener))
+	}
+	if listener != nil {
+		c.tcp = c.transport.ListenTCP(listener, c.config.Limits.connections())
 	}
 	return nil
 }
@@ -114,6 +112,15 @@ func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
 		Channel: &actors.Channel{Peer: peer, Accepted: true},
 		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
 	})
+}
+
+// TCPAddr returns the address for clients whose network blocks UDP, invalid if there is
+// none.
+func (c *Coordinator) TCPAddr() netip.AddrPort {
+	if c.tcp == nil {
+		return netip.AddrPort{}
+	}
+	return c.tcp.LocalAddr()
 }
 
 // Addr returns the UDP address that the coordinator listens on.
@@ -171,16 +178,22 @@ type Stats struct {
 	Relay netio.RelayStats
 	// Switch is what came in and went out.
 	Switch netio.SwitchStats
+	// TCP is what came over TCP; it is in Switch, too.
+	TCP netio.TCPStats
 }
 
 // Stats returns the counters of now.
 func (c *Coordinator) Stats() Stats {
-	return Stats{
+	stats := Stats{
 		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
 		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()), Pending: int(c.counters.pending.Load()),
 		Introductions: int(c.counters.introductions.Load()),
 		Relay:         c.relay.Stats(), Switch: c.transport.Switch().Stats(),
 	}
+	if c.tcp != nil {
+		stats.TCP = c.tcp.Stats()
+	}
+	return stats
 }
 
 // Close tells all clients that the coordinator is shutting down, and stops it.

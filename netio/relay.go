@@ -95,8 +95,9 @@ type relayClient struct {
 	routes        map[uint32]*relayRoute
 	bound         atomic.Pointer[binding]
 
-	mu       sync.Mutex // sequence, and changes of bound
-	sequence uint64
+	mu       sync.Mutex // sequence, asked, and changes of bound
+	sequence uint64     // of the last bind
+	asked    uint64     // of the last ask
 }
 
 // binding is where a client can be reached; never changed.
@@ -245,7 +246,8 @@ func (r *Relay) bind(sw *Switch, a *arrival, frame []byte) dropReason {
 }
 
 func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
-	if len(frame) != bindSize {
+	asks := frame[0] == typeAsk
+	if len(frame) < bindSize || len(frame) > bindSize && !asks {
 		return dropMalformed
 	}
 	id, sequence := bindNumbers(frame)
@@ -255,6 +257,9 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	}
 	if !validBind(frame, c.bindKey) {
 		return dropMAC
+	}
+	if asks {
+		return r.answerAsk(sw, a, c, frame)
 	}
 	c.mu.Lock()
 	if sequence <= c.sequence {
@@ -268,9 +273,36 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	}
 	c.mu.Unlock()
 	r.binds.Add(1)
-	answer := appendBound(make([]byte, 0, bindSize), BoundFrame{ID: id, Sequence: sequence, Observed: a.From}, c.bond)
-	_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there; the client asks again
+	if l, ok := a.link.(*TCPListener); ok {
+		l.proven(a.From)
+	}
+	r.tellBound(sw, a, c, frame)
 	return dropNone
+}
+
+// answerAsk tells a client that its frames arrive from an address, and moves nothing: whether the answers arrive there it
+// has yet to learn.
+func (r *Relay) answerAsk(sw *Switch, a *arrival, c *relayClient, frame []byte) dropReason {
+	_, sequence := bindNumbers(frame)
+	c.mu.Lock()
+	fresh := sequence > c.asked
+	if fresh {
+		c.asked = sequence
+	}
+	c.mu.Unlock()
+	if !fresh {
+		return dropReplay
+	}
+	r.tellBound(sw, a, c, frame)
+	return dropNone
+}
+
+// tellBound answers a bind or ask frame with a bound of the same size.
+func (r *Relay) tellBound(sw *Switch, a *arrival, c *relayClient, frame []byte) {
+	id, sequence := bindNumbers(frame)
+	answer := appendBound(make([]byte, 0, len(frame)), BoundFrame{ID: id, Sequence: sequence, Observed: sw.Real(a.From)}, c.bond)
+	answer = answer[:len(frame)]                                                     // zeros to the end
+	_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there; the client asks again
 }
 
 // forward passes on a run of packets that have one route, in one write. It overwrites their headers.

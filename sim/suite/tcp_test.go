@@ -1,0 +1,123 @@
+package suite_test
+
+import (
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
+)
+
+// gate is a link that a test lets no datagram through.
+type gate struct {
+	netio.Link
+	shut atomic.Bool
+}
+
+func (g *gate) Write(to netip.AddrPort, p netio.Packets, wait bool) error {
+	if g.shut.Load() {
+		return nil
+	}
+	return g.Link.Write(to, p, wait)
+}
+
+func (g *gate) Read(b *netio.Batch) error {
+	for {
+		if err := g.Link.Read(b); err != nil || !g.shut.Load() {
+			return err
+		}
+	}
+}
+
+// onLoopback plays a scenario with sockets of this machine: the simulator has no TCP,
+// and network namespaces need no gate.
+func onLoopback(t *testing.T, scenario func(w *world)) {
+	t.Helper()
+	playLoopback(t, func(w *world) {
+		w.begin(func(c *coord.Config) { c.TCPAddr = c.Link.LocalAddr().String() })
+		scenario(w)
+	})
+}
+
+// gated attaches a client that UDP may be taken from.
+func (w *world) gated(name string, shut bool, change ...func(*client.Config)) (*client.Client, *gate) {
+	w.Helper()
+	g := &gate{}
+	g.shut.Store(shut)
+	return w.client(name, append(change, func(c *client.Config) {
+		g.Link = c.Link
+		c.Link, c.TCPAddr, c.Proxy = g, c.Coordinator, "none"
+		c.RelayOnly = true
+	})...), g
+}
+
+func (w *world) overTCP(cl *client.Client, want bool) {
+	w.Helper()
+	w.eventually(cl.Name()+" to change between UDP and TCP", func() bool { return cl.OverTCP() == want })
+}
+
+// Clients whose network blocks UDP attach over TCP, and exchange messages with others
+// and with each other. They say so.
+func TestUDPBlocked(t *testing.T) {
+	onLoopback(t, func(w *world) {
+		events := newRecorder()
+		alice, _ := w.gated("alice", true, events.config)
+		if got := await[client.Attached](w, events); !got.TCP || !alice.OverTCP() {
+			w.Errorf("%+v, over TCP %v, want TCP", got, alice.OverTCP())
+		}
+		bob, _ := w.gated("bob", true)
+		carol, _ := w.gated("carol", false)
+		if carol.OverTCP() {
+			w.Error("TCP without need")
+		}
+		w.both(w.stream(alice, bob, nil))
+		w.both(w.stream(alice, carol, nil))
+		w.both(w.stream(carol, bob, nil))
+		if stats := w.coord.Stats(); stats.TCP.Open != 2 {
+			w.Errorf("%d TCP connections, want 2", stats.TCP.Open)
+		}
+	})
+}
+
+// Once UDP gets through again, a client goes on over UDP, and when it does not any
+// more, over TCP. No message is lost, and its attachment and channels stay.
+func TestUDPComesAndGoes(t *testing.T) {
+	onLoopback(t, func(w *world) {
+		events := newRecorder()
+		alice, gate := w.gated("alice", true, events.config)
+		bob, _ := w.gated("bob", false)
+		here, there := w.stream(alice, bob, nil)
+		to, back := w.traffic(here, there), w.traffic(there, here)
+		for range 2 {
+			to.flows(100)
+			back.flows(100)
+			gate.shut.Store(false)
+			if got := await[client.HomeMoved](w, events); got.TCP {
+				w.Fatalf("%+v, want UDP", got)
+			}
+			to.flows(100)
+			back.flows(100)
+			gate.shut.Store(true)
+			if got := await[client.HomeMoved](w, events); !got.TCP {
+				w.Fatalf("%+v, want TCP", got)
+			}
+		}
+		to.flows(100)
+		back.flows(100)
+		to.stop()
+		back.stop()
+		w.both(w.stream(bob, alice, nil)) // the home channel has moved, too
+		for len(events) > 0 {
+			if lost, ok := (<-events).(client.Detached); ok {
+				w.Errorf("%+v", lost)
+			}
+		}
+	})
+}
+
+var _ = messages.ErrUnreachable
+var _ = time.Second
