@@ -4,12 +4,10 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/conec-go/conec/client"
-	"github.com/conec-go/conec/coord"
-	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/netio"
+	"github.com/conec-go/conec/sim"
 )
 
 // gate is a link that a test lets no datagram through.
@@ -38,7 +36,8 @@ func (g *gate) Read(b *netio.Batch) error {
 func onLoopback(t *testing.T, scenario func(w *world)) {
 	t.Helper()
 	playLoopback(t, func(w *world) {
-		w.begin(func(c *coord.Config) { c.TCPAddr = c.Link.LocalAddr().String() })
+		w.tcp = true
+		w.begin()
 		scenario(w)
 	})
 }
@@ -50,7 +49,7 @@ func (w *world) gated(name string, shut bool, change ...func(*client.Config)) (*
 	g.shut.Store(shut)
 	return w.client(name, append(change, func(c *client.Config) {
 		g.Link = c.Link
-		c.Link, c.TCPAddr, c.Proxy = g, c.Coordinator, "none"
+		c.Link = g
 		c.RelayOnly = true
 	})...), g
 }
@@ -119,5 +118,45 @@ func TestUDPComesAndGoes(t *testing.T) {
 	})
 }
 
-var _ = messages.ErrUnreachable
-var _ = time.Second
+// Behind a gateway that passes TCP but no UDP, clients are attached over TCP. When the
+// gateway passes UDP, they take that, and direct paths where there are any; when it
+// does not any more, TCP again. No message is lost.
+func TestGatewayWithoutUDP(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.tcp = true
+		w.begin()
+		blocked := sim.PortRestricted()
+		blocked.NoUDP = true
+		home := w.ground.gateway("home-alice", nil, blocked)
+		w.behind(home, "alice")
+		w.behind(w.ground.gateway("home-bob", nil, blocked), "bob")
+		events := newRecorder()
+		alice, bob, carol := w.client("alice", events.config), w.client("bob"), w.client("carol")
+		if !alice.OverTCP() || !bob.OverTCP() || carol.OverTCP() {
+			w.Fatal("not over TCP where needed")
+		}
+		w.both(w.stream(alice, bob, nil))
+		here, there := w.stream(alice, carol, nil)
+		to, back := w.traffic(here, there), w.traffic(there, here)
+		to.flows(100)
+		back.flows(100)
+		home.become(sim.PortRestricted())
+		w.overTCP(alice, false)
+		w.direct("the channel", here, there)
+		to.flows(100)
+		back.flows(100)
+		home.become(blocked)
+		w.overTCP(alice, true)
+		w.relays("the channel", here, there)
+		to.flows(100)
+		back.flows(100)
+		to.stop()
+		back.stop()
+		w.attached(3)
+		for len(events) > 0 {
+			if lost, ok := (<-events).(client.Detached); ok {
+				w.Errorf("%+v", lost)
+			}
+		}
+	}, append(slow("takes seconds"), except(virtual, "no TCP"), except(loopback, noGateways))...)
+}

@@ -32,6 +32,8 @@ type world struct {
 	config   coord.Config
 	change   []func(*coord.Config)
 	coord    *coord.Coordinator
+	tcp      bool               // the coordinator takes TCP, and clients know where
+	tcpAt    netip.AddrPort     // then
 	raw      []*netio.Transport // of those that speak by hand
 
 	background sync.WaitGroup // ends when the scenario does
@@ -78,6 +80,11 @@ func (w *world) start() {
 		w.Fatal(err)
 	}
 	w.links = append(w.links, config.Link)
+	if w.tcp {
+		if config.Listener, err = hub.(tcpMachine).ListenTCP(netip.AddrPortFrom(hub.address(), w.tcpAt.Port())); err != nil {
+			w.Fatal(err)
+		}
+	}
 	for _, f := range w.change {
 		f(&config)
 	}
@@ -85,6 +92,7 @@ func (w *world) start() {
 		w.Fatal(err)
 	}
 	w.config.Addr = w.coord.Addr().String()
+	w.tcpAt = w.coord.TCPAddr()
 }
 
 // machine returns the machine of this name, a new one on the internet if there is none.
@@ -126,9 +134,13 @@ func (w *world) stop() {
 // clientConfig is that of a client on the machine of its name.
 func (w *world) clientConfig(name string) client.Config {
 	w.Helper()
-	return client.Config{
+	config := client.Config{
 		Name: name, Coordinator: w.config.Addr, Fingerprint: w.coord.Fingerprint(), Link: w.listen(name),
 	}
+	if w.tcp {
+		config.TCPAddr, config.Proxy, config.Dial = w.tcpAt.String(), "none", w.machine(name).(tcpMachine).DialTCP
+	}
+	return config
 }
 
 // connect attaches a client, or says why not.
