@@ -54,6 +54,17 @@ func (w *world) gated(name string, shut bool, change ...func(*client.Config)) (*
 	})...), g
 }
 
+// stayed checks that a client was attached all the time, and its channels, too.
+func (w *world) stayed(events recorder) {
+	w.Helper()
+	for len(events) > 0 {
+		switch event := (<-events).(type) {
+		case client.Detached, client.ChannelClosed:
+			w.Errorf("%T%+v", event, event)
+		}
+	}
+}
+
 func (w *world) overTCP(cl *client.Client, want bool) {
 	w.Helper()
 	w.eventually(cl.Name()+" to change between UDP and TCP", func() bool { return cl.OverTCP() == want })
@@ -110,11 +121,7 @@ func TestUDPComesAndGoes(t *testing.T) {
 		to.stop()
 		back.stop()
 		w.both(w.stream(bob, alice, nil)) // the home channel has moved, too
-		for len(events) > 0 {
-			if lost, ok := (<-events).(client.Detached); ok {
-				w.Errorf("%+v", lost)
-			}
-		}
+		w.stayed(events)
 	})
 }
 
@@ -153,10 +160,6 @@ func TestGatewayWithoutUDP(t *testing.T) {
 		to.stop()
 		back.stop()
 		w.attached(3)
-		for len(events) > 0 {
-			if lost, ok := (<-events).(client.Detached); ok {
-				w.Errorf("%+v", lost)
-			}
-		}
+		w.stayed(events)
 	}, append(slow("takes seconds"), except(virtual, "no TCP"), except(loopback, noGateways))...)
 }
