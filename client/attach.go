@@ -82,6 +82,7 @@ func (c *clientActor) bind(ctx actor.Context) {
 	}
 	if c.tries >= tcpTries {
 		c.dialTCP(ctx)
+		c.askUDP(ctx)
 	}
 	c.sequence++
 	link, _, _ := c.cl.way.now()
