@@ -81,8 +81,7 @@ func (c *clientActor) bind(ctx actor.Context) {
 		return
 	}
 	if c.tries >= tcpTries {
-		c.dialTCP(ctx)
-		c.askUDP(ctx)
+		c.noAnswer(ctx)
 	}
 	c.sequence++
 	link, _, _ := c.cl.way.now()
@@ -110,7 +109,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	if msg.frame.ID != c.id || !c.byWay(ctx, msg.link) {
 		return
 	}
-	c.tries = 0
+	c.tries, c.tcp.fresh = 0, false
 	c.again(ctx, bindKeepAlive)
 	observed, overTCP := msg.frame.Observed, c.tcp.link != nil
 	usable := observed // for peers

@@ -29,6 +29,7 @@ type overTCP struct {
 	link  *netio.TCPLink // the way to the coordinator; nil: UDP
 	told  bool           // the program knows that it is TCP
 	falls int            // from UDP to TCP
+	fresh bool           // nothing was heard over the link yet
 
 	dialing bool
 	cancel  context.CancelFunc // ends the dialing
@@ -90,9 +91,16 @@ func (c *clientActor) tcpLost(ctx actor.Context, msg tcpLost) {
 		return
 	}
 	c.cl.config.Logger.Debug("TCP connection lost", "addr", c.cl.config.TCPAddr, "err", msg.link.Err())
-	c.tries = max(c.tries, tcpTries)
+	c.tries, c.tcp.fresh = max(c.tries, tcpTries), false
 	c.bind(ctx)
+}
+
+// noAnswer looks for another way while binds are not answered.
+func (c *clientActor) noAnswer(ctx actor.Context) {
 	c.askUDP(ctx)
+	if !c.tcp.fresh {
+		c.dialTCP(ctx)
+	}
 }
 
 // dialTCP starts a pump that dials, unless there is one.
@@ -141,12 +149,13 @@ func (c *clientActor) move(ctx actor.Context, link *netio.TCPLink) {
 		return
 	}
 	c.remove(former, tcpLinger)
-	c.tcp.link = link
-	if link != nil {
+	c.tcp.link, c.tcp.fresh = link, link != nil
+	if link != nil { // it is still to be heard whether the coordinator knows us
 		c.watchTCP(ctx, link)
 		c.askUDPAgain(ctx)
+	} else {
+		c.tries = 0
 	}
-	c.tries = 0
 	c.bind(ctx)
 	// Takes nothing back: QUIC at the coordinator learns from it where we are now.
 	c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}})

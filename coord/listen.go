@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,34 +14,44 @@ const samePortTries = 16
 
 // open opens the sockets. The TCP listener is nil if there is to be none.
 func (c *Coordinator) open() (net.Listener, error) {
-	c.link = c.config.Link
-	tcp := c.config.TCPAddr != none
-	if c.link != nil && c.config.TCPAddr == "" || c.config.Listener != nil {
-		tcp = false
+	if c.config.Link != nil {
+		c.link = c.config.Link
+		listener, err := c.openTCP()
+		if err != nil {
+			return nil, errors.Join(err, c.link.Close())
+		}
+		return listener, nil
 	}
 	addr, err := resolve(c.config.Addr)
 	if err != nil {
 		return nil, err
 	}
 	for try := 1; ; try++ {
-		if c.config.Link == nil {
-			if c.link, err = netio.ListenUDP(addr); err != nil {
-				return nil, err
-			}
+		if c.link, err = netio.ListenUDP(addr); err != nil {
+			return nil, err
 		}
-		if !tcp {
-			return c.config.Listener, nil
-		}
-		listener, err := listenTCP(c.config.TCPAddr, c.link.LocalAddr())
+		listener, err := c.openTCP()
 		if err == nil {
 			return listener, nil
 		}
 		_ = c.link.Close()
-		again := addr.Port() == 0 && c.config.Link == nil && c.config.TCPAddr == ""
-		if !again || try == samePortTries {
-			return nil, fmt.Errorf("TCP, for clients whose network blocks UDP (another address, or \"none\", can be set): %w", err)
+		if any := addr.Port() == 0 && c.config.TCPAddr == ""; !any || try == samePortTries {
+			return nil, err
 		}
 	}
+}
+
+// openTCP opens the TCP listener that belongs to the UDP socket.
+func (c *Coordinator) openTCP() (net.Listener, error) {
+	given := c.config.TCPAddr
+	if c.config.Listener != nil || given == none || given == "" && c.config.Link != nil {
+		return c.config.Listener, nil
+	}
+	listener, err := listenTCP(given, c.link.LocalAddr())
+	if err != nil {
+		return nil, fmt.Errorf("TCP, for clients whose network blocks UDP (TCPAddr can name another address, or \"none\"): %w", err)
+	}
+	return listener, nil
 }
 
 // listenTCP listens on addr, if that is not empty, or beside a UDP socket.

@@ -2,8 +2,10 @@ package netio
 
 import (
 	"bufio"
+	"crypto/tls"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"syscall"
@@ -172,8 +174,9 @@ func (c *tcpConn) write() {
 	}
 }
 
-// close ends the connection once what is queued was written, for which it waits a
-// second at most.
+// close ends the connection once what is queued was written, and the other side has
+// ended it, too: a connection that is closed with something unread is reset, and the
+// other side's system throws our last words away. It takes a second at most.
 func (c *tcpConn) close() {
 	c.mu.Lock()
 	c.closed = true
@@ -181,6 +184,10 @@ func (c *tcpConn) close() {
 	c.signal()
 	late := time.AfterFunc(tcpFlushTimeout, func() { _ = c.raw.Close() })
 	<-c.written
+	if conn, ok := c.conn.(*tls.Conn); ok {
+		_ = conn.CloseWrite() // a broken one ends the reading
+	}
+	_, _ = io.Copy(io.Discard, c.conn)
 	late.Stop()
 	_ = c.raw.Close()
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,8 +23,8 @@ import (
 // tunnels is an HTTP proxy that connects by CONNECT.
 type tunnels struct {
 	*httptest.Server
-	auth   string // that it wants, "" for none
-	status int    // that it refuses with, 0 if it does not
+	auth   string       // that it wants, "" for none
+	status atomic.Int32 // that it refuses with, 0 if it does not
 
 	running sync.WaitGroup
 	mu      sync.Mutex
@@ -68,8 +69,8 @@ func (p *tunnels) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	case request.Method != http.MethodConnect:
 		answer.WriteHeader(http.StatusMethodNotAllowed)
 		return
-	case p.status != 0:
-		answer.WriteHeader(p.status)
+	case p.status.Load() != 0:
+		answer.WriteHeader(int(p.status.Load()))
 		return
 	case p.auth != "" && user+":"+password != p.auth:
 		answer.WriteHeader(http.StatusProxyAuthRequired)
@@ -128,6 +129,29 @@ func TestProxy(t *testing.T) {
 	})
 }
 
+// A coordinator restarts, and a client that can not reach it hears nothing of that. When
+// it can again, it finds out soon that it is not known, and attaches again.
+func TestRestartBehindProxy(t *testing.T) {
+	onLoopback(t, func(w *world) {
+		proxy := w.tunnels()
+		alice, _ := w.gated("alice", true, func(c *client.Config) { c.Proxy = proxy.URL })
+		bob, _ := w.gated("bob", false)
+		here, there := w.stream(alice, bob, nil)
+		w.both(here, there)
+		proxy.status.Store(http.StatusBadGateway)
+		proxy.cut()
+		w.stop()
+		w.start()
+		proxy.status.Store(0)
+		back := time.Now()
+		w.attached(2)
+		if took := time.Since(back); took > 10*time.Second { // before anything but binds would tell
+			w.Errorf("attached after %v", took)
+		}
+		w.both(here, there)
+	})
+}
+
 // What a proxy does not want is told, without the password.
 func TestProxyRefuses(t *testing.T) {
 	onLoopback(t, func(w *world) {
@@ -139,7 +163,7 @@ func TestProxyRefuses(t *testing.T) {
 		const wantsUser = "wants a user and a password in its URL, or others"
 		for name, test := range map[string]struct {
 			auth   string
-			status int
+			status int32
 			user   string
 			want   string
 		}{
@@ -148,7 +172,8 @@ func TestProxyRefuses(t *testing.T) {
 			"forbidden":      {status: http.StatusForbidden, user: "user:terces@", want: "refuses to connect to ADDR: 403 Forbidden"},
 		} {
 			proxy := w.tunnels()
-			proxy.auth, proxy.status = test.auth, test.status
+			proxy.auth = test.auth
+			proxy.status.Store(test.status)
 			through, err := url.Parse(strings.Replace(proxy.URL, "http://", "http://"+test.user, 1))
 			if err != nil {
 				w.Fatal(err)

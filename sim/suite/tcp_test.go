@@ -125,6 +125,27 @@ func TestUDPComesAndGoes(t *testing.T) {
 	})
 }
 
+// A coordinator restarts. Those who came over TCP come back over it, and lose nothing.
+func TestRestartOverTCP(t *testing.T) {
+	onLoopback(t, func(w *world) {
+		alice, _ := w.gated("alice", true)
+		bob, _ := w.gated("bob", false)
+		here, there := w.stream(alice, bob, nil)
+		to, back := w.traffic(here, there), w.traffic(there, here)
+		to.flows(100)
+		back.flows(100)
+		w.stop()
+		w.start()
+		w.attached(2)
+		to.flows(100)
+		back.flows(100)
+		to.stop()
+		back.stop()
+		w.overTCP(alice, true)
+		w.overTCP(bob, false) // sooner or later
+	})
+}
+
 // Behind a gateway that passes TCP but no UDP, clients are attached over TCP. When the
 // gateway passes UDP, they take that, and direct paths where there are any; when it
 // does not any more, TCP again. No message is lost.
