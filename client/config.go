@@ -53,8 +53,8 @@ type Config struct {
 	// blocks UDP attaches over TLS and TCP, and moves to UDP as soon as that works. If
 	// empty, Coordinator; "none" is UDP only, and so is empty with Link but without Dial.
 	TCPAddr string
-	// Proxy is an HTTP proxy for TCP, "http://user:password@host:port" or https; it must
-	// allow CONNECT to TCPAddr. If empty, the environment decides, by HTTPS_PROXY and
+	// Proxy is an HTTP proxy for TCP, "http://user:password@host:port"; it must allow
+	// CONNECT to TCPAddr. If empty, the environment decides, by HTTPS_PROXY and
 	// NO_PROXY (see [net/http.ProxyFromEnvironment]); "none" is no proxy.
 	Proxy string
 	// Dial opens TCP connections, also those to a proxy. If nil, net.Dialer.

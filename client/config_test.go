@@ -37,7 +37,7 @@ func TestConfigValidate(t *testing.T) {
 		"TCP":                     {func(c *client.Config) { c.TCPAddr = "coord.example.net:443" }, nil},
 		"no TCP, no proxy":        {func(c *client.Config) { c.TCPAddr, c.Proxy = "none", "none" }, nil},
 		"TCP, no host":            {func(c *client.Config) { c.TCPAddr = ":443" }, []string{"TCPAddr: "}},
-		"proxy":                   {func(c *client.Config) { c.Proxy = "https://user:secret@proxy.example.net" }, nil},
+		"proxy":                   {func(c *client.Config) { c.Proxy = "http://user:secret@proxy.example.net" }, nil},
 		"proxy without scheme":    {func(c *client.Config) { c.Proxy = "proxy.example.net:3128" }, []string{"Proxy: want http://"}},
 		"another kind of proxy":   {func(c *client.Config) { c.Proxy = "socks5://proxy.example.net" }, []string{"Proxy: want http://"}},
 		"proxy without host":      {func(c *client.Config) { c.Proxy = "http://:3128" }, []string{"Proxy: want http://"}},

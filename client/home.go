@@ -187,8 +187,8 @@ func (cl *Client) proxy() (*url.URL, error) {
 // parseProxy reads the URL of an HTTP proxy. Its errors do not show the password.
 func parseProxy(text string) (*url.URL, error) {
 	proxy, err := url.Parse(text)
-	if err != nil || proxy.Hostname() == "" || proxy.Scheme != "http" && proxy.Scheme != "https" {
-		return nil, errors.New("want http://host:port or https://host:port, with user:password@ before the host if it needs them")
+	if err != nil || proxy.Hostname() == "" || proxy.Scheme != "http" {
+		return nil, errors.New("want http://host:port, with user:password@ before the host if it needs them")
 	}
 	return proxy, nil
 }

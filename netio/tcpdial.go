@@ -30,7 +30,7 @@ type TCPDial struct {
 	// Coordinator says how to know it, as on the home channel.
 	Coordinator Coordinator
 	// Proxy is an HTTP proxy to go through by CONNECT, with the user and password that
-	// its URL has; http or https. If nil, none.
+	// its URL has. If nil, none.
 	Proxy *url.URL
 	// Dial opens TCP connections. If nil, net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
@@ -103,25 +103,24 @@ func (d TCPDial) open(ctx context.Context) (net.Conn, error) {
 	if d.Proxy == nil {
 		return dial(ctx, "tcp", d.Addr)
 	}
-	port := map[string]string{"http": "80", "https": "443"}[d.Proxy.Scheme]
-	if own := d.Proxy.Port(); own != "" {
-		port = own
+	if d.Proxy.Scheme != "http" {
+		return nil, fmt.Errorf("proxy %s: %q is not supported: want http", d.Proxy.Host, messages.Clip(d.Proxy.Scheme, messages.MaxName))
+	}
+	port := d.Proxy.Port()
+	if port == "" {
+		port = "80"
 	}
 	conn, err := dial(ctx, "tcp", net.JoinHostPort(d.Proxy.Hostname(), port))
 	if err != nil {
 		return nil, fmt.Errorf("proxy %s: %w", d.Proxy.Host, err)
 	}
-	raw := conn
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	if d.Proxy.Scheme == "https" {
-		conn = tls.Client(conn, &tls.Config{ServerName: d.Proxy.Hostname(), MinVersion: tls.VersionTLS12})
-	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = connectThrough(conn, d.Proxy, d.Addr)
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
-		_ = raw.Close()
+		_ = conn.Close()
 		return nil, fmt.Errorf("proxy %s: %w", d.Proxy.Host, err)
 	}
 	return conn, nil

@@ -302,24 +302,24 @@ func TestTCPGarbage(t *testing.T) {
 	playTCP(t, 0, func(w *tcpWorld) {
 		stays := w.client(1)
 		stays.bind()
-		for name, speak := range map[string]func(net.Conn){
-			"HTTP":   func(conn net.Conn) { conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")) },
-			"zeros":  func(conn net.Conn) { conn.Write(make([]byte, 100)) },
-			"no TLS": func(conn net.Conn) { conn.Close() },
-			"another protocol": func(conn net.Conn) {
-				tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}).Handshake()
+		for name, speak := range map[string]func(net.Conn) (int, error){
+			"HTTP":    func(conn net.Conn) (int, error) { return conn.Write([]byte("GET / HTTP/1.1\r\n\r\n")) },
+			"zeros":   func(conn net.Conn) (int, error) { return conn.Write(make([]byte, 100)) },
+			"nothing": func(conn net.Conn) (int, error) { return 0, conn.Close() },
+			"another protocol": func(conn net.Conn) (int, error) {
+				return tlsTo(conn, "h2").Read(make([]byte, 1))
 			},
-			"no protocol": func(conn net.Conn) {
-				tls.Client(conn, &tls.Config{InsecureSkipVerify: true}).Read(make([]byte, 1))
+			"no protocol": func(conn net.Conn) (int, error) {
+				return tlsTo(conn).Read(make([]byte, 1))
 			},
-			"empty datagram": func(conn net.Conn) { tlsTo(conn).Write([]byte{0, 0}) },
-			"large datagram": func(conn net.Conn) { tlsTo(conn).Write([]byte{255, 255, 34}) },
+			"empty datagram": func(conn net.Conn) (int, error) { return tlsTo(conn, messages.ALPNTCP).Write([]byte{0, 0}) },
+			"large datagram": func(conn net.Conn) (int, error) { return tlsTo(conn, messages.ALPNTCP).Write([]byte{255, 255, 34}) },
 		} {
 			conn, err := w.pipes.dial(w.Context(), "", "")
 			if err != nil {
 				w.Fatal(err)
 			}
-			go speak(conn)
+			go func() { _, _ = speak(conn) }() // it is closed, sooner or later
 			if name == "no protocol" {
 				<-time.After(tcpBindWait + time.Second) // in a pipe, its last words wait to be read
 			}
@@ -337,8 +337,8 @@ func TestTCPGarbage(t *testing.T) {
 	})
 }
 
-func tlsTo(conn net.Conn) *tls.Conn {
-	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{messages.ALPNTCP}})
+func tlsTo(conn net.Conn, protocols ...string) *tls.Conn {
+	return tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
 }
 
 // A client that does not read, and one that does not finish its TLS handshake, stop nobody
@@ -349,7 +349,9 @@ func TestTCPSlowReader(t *testing.T) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		conn.Write([]byte{22, 3, 1})
+		if _, err := conn.Write([]byte{22, 3, 1}); err != nil {
+			w.Fatal(err)
+		}
 		slow, other := w.client(1), w.client(2)
 		slow.bind()
 		other.bind()

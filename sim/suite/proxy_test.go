@@ -90,10 +90,10 @@ func (p *tunnels) ServeHTTP(answer http.ResponseWriter, request *http.Request) {
 	p.open = append(p.open, here, there)
 	p.count++
 	p.mu.Unlock()
-	io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n")
+	_, _ = io.WriteString(here, "HTTP/1.1 200 Connection established\r\n\r\n")
 	for _, way := range [][2]net.Conn{{here, there}, {there, here}} {
 		p.running.Go(func() {
-			io.Copy(way[0], way[1])
+			_, _ = io.Copy(way[0], way[1])
 			here.Close()
 			there.Close()
 		})
