@@ -19,6 +19,10 @@ const none = "none"
 // tcpHeadStart is how long UDP may take to reach the coordinator until TCP is tried, too.
 const tcpHeadStart = time.Second
 
+// lookupTimeout limits the time to resolve the coordinator's host, which a network that
+// has a proxy may not be able to.
+const lookupTimeout = 5 * time.Second
+
 // noAddr stands for a coordinator that only the proxy finds: nothing is ever there (RFC 6666).
 var noAddr = netip.MustParseAddr("100::1")
 
@@ -42,42 +46,46 @@ func (cl *Client) dialHome(ctx context.Context) (*netio.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := lookup(ctx, host, port, cl.link.LocalAddr().Addr())
+	round, blocked := cl.way.begin()
+	looking, stop := context.WithTimeout(ctx, lookupTimeout)
+	addrs, err := lookup(looking, host, port, cl.link.LocalAddr().Addr())
+	stop()
 	if err != nil {
 		err = fmt.Errorf("%w: %w", messages.ErrUnreachable, err)
 	}
-	round, blocked := cl.way.begin()
+	if cl.config.TCPAddr == none {
+		if err != nil {
+			return nil, err
+		}
+		return dialFirst(ctx, addrs, cl.dialAt)
+	}
 	racing, cancel := context.WithCancel(ctx)
 	defer cancel()
-	udp := make(chan homeDialed, 1)
-	go func() {
-		if err != nil {
-			udp <- homeDialed{err: err}
-			return
-		}
-		conn, err := dialFirst(racing, addrs, cl.dialAt)
-		udp <- homeDialed{conn: conn, err: err}
-	}()
-	if cl.config.TCPAddr == none {
-		first := <-udp
-		return first.conn, first.err
-	}
-	if len(addrs) == 0 {
-		addrs = []netip.AddrPort{netip.AddrPortFrom(noAddr, port)}
+	udp, as := make(chan homeDialed, 1), addrs
+	if err != nil {
+		udp <- homeDialed{err: err}
+		as = []netip.AddrPort{netip.AddrPortFrom(noAddr, port)}
+	} else {
+		go func() {
+			conn, err := dialFirst(racing, addrs, cl.dialAt)
+			udp <- homeDialed{conn: conn, err: err}
+		}()
 	}
 	head := tcpHeadStart
 	if blocked {
 		head = 0
 	}
 	won := raceTCP(racing, cancel, udp, head, func(ctx context.Context) homeDialed {
-		link, err := cl.dialTCP(ctx, addrs)
+		link, err := cl.dialTCP(ctx, as)
 		return homeDialed{link: link, err: err}
 	})
-	if won.link == nil {
-		_, _ = cl.way.take(round, nil)
-		return won.conn, won.err
+	switch {
+	case won.link != nil:
+		return cl.dialOver(ctx, round, won.link)
+	case won.err == nil:
+		_, _ = cl.way.take(round, nil) // nobody else dials
 	}
-	return cl.dialOver(ctx, round, won.link)
+	return won.conn, won.err
 }
 
 // raceTCP waits for UDP, and dials TCP as well after the head start, or once UDP has

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/netio"
@@ -54,6 +55,15 @@ func (w *world) gated(name string, shut bool, change ...func(*client.Config)) (*
 	})...), g
 }
 
+// soon checks that something took seconds, as it should, and did not wait for what takes
+// longer: a handshake over UDP, or a bind when nothing is amiss.
+func (w *world) soon(what string, since time.Time) {
+	w.Helper()
+	if took := time.Since(since); took > 8*time.Second {
+		w.Errorf("%s after %v", what, took)
+	}
+}
+
 // stayed checks that a client was attached all the time, and its channels, too.
 func (w *world) stayed(events recorder) {
 	w.Helper()
@@ -74,8 +84,9 @@ func (w *world) overTCP(cl *client.Client, want bool) {
 // and with each other. They say so.
 func TestUDPBlocked(t *testing.T) {
 	onLoopback(t, func(w *world) {
-		events := newRecorder()
+		events, start := newRecorder(), time.Now()
 		alice, _ := w.gated("alice", true, events.config)
+		w.soon("attached over TCP", start)
 		if got := await[client.Attached](w, events); !got.TCP || !alice.OverTCP() {
 			w.Errorf("%+v, over TCP %v, want TCP", got, alice.OverTCP())
 		}
