@@ -135,8 +135,10 @@ func (c *clientActor) tcpDialed(ctx actor.Context, msg tcpDialed) {
 	case !current, c.tries < tcpTries:
 		c.remove(msg.link, 0)
 	default:
-		c.tcp.falls++
-		c.tcp.asks = c.tcp.falls // one that works now and then is asked less often
+		if c.tcp.link == nil {
+			c.tcp.falls++
+			c.tcp.asks = c.tcp.falls // UDP that works now and then is tried less often
+		}
 		c.move(ctx, msg.link)
 	}
 }
