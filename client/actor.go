@@ -36,6 +36,9 @@ const (
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
+//	any       askDue             over TCP: asks the coordinator by UDP
+//	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
+//	any       tcpLost            dials TCP again
 //	any       relayDoubted       binds, unless it waits for an answer
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
@@ -62,6 +65,7 @@ type clientActor struct {
 	final    error     // why the client does not attach again
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client
+	tcp      overTCP
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -107,6 +111,7 @@ type (
 	relayDoubted struct{}
 	boundHeard   struct {
 		frame netio.BoundFrame
+		link  netio.Link
 		from  netip.AddrPort
 	}
 	findChannel struct {
@@ -140,6 +145,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		c.life.End()
 		c.stopTimer()
+		c.leaveTCP()
 	case *actor.Terminated:
 		ctx.Send(ctx.Self(), channelGone{msg.Who}) // it has overtaken the channel's last words
 	case channelGone:
@@ -171,6 +177,14 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		}
 	case boundHeard:
 		c.boundTo(ctx, msg)
+	case askDue:
+		if msg.Of(c.life) {
+			c.askUDP(ctx)
+		}
+	case tcpDialed:
+		c.tcpDialed(ctx, msg)
+	case tcpLost:
+		c.tcpLost(ctx, msg)
 	default:
 		c.asked(ctx)
 	}

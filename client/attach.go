@@ -1,7 +1,6 @@
 package client
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -34,6 +33,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	}
 	c.id, c.bound = 0, false
 	c.stopTimer()
+	c.leaveTCP()
 	if errors.Is(err, messages.ErrSuperseded) {
 		c.final = err
 		ctx.Stop(c.home)
@@ -68,7 +68,8 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 	c.id, c.key, c.sequence, c.tries = msg.GetClientId(), key, 0, 0
 	sw.SetBindKey(c.id, key)
 	c.lookFrom(conn.Remote(), msg.GetAlternatePort())
-	c.cl.shared.relay.Store(&netio.Path{Link: sw.Links()[0], To: conn.Remote(), Relayed: true})
+	c.cl.shared.relay.Store(&netio.Path{To: conn.Remote(), Relayed: true}) // by whatever link the home channel takes
+	c.enterTCP(ctx)
 	c.bind(ctx)
 }
 
@@ -82,10 +83,13 @@ func (c *clientActor) bind(ctx actor.Context) {
 		ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
 		return
 	}
+	if c.tries >= tcpTries {
+		c.noAnswer(ctx)
+	}
 	c.sequence++
-	relay := c.cl.shared.relay.Load()
+	link, _, _ := c.cl.way.now()
 	frame := netio.EncodeBind(nil, c.id, c.sequence, c.key)
-	_ = c.cl.transport.Switch().Send(relay.Link, relay.To, frame) // lost, it is sent again
+	_ = c.cl.transport.Switch().Send(link, c.cl.shared.relay.Load().To, frame) // lost, it is sent again
 	next := min(bindFirst<<min(c.tries, 5), bindSlowest)
 	c.tries++
 	c.again(ctx, next)
@@ -104,31 +108,38 @@ func (c *clientActor) stopTimer() {
 }
 
 // boundTo takes the relay's answer to a bind frame: from now on it forwards.
-func (c *clientActor) boundTo(ctx actor.Context, heard boundHeard) {
-	frame := heard.frame
-	if frame.ID != c.id {
+func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
+	if msg.frame.ID != c.id {
 		return
 	}
-	if heard.from == c.look.at {
-		c.seenAs(ctx, frame.Observed)
+	if msg.from == c.look.at {
+		c.seenAs(ctx, msg.frame.Observed)
 		return
 	}
-	c.tries = 0
+	if !c.byWay(ctx, msg.link) {
+		return
+	}
+	c.tries, c.tcp.fresh = 0, false
 	c.again(ctx, bindKeepAlive)
-	observed := frame.Observed
-	former := c.cl.shared.observed.Swap(&observed)
-	c.lookAgain(former == nil || *former != observed)
+	observed, overTCP := msg.frame.Observed, c.tcp.link != nil
+	usable := observed // for peers
+	if overTCP {
+		usable = netip.AddrPort{}
+	}
+	former := c.cl.shared.observed.Swap(&usable)
+	c.lookAgain(former == nil || *former != usable)
 	if c.bound {
-		if *former != observed { // we have moved, or a gateway has forgotten us
+		c.tellMoved(observed)
+		if *former != usable { // we have moved, or a gateway has forgotten us
 			for _, e := range c.inOrder() {
 				ctx.Send(e.ref.pid, actors.AddrsChanged{})
 			}
 		}
 		return
 	}
-	c.bound = true
-	c.cl.config.Logger.Info("attached", "addr", c.cl.config.Coordinator, "observed", observed.String())
-	c.cl.events.put(Attached{Observed: observed.String()})
+	c.bound, c.tcp.told = true, overTCP
+	c.cl.config.Logger.Info("attached", "addr", c.cl.config.Coordinator, "observed", observed.String(), "tcp", overTCP)
+	c.cl.events.put(Attached{Observed: observed.String(), TCP: overTCP})
 	for _, asker := range c.attached {
 		ctx.Send(asker, &attachResult{})
 	}
@@ -163,22 +174,4 @@ func (c *clientActor) sayIfBound(ctx actor.Context, message *conecv1.Control) {
 	if c.bound {
 		ctx.Send(c.home, message)
 	}
-}
-
-// dialHome is called by the home channel's pump. It tries all addresses of the
-// coordinator.
-func (cl *Client) dialHome(ctx context.Context) (*netio.Conn, error) {
-	host, port, err := splitHostPort(cl.config.Coordinator)
-	if err != nil {
-		return nil, err
-	}
-	addrs, err := lookup(ctx, host, port, cl.link.LocalAddr().Addr())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", messages.ErrUnreachable, err)
-	}
-	return dialFirst(ctx, addrs, func(ctx context.Context, addr netip.AddrPort) (*netio.Conn, error) {
-		return cl.transport.DialHome(ctx, addr, netio.Coordinator{
-			Host: host, Fingerprint: cl.config.Fingerprint, Roots: cl.config.Roots,
-		})
-	})
 }

@@ -53,7 +53,8 @@ func (m Mode) String() string {
 type Client struct {
 	config      Config
 	identity    *netio.Identity
-	link        netio.Link
+	link        netio.Link // UDP
+	way         *way
 	transport   *netio.Transport
 	sys         *actors.System
 	pid         *actor.PID
@@ -169,15 +170,16 @@ func (cl *Client) listen() error {
 	root := cl.sys.Root
 	sw, err := netio.NewSwitch(netio.SwitchConfig{
 		MaxPorts: 4 * cl.config.MaxChannels,
-		OnBound: func(frame netio.BoundFrame, _ netio.Link, from netip.AddrPort) {
+		OnBound: func(frame netio.BoundFrame, link netio.Link, from netip.AddrPort) {
 			if pid := cl.shared.pid.Load(); pid != nil {
-				root.Send(pid, boundHeard{frame, from})
+				root.Send(pid, boundHeard{frame, link, from})
 			}
 		},
 	}, cl.link)
 	if err != nil {
 		return errors.Join(err, cl.link.Close())
 	}
+	cl.way = newWay(sw, cl.link)
 	cl.transport, err = netio.NewTransport(sw, cl.identity, false, &netio.Config{
 		Limits:     netio.Limits{MaxMessage: cl.config.MaxMessage},
 		MaxStreams: cl.config.MaxStreams, PeerMemory: cl.config.PeerMemory, KeepAlive: cl.config.KeepAlive, IdleTimeout: cl.config.IdleTimeout,
@@ -225,7 +227,7 @@ func (cl *Client) doubtRelay() {
 func (cl *Client) candidates() []netip.AddrPort {
 	addrs := cl.link.Addrs()
 	observed := cl.shared.observed.Load()
-	if observed == nil {
+	if observed == nil || !observed.IsValid() {
 		return addrs
 	}
 	all := []netip.AddrPort{*observed}

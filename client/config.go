@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -48,6 +49,17 @@ type Config struct {
 	// Link replaces the UDP socket at Bind, and OpenLink opens further ones. For simulators.
 	Link     netio.Link
 	OpenLink func() (netio.Link, error)
+
+	// TCPAddr is where the coordinator takes TCP, "host:port". A client whose network
+	// blocks UDP attaches over TLS and TCP, and moves to UDP as soon as that works. If
+	// empty, Coordinator; "none" is UDP only, and so is empty with Link but without Dial.
+	TCPAddr string
+	// Proxy is an HTTP proxy for TCP, "http://user:password@host:port"; it must allow
+	// CONNECT to TCPAddr. If empty, the environment decides, by HTTPS_PROXY and
+	// NO_PROXY (see [net/http.ProxyFromEnvironment]); "none" is no proxy.
+	Proxy string
+	// Dial opens TCP connections, also those to a proxy. If nil, net.Dialer.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	// NotAccepting refuses channels that others open. The client can still open
 	// them, and peers can open streams on those.
@@ -150,6 +162,16 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("Bind: %w: want host:port, such as \"0.0.0.0:0\"", err))
 		}
 	}
+	if c.TCPAddr != "" && c.TCPAddr != none {
+		if _, _, err := splitHostPort(c.TCPAddr); err != nil {
+			errs = append(errs, fmt.Errorf("TCPAddr: %w", err))
+		}
+	}
+	if c.Proxy != "" && c.Proxy != none {
+		if _, err := parseProxy(c.Proxy); err != nil {
+			errs = append(errs, fmt.Errorf("Proxy: %w", err))
+		}
+	}
 	if c.Identity != nil && c.Name != "" {
 		name, err := netio.CertificateName(c.Identity.Certificate())
 		if err == nil && name != c.Name {
@@ -234,5 +256,22 @@ func (c *Config) withDefaults() Config {
 	if config.Bind == "" {
 		config.Bind = ":0"
 	}
+	config.TCPAddr = c.tcpAddr()
 	return config
+}
+
+// tcpAddr is where to dial TCP, "host:port" or "none".
+func (c *Config) tcpAddr() string {
+	addr := c.TCPAddr
+	switch {
+	case addr == none, addr == "" && c.Link != nil && c.Dial == nil:
+		return none
+	case addr == "":
+		addr = c.Coordinator
+	}
+	host, port, err := splitHostPort(addr)
+	if err != nil {
+		return none // Validate has said so
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }

@@ -34,6 +34,13 @@ func TestConfigValidate(t *testing.T) {
 		"IPv6 without brackets":   {func(c *client.Config) { c.Coordinator = "2001:db8::1" }, []string{"Coordinator: "}},
 		"fingerprint":             {func(c *client.Config) { c.Fingerprint = "sha256:00" }, []string{"Fingerprint: "}},
 		"bind":                    {func(c *client.Config) { c.Bind = "0.0.0.0" }, []string{"Bind: "}},
+		"TCP":                     {func(c *client.Config) { c.TCPAddr = "coord.example.net:443" }, nil},
+		"no TCP, no proxy":        {func(c *client.Config) { c.TCPAddr, c.Proxy = "none", "none" }, nil},
+		"TCP, no host":            {func(c *client.Config) { c.TCPAddr = ":443" }, []string{"TCPAddr: "}},
+		"proxy":                   {func(c *client.Config) { c.Proxy = "http://user:secret@proxy.example.net" }, nil},
+		"proxy without scheme":    {func(c *client.Config) { c.Proxy = "proxy.example.net:3128" }, []string{"Proxy: want http://"}},
+		"another kind of proxy":   {func(c *client.Config) { c.Proxy = "socks5://proxy.example.net" }, []string{"Proxy: want http://"}},
+		"proxy without host":      {func(c *client.Config) { c.Proxy = "http://:3128" }, []string{"Proxy: want http://"}},
 		"certificate for another": {func(c *client.Config) { c.Identity = identity }, []string{`Identity: certificate is for another name: it is for "bob", Name is "alice"`}},
 		"everything at once": {func(c *client.Config) {
 			*c = client.Config{

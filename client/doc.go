@@ -38,6 +38,12 @@
 // of a stream keep their order. OnEvent is called by one goroutine, one event after
 // the other.
 //
+// A client whose network blocks UDP is attached over TLS and TCP, through an HTTP
+// proxy if there is one, and changes to UDP once that gets through, or back; its
+// channels go on. [Client.OverTCP] and Config.OnEvent tell. To its peers it then is
+// one that has no address at the coordinator: its channels have paths on the relay, and
+// direct ones only where UDP reaches the peer.
+//
 // A client that loses its coordinator attaches again by itself, with pauses of up to
 // 2 seconds. Direct channels do not notice; relayed ones stall and go on if the
 // coordinator is back before they time out. A channel that this client opened and

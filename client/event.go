@@ -2,14 +2,25 @@ package client
 
 import "sync/atomic"
 
-// Event is something that happened to a client: one of [Attached], [Detached],
-// [ChannelOpened], [ChannelClosed], [PathChanged].
+// Event is something that happened to a client: one of [Attached], [HomeMoved],
+// [Detached], [ChannelOpened], [ChannelClosed], [PathChanged].
 type Event interface{ event() }
 
 // Attached says that the coordinator has the client's name and can relay to it.
 type Attached struct {
 	// Observed is the client's address as the coordinator sees it.
 	Observed string
+	// TCP tells that the client is attached over TCP, because UDP does not get through.
+	TCP bool
+}
+
+// HomeMoved says that a client goes on over TCP, because UDP does not get through any
+// more, or over UDP, because it does again. It stays attached, and its channels go on.
+type HomeMoved struct {
+	// Observed is the client's address as the coordinator sees it now.
+	Observed string
+	// TCP tells that it is TCP now.
+	TCP bool
 }
 
 // Detached says that the coordinator was lost, or refused the client. Channels
@@ -51,6 +62,7 @@ type PathChanged struct {
 }
 
 func (Attached) event()      {}
+func (HomeMoved) event()     {}
 func (Detached) event()      {}
 func (ChannelOpened) event() {}
 func (ChannelClosed) event() {}

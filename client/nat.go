@@ -58,14 +58,14 @@ func (cl *Client) NAT() NAT {
 	return NAT{}
 }
 
-// lookTries is how many binds are sent to the second port until it is left alone: until
+// lookTries is how often it is asked at the second port until it is left alone: until
 // the client is seen under another address.
 const lookTries = 4
 
 // look is how a client actor finds out about the NAT.
 type look struct {
 	at    netip.AddrPort // the coordinator's second port, invalid if it has none
-	tries int            // binds there since it was seen under another address
+	tries int            // questions there since it was seen under another address
 }
 
 // lookFrom takes the second port of the coordinator at home.
@@ -90,12 +90,12 @@ func (c *clientActor) lookAgain(anew bool) {
 	}
 	observed := *c.cl.shared.observed.Load()
 	known := c.cl.NAT()
-	if !c.look.at.IsValid() || known.Observed == observed && known.Alternate.IsValid() || c.look.tries == lookTries {
+	if !c.look.at.IsValid() || !observed.IsValid() || known.Observed == observed && known.Alternate.IsValid() || c.look.tries == lookTries {
 		return
 	}
 	c.look.tries++
 	c.sequence++
-	frame := netio.EncodeBind(nil, c.id, c.sequence, c.key)
+	frame := netio.EncodeAsk(nil, c.id, c.sequence, c.key, 0)
 	_ = c.cl.transport.Switch().Send(c.cl.link, c.look.at, frame) // lost, it is sent again with the next bind
 	c.cl.shared.nat.Store(&NAT{Observed: observed})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -136,7 +137,7 @@ func (c *coordinator) again(ctx actor.Context) {
 
 // accepted spawns a home channel for a new connection.
 func (c *coordinator) accepted(ctx actor.Context, conn *netio.Conn) {
-	if limit := c.config.Limits.Clients; len(c.homes) >= limit+limit/10+1 { // some room for takeovers
+	if len(c.homes) >= c.config.Limits.connections() {
 		c.counters.refused.Add(1)
 		err := fmt.Errorf("%w: %d connections", messages.ErrLimit, len(c.homes))
 		c.sys.Pumps.Go(func() { conn.Close(err) })
@@ -221,13 +222,16 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	h.client = client
 	c.attached[client.id] = h
 	c.counters.attached.Store(int64(len(c.attached)))
-	c.config.Logger.Info("client attached", "peer", name, "addr", h.conn.Remote().String())
+	c.config.Logger.Info("client attached", "peer", name, "addr", c.real(h).String())
 	ctx.Send(h.pid, &conecv1.Control{Said: &conecv1.Control_Attached{Attached: &conecv1.Attached{
-		ClientId: client.id, Observed: messages.FromAddrPort(h.conn.Remote()), AlternatePort: uint32(c.alternate),
+		ClientId: client.id, Observed: messages.FromAddrPort(c.real(h)), AlternatePort: uint32(c.alternate),
 		Clock: uint64(max(c.config.Now().UnixMicro(), 0)),
 	}}})
 	return nil
 }
+
+// real is where a client has connected from, by UDP or TCP.
+func (c *coordinator) real(h *home) netip.AddrPort { return c.transport.Switch().Real(h.conn.Remote()) }
 
 // lost detaches a client whose home channel has ended.
 func (c *coordinator) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
@@ -256,7 +260,7 @@ func (c *coordinator) forget(h *home) {
 // disconnect ends a home channel and tells the client why.
 func (c *coordinator) disconnect(ctx actor.Context, h *home, why error) {
 	if !errors.Is(why, messages.ErrSuperseded) {
-		c.config.Logger.Info("client refused", "addr", h.conn.Remote().String(), "err", why)
+		c.config.Logger.Info("client refused", "addr", c.real(h).String(), "err", why)
 	}
 	code, reason := messages.ToCode(why)
 	ctx.Send(h.pid, &conecv1.AbortChannel{Code: code, Reason: reason})

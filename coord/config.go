@@ -17,6 +17,9 @@ import (
 // DefaultPort is the UDP port of a coordinator.
 const DefaultPort = 1719
 
+// none in TCPAddr turns TCP off.
+const none = "none"
+
 // Config says how a coordinator runs. A nil *Config and zero fields mean the
 // defaults. It is not modified.
 type Config struct {
@@ -30,6 +33,13 @@ type Config struct {
 	// Link and AlternateLink replace the UDP sockets at Addr and Alternate. For
 	// simulators; with Link alone there is no other.
 	Link, AlternateLink netio.Link
+	// TCPAddr is the address for clients whose network blocks UDP, "host:port"; they
+	// come over TLS with the coordinator's certificate. If empty, that of UDP, with the
+	// same port number; if that can not be had, Start fails. "none" is UDP only, and so is
+	// empty with Link but without Listener.
+	TCPAddr string
+	// Listener replaces the TCP listener at TCPAddr. For simulators.
+	Listener net.Listener
 	// Identity is the coordinator's certificate and key. If nil, a development
 	// authority and a certificate for "localhost" are made that last as long as
 	// the process; clients pin it by [Coordinator.Fingerprint].
@@ -96,6 +106,11 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s: %w: want host:port, such as \":%d\"", field.name, err, DefaultPort))
 		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			errs = append(errs, fmt.Errorf("%s: port %q: want a number from 0 to 65535", field.name, port))
+		}
+	}
+	if c.TCPAddr != "" && c.TCPAddr != none {
+		if _, err := net.ResolveTCPAddr("tcp", c.TCPAddr); err != nil {
+			errs = append(errs, fmt.Errorf("TCPAddr: %w: want host:port, or \"none\"", err))
 		}
 	}
 	for _, field := range []struct {
@@ -168,3 +183,6 @@ func resolve(addr string) (netip.AddrPort, error) {
 	bound := udp.AddrPort()
 	return netip.AddrPortFrom(bound.Addr().Unmap(), bound.Port()), nil
 }
+
+// connections is how many home channels there may be: with some room for takeovers.
+func (l Limits) connections() int { return l.Clients + l.Clients/10 + 1 }

@@ -18,6 +18,9 @@ func TestConfigValidate(t *testing.T) {
 		"all":          {&coord.Config{Addr: "[::1]:0", KeepAlive: -1, IdleTimeout: time.Second, Limits: coord.Limits{Clients: 1}}, nil},
 		"no port":      {&coord.Config{Addr: "0.0.0.0"}, []string{"Addr: "}},
 		"port by name": {&coord.Config{Addr: ":conec"}, []string{`Addr: port "conec"`}},
+		"TCP":          {&coord.Config{TCPAddr: "127.0.0.1:0"}, nil},
+		"no TCP":       {&coord.Config{TCPAddr: "none"}, nil},
+		"TCP, no port": {&coord.Config{TCPAddr: "127.0.0.1"}, []string{"TCPAddr: "}},
 		"large port":   {&coord.Config{Addr: ":65536"}, []string{`Addr: port "65536"`}},
 		"everything at once": {
 			&coord.Config{

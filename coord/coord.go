@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -26,7 +25,8 @@ type Coordinator struct {
 	transport *netio.Transport
 	relay     *netio.Relay
 	link      netio.Link
-	alternate netio.Link // nil: none
+	alternate netio.Link         // nil: none
+	tcp       *netio.TCPListener // nil if there is none
 	pid       *actor.PID
 	counters  *counters
 	tickets   atomic.Uint64 // of introductions by the program
@@ -75,25 +75,18 @@ func (c *Coordinator) identify() error {
 }
 
 func (c *Coordinator) listen() error {
-	c.link = c.config.Link
-	if c.link == nil {
-		addr, err := resolve(c.config.Addr)
-		if err != nil {
-			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
-		}
-		if c.link, err = netio.ListenUDP(addr); err != nil {
-			return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
-		}
+	listener, err := c.open()
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
 	}
 	if err := c.listenAlternate(); err != nil {
-		return errors.Join(err, c.link.Close())
+		return errors.Join(err, c.link.Close(), closeListener(listener))
 	}
 	links := []netio.Link{c.link}
 	if c.alternate != nil {
 		links = append(links, c.alternate)
 	}
 	c.relay = netio.NewRelay(netio.RelayConfig{
-		Alternate:       c.alternate,
 		RoutesPerClient: c.config.Limits.ChannelsPerClient + c.config.Limits.PendingPerClient,
 		BytesPerSecond:  c.config.Limits.RelayRate, MaxClients: c.config.Limits.Clients + 1,
 	})
@@ -102,49 +95,17 @@ func (c *Coordinator) listen() error {
 		for _, link := range links {
 			_ = link.Close()
 		}
-		return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
+		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), closeListener(listener))
 	}
 	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
 		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
 		StatelessRetry: c.config.StatelessRetry, ClientRoots: c.config.ClientRoots, Now: c.config.Now,
 	})
 	if err != nil {
-		return errors.Join(err, sw.Close())
+		return errors.Join(err, sw.Close(), closeListener(listener))
 	}
-	return nil
-}
-
-// none is the Alternate of a coordinator that has no second address.
-const none = "none"
-
-// listenAlternate opens the second socket. That it can not is an error only if it was
-// asked for.
-func (c *Coordinator) listenAlternate() error {
-	c.alternate = c.config.AlternateLink
-	if c.alternate != nil || c.config.Link != nil || c.config.Alternate == none {
-		return nil
-	}
-	addr := c.link.LocalAddr()
-	if addr.Port() == math.MaxUint16 {
-		return nil
-	}
-	addr = netip.AddrPortFrom(addr.Addr(), addr.Port()+1)
-	asked := c.config.Alternate != ""
-	var err error
-	if asked {
-		addr, err = resolve(c.config.Alternate)
-	}
-	var link *netio.UDPLink
-	if err == nil {
-		link, err = netio.ListenUDP(addr)
-	}
-	switch {
-	case err == nil:
-		c.alternate = link
-	case asked:
-		return fmt.Errorf("listen on %s: %w", c.config.Alternate, err)
-	default:
-		c.config.Logger.Warn("clients can not find out what NAT they are behind", "addr", addr.String(), "err", err)
+	if listener != nil {
+		c.tcp = c.transport.ListenTCP(listener, c.config.Limits.connections())
 	}
 	return nil
 }
@@ -155,13 +116,6 @@ func (c *Coordinator) props() *actor.Props {
 	}, actor.WithSupervisor(actors.Never()))
 }
 
-func (c *Coordinator) alternatePort() uint16 {
-	if c.alternate == nil {
-		return 0
-	}
-	return c.alternate.LocalAddr().Port()
-}
-
 // homeProps makes the props of the home channel on an accepted connection.
 func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
 	peer, _ := netio.CertificateName(conn.Certificate()) // for logs; attaching says what is wrong with it
@@ -169,6 +123,15 @@ func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
 		Channel: &actors.Channel{Peer: peer, Accepted: true},
 		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
 	})
+}
+
+// TCPAddr returns the address for clients whose network blocks UDP, invalid if there is
+// none.
+func (c *Coordinator) TCPAddr() netip.AddrPort {
+	if c.tcp == nil {
+		return netip.AddrPort{}
+	}
+	return c.tcp.LocalAddr()
 }
 
 // Addr returns the UDP address that the coordinator listens on.
@@ -226,16 +189,22 @@ type Stats struct {
 	Relay netio.RelayStats
 	// Switch is what came in and went out.
 	Switch netio.SwitchStats
+	// TCP is what came over TCP; it is in Switch, too.
+	TCP netio.TCPStats
 }
 
 // Stats returns the counters of now.
 func (c *Coordinator) Stats() Stats {
-	return Stats{
+	stats := Stats{
 		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
 		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()), Pending: int(c.counters.pending.Load()),
 		Introductions: int(c.counters.introductions.Load()),
 		Relay:         c.relay.Stats(), Switch: c.transport.Switch().Stats(),
 	}
+	if c.tcp != nil {
+		stats.TCP = c.tcp.Stats()
+	}
+	return stats
 }
 
 // Close tells all clients that the coordinator is shutting down, and stops it.

@@ -109,3 +109,29 @@ func TestClosed(t *testing.T) {
 	_ = c.Stats()
 	start(t, &coord.Config{Addr: c.Addr().String()}) // the port is free again
 }
+
+// TCP has the number of the UDP port, unless that is not wanted; one that is taken is said.
+func TestTCPPort(t *testing.T) {
+	leavesNothing(t)
+	c := start(t, &coord.Config{Addr: "127.0.0.1:0"})
+	if c.TCPAddr() != c.Addr() {
+		t.Errorf("TCP on %v, UDP on %v", c.TCPAddr(), c.Addr())
+	}
+	if c := start(t, &coord.Config{Addr: "127.0.0.1:0", TCPAddr: "none"}); c.TCPAddr().IsValid() {
+		t.Errorf("TCP on %v, want none", c.TCPAddr())
+	}
+	if c := start(t, &coord.Config{Addr: "127.0.0.1:0", TCPAddr: "127.0.0.1:0"}); !c.TCPAddr().IsValid() || c.TCPAddr() == c.Addr() {
+		t.Errorf("TCP on %v, UDP on %v, want a port of its own", c.TCPAddr(), c.Addr())
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	addr := taken.Addr().String()
+	_, err = coord.Start(t.Context(), &coord.Config{Addr: addr})
+	if err == nil || !strings.HasPrefix(err.Error(), "listen on "+addr+`: TCP, for clients whose network blocks UDP (TCPAddr can name another address, or "none"): `) {
+		t.Errorf("error %v, want that TCP can not have the port", err)
+	}
+	start(t, &coord.Config{Addr: addr, TCPAddr: "none"}) // nothing was left open
+}

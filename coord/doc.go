@@ -14,6 +14,9 @@
 // each other. A program that wants to talk to clients itself attaches an ordinary
 // client.
 //
+// Clients whose network blocks UDP come over TLS and TCP, at the same port number
+// (Config.TCPAddr).
+//
 // The coordinator sees who talks to whom, how much and when. It holds no keys of
 // channels and can read nothing of them, but clients believe it about who is who.
 //

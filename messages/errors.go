@@ -25,6 +25,9 @@ const (
 	ALPNHome = "conec-home/1"
 	// ALPNChannel is spoken between two clients.
 	ALPNChannel = "conec-channel/1"
+	// ALPNTCP carries the packets of both over TLS and TCP, between a client and its
+	// coordinator.
+	ALPNTCP = "conec-tcp/1"
 )
 
 // OpError says which operation failed, towards whom, and whose decision it was.

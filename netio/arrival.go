@@ -68,7 +68,7 @@ func (s *Switch) forward(a *arrival, off int) (end int) {
 // control deals with one frame that is neither QUIC nor carries it.
 func (s *Switch) control(a *arrival, frame []byte) dropReason {
 	switch frame[0] {
-	case typeBind:
+	case typeBind, typeAsk:
 		if s.cfg.Relay == nil {
 			return dropUnknownType
 		}
@@ -92,9 +92,10 @@ func (s *Switch) bound(a *arrival, frame []byte) dropReason {
 	if !s.isAllowed(a.From) {
 		return dropUnproven
 	}
-	if len(frame) != bindSize {
+	if len(frame) < bindSize {
 		return dropMalformed
 	}
+	frame = frame[:bindSize] // the answer to an ask is padded, as that was
 	id, _ := bindNumbers(frame)
 	state, ok := s.bounds.get(id)
 	if !ok {
@@ -124,7 +125,7 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 	a := s.now
 	var port *Port // of the packets counted in packets and bytes
 	var direct bool
-	var packets, bytes int
+	var packets, bytes, largest int
 	for n < len(ms) && a.off < a.N {
 		segment := a.Buf[a.off:min(a.off+a.Segment, a.N)]
 		a.off += len(segment)
@@ -149,12 +150,13 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 			m.Addr, data = p.addrs[epochOf(segment[0])], segment[headerSize:]
 			if isDirect := segment[0]&^epochBit == typeDirect; p != port || isDirect != direct {
 				if port != nil {
-					port.received(direct, packets, bytes, a.at)
+					port.received(direct, packets, bytes, largest, a.at)
 				}
-				port, direct, packets, bytes = p, isDirect, 0, 0
+				port, direct, packets, bytes, largest = p, isDirect, 0, 0, 0
 			}
 			packets++
 			bytes += len(data)
+			largest = max(largest, len(data))
 		}
 		m.N = copy(m.Buffers[0], data)
 		m.NN = copy(m.OOB, s.ecn[a.ECN&ecnMask])
@@ -162,7 +164,7 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 		n++
 	}
 	if port != nil {
-		port.received(direct, packets, bytes, a.at)
+		port.received(direct, packets, bytes, largest, a.at)
 	}
 	return n
 }

@@ -11,6 +11,9 @@ import (
 //	bound = [35][client id 8][sequence 8][observed address 18][MAC 16]
 //
 // Both have the same size, so a forged source cannot make the coordinator send more than it got.
+//
+// An ask is a bind with type 37 and more zeros at its end. It is answered like one, by a bound of the same size, but
+// changes nothing at the coordinator: a client finds out by it what passes a way before it takes that.
 const bindSize = 1 + 8 + 8 + addrSize + macSize
 
 const (
@@ -36,12 +39,25 @@ func EncodeBind(dst []byte, id, sequence uint64, key [32]byte) []byte {
 
 func appendBind(dst []byte, id, sequence uint64, key *macKey) []byte {
 	start := len(dst)
-	dst = append(dst, typeBind)
+	dst = appendSigned(dst, typeBind, id, sequence, key)
+	return append(dst, make([]byte, start+bindSize-len(dst))...)
+}
+
+func appendSigned(dst []byte, kind byte, id, sequence uint64, key *macKey) []byte {
+	start := len(dst)
+	dst = append(dst, kind)
 	dst = binary.BigEndian.AppendUint64(dst, id)
 	dst = binary.BigEndian.AppendUint64(dst, sequence)
 	mac := key.sum(dst[start:])
-	dst = append(dst, mac[:]...)
-	return append(dst, make([]byte, start+bindSize-len(dst))...)
+	return append(dst, mac[:]...)
+}
+
+// EncodeAsk appends an ask frame of a size to dst: a datagram that the coordinator answers, if it arrives, by one of the
+// same size. It counts as a bind frame, whose sequence it shares, but does not bind.
+func EncodeAsk(dst []byte, id, sequence uint64, key [32]byte, size int) []byte {
+	start := len(dst)
+	dst = appendSigned(dst, typeAsk, id, sequence, newMACKey(key, bindPurpose))
+	return append(dst, make([]byte, max(0, start+max(size, bindSize)-len(dst)))...)
 }
 
 // ParseBound checks and decodes a bound frame. It fails with [ErrMalformed] or [ErrMAC].

@@ -19,6 +19,7 @@ const (
 	typeBind   = 34 // client → coordinator
 	typeBound  = 35 // coordinator → client
 	typeProbe  = 36 // client → client
+	typeAsk    = 37 // client → coordinator, answered by a bound
 	typeQUIC   = 64 // this and above: a bare QUIC packet
 	epochBit   = 8  // in the type of a relay or direct datagram: it is of an odd epoch, see oddConn
 	typeDone   = 0  // written over the first byte of a datagram that has been dealt with
@@ -154,6 +155,17 @@ func (t *table[V]) remove(key uint64, match func(V) bool) bool {
 	t.size--
 	t.shards[key%64].Store(&m)
 	return true
+}
+
+// each calls f with every entry, in no order.
+func (t *table[V]) each(f func(V)) {
+	for i := range t.shards {
+		if m := t.shards[i].Load(); m != nil {
+			for _, v := range *m {
+				f(v)
+			}
+		}
+	}
 }
 
 func (t *table[V]) len() int {

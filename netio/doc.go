@@ -2,8 +2,8 @@
 // between them. It knows packets, connections and streams of messages; names,
 // introductions and actors are the business of the packages above.
 //
-// It has two layers. A [Switch] moves UDP packets between links (UDP sockets, or
-// what a simulator puts in their place) and QUIC: each channel has a [Port], a
+// It has two layers. A [Switch] moves UDP packets between links (UDP sockets, TLS
+// over TCP where UDP is blocked, or what a simulator puts in their place) and QUIC: each channel has a [Port], a
 // fixed address for QUIC whose packets take the current [Path], directly or over
 // a coordinator's [Relay]. On a switch, a [Transport] dials and accepts
 // connections ([Conn]), each with one [Control] stream and any number of data
@@ -49,7 +49,8 @@
 // always read, so that no set of unread ones stops another. The length of a frame
 // alone takes no memory that larger messages before it did not. What breaks the
 // protocol ends its stream or connection and nothing else. Control messages have at
-// most 64 KiB.
+// most 64 KiB. What a TCP connection does not take is dropped after 256 KiB; who
+// connects to a [TCPListener] and does not bind, or says nothing, is closed.
 //
 // # Testing
 //

@@ -53,7 +53,7 @@ type Port struct {
 	directIn, directOut, relayedIn, relayedOut traffic
 	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
 	dropped                                    atomic.Uint64
-	largest                                    atomic.Int64
+	largest, largestIn                         atomic.Int64
 
 	keep sync.Mutex // guards kept
 	kept kept
@@ -179,6 +179,15 @@ func (p *Port) Path() Path {
 	return p.path
 }
 
+// rawMoved sends again what may have been lost on the link that raw packets took before.
+func (p *Port) rawMoved() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.path.Link == nil && p.path.To.IsValid() {
+		p.replay()
+	}
+}
+
 // publish tells the writers what is now known. A path without its number is no path.
 func (p *Port) publish() {
 	kind, number := byte(typeDirect), p.peerTag.Load()
@@ -209,7 +218,7 @@ func (p *Port) replay() {
 	}
 	link, local := o.Link, o.Local
 	if link == nil {
-		link, local = p.sw.rawRoute(o.To)
+		link, _ = p.sw.rawRoute(o.To) // the system knows from where
 	}
 	if link != nil { // an error counts as loss
 		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: packet, Local: local}, false)
@@ -274,7 +283,10 @@ func (p *Port) allowed(link Link, from netip.AddrPort) bool {
 }
 
 // received counts packets that were handed to QUIC.
-func (p *Port) received(direct bool, packets, bytes int, at time.Duration) {
+func (p *Port) received(direct bool, packets, bytes, largest int, at time.Duration) {
+	if int64(largest) > p.largestIn.Load() {
+		p.largestIn.Store(int64(largest)) // one goroutine does this
+	}
 	if direct {
 		p.directIn.add(packets, bytes)
 		p.lastDirect.Store(int64(at))
@@ -301,7 +313,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 	}
 	link, local := o.Link, o.Local
 	if link == nil {
-		if link, local = p.sw.rawRoute(o.To); link == nil {
+		if link, _ = p.sw.rawRoute(o.To); link == nil {
 			p.dropped.Add(uint64(packets))
 			p.sw.drops.add(dropNoPath, packets)
 			return

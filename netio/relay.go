@@ -38,9 +38,6 @@ type RelayConfig struct {
 	BytesPerSecond int64
 	// Burst is how many bytes may pass at once after a pause. If zero, a tenth of a second's worth; at least [MinBurst].
 	Burst int64
-	// Alternate is a link on which binds are answered, but change nothing: clients ask there under which address they are
-	// seen elsewhere. May be nil.
-	Alternate Link
 	// Random is where route numbers come from. If nil, crypto/rand.
 	Random io.Reader
 }
@@ -98,8 +95,9 @@ type relayClient struct {
 	routes        map[uint32]*relayRoute
 	bound         atomic.Pointer[binding]
 
-	mu       sync.Mutex // sequence, and changes of bound
-	sequence uint64
+	mu       sync.Mutex // sequence, asked, and changes of bound
+	sequence uint64     // of the last bind
+	asked    uint64     // of the last ask
 }
 
 // binding is where a client can be reached; never changed.
@@ -248,7 +246,8 @@ func (r *Relay) bind(sw *Switch, a *arrival, frame []byte) dropReason {
 }
 
 func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
-	if len(frame) != bindSize {
+	asks := frame[0] == typeAsk
+	if len(frame) < bindSize || len(frame) > bindSize && !asks {
 		return dropMalformed
 	}
 	id, sequence := bindNumbers(frame)
@@ -259,6 +258,9 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	if !validBind(frame, c.bindKey) {
 		return dropMAC
 	}
+	if asks {
+		return r.answerAsk(sw, a, c, frame)
+	}
 	c.mu.Lock()
 	if sequence <= c.sequence {
 		c.mu.Unlock()
@@ -266,16 +268,41 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	}
 	c.sequence = sequence
 	b := c.bound.Load()
-	if a.link != r.cfg.Alternate && (b == nil || b.sw != sw || b.link != a.link || b.addr != a.From || b.local != a.Local) {
+	if b == nil || b.sw != sw || b.link != a.link || b.addr != a.From || b.local != a.Local {
 		c.bound.Store(&binding{sw: sw, link: a.link, addr: a.From, local: a.Local})
 	}
 	c.mu.Unlock()
-	if a.link != r.cfg.Alternate {
-		r.binds.Add(1)
+	r.binds.Add(1)
+	if l, ok := a.link.(*TCPListener); ok {
+		l.proven(a.From)
 	}
-	answer := appendBound(make([]byte, 0, bindSize), BoundFrame{ID: id, Sequence: sequence, Observed: a.From}, c.bond)
-	_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there; the client asks again
+	r.tellBound(sw, a, c, frame)
 	return dropNone
+}
+
+// answerAsk tells a client that its frames arrive from an address, and moves nothing: whether the answers arrive there it
+// has yet to learn.
+func (r *Relay) answerAsk(sw *Switch, a *arrival, c *relayClient, frame []byte) dropReason {
+	_, sequence := bindNumbers(frame)
+	c.mu.Lock()
+	fresh := sequence > c.asked
+	if fresh {
+		c.asked = sequence
+	}
+	c.mu.Unlock()
+	if !fresh {
+		return dropReplay
+	}
+	r.tellBound(sw, a, c, frame)
+	return dropNone
+}
+
+// tellBound answers a bind or ask frame with a bound of the same size.
+func (r *Relay) tellBound(sw *Switch, a *arrival, c *relayClient, frame []byte) {
+	id, sequence := bindNumbers(frame)
+	answer := appendBound(make([]byte, 0, len(frame)), BoundFrame{ID: id, Sequence: sequence, Observed: sw.Real(a.From)}, c.bond)
+	answer = answer[:len(frame)]                                                     // zeros to the end
+	_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there; the client asks again
 }
 
 // forward passes on a run of packets that have one route, in one write. It overwrites their headers.

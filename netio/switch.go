@@ -73,6 +73,7 @@ type Switch struct {
 	allowed atomic.Pointer[map[netip.AddrPort]struct{}]
 	links   atomic.Pointer[[]Link]
 	rawLink atomic.Pointer[source] // only its link
+	tcp     atomic.Pointer[TCPListener]
 	sources []atomic.Pointer[rawSource]
 	seed    uint64
 
@@ -186,6 +187,32 @@ func (s *Switch) AddLink(link Link) {
 	}
 }
 
+// Largest is the size of the largest datagrams that channels send or receive at present, at least that of their first
+// ones: a way that takes no such datagrams is of no use to them.
+func (s *Switch) Largest() int {
+	largest := int64(firstPacket)
+	s.ports.each(func(p *Port) { largest = max(largest, p.largest.Load(), p.largestIn.Load()) })
+	return int(largest) + headerSize
+}
+
+// addTCP adds a link whose connections have addresses of their own.
+func (s *Switch) addTCP(l *TCPListener) {
+	s.tcp.Store(l)
+	s.AddLink(l)
+}
+
+// Real is the address that packets from addr came from: another one if they came over
+// TCP (see [TCPListener]); invalid once that connection is over.
+func (s *Switch) Real(addr netip.AddrPort) netip.AddrPort {
+	if _, ok := madeUpNumber(addr); !ok {
+		return addr
+	}
+	if l := s.tcp.Load(); l != nil {
+		return l.real(addr)
+	}
+	return netip.AddrPort{}
+}
+
 // RemoveLink closes a link and forgets it. Ports whose path it is have none until they get another one.
 func (s *Switch) RemoveLink(link Link) {
 	s.mu.Lock()
@@ -197,13 +224,14 @@ func (s *Switch) RemoveLink(link Link) {
 
 // SetRawLink makes raw QUIC packets leave through one link, whatever link the other side was heard on last. Nil undoes
 // that. Without it they leave through the link on which the other side was heard last, at first through the first link
-// that has the right address family.
+// that has the right address family. Ports whose path has no link follow.
 func (s *Switch) SetRawLink(link Link) {
 	if link == nil {
 		s.rawLink.Store(nil)
 		return
 	}
 	s.rawLink.Store(&source{link: link})
+	s.ports.each(func(p *Port) { p.rawMoved() })
 }
 
 // AllowRaw names an address of the coordinator: raw QUIC packets, relay frames and bound frames are accepted from it.

@@ -145,6 +145,9 @@ func (s *Switch) rawAddr(a *arrival) *net.UDPAddr {
 	if !s.cfg.AcceptRaw && !s.isAllowed(a.From) {
 		return nil
 	}
+	if _, made := madeUpNumber(a.From); made && a.link != Link(s.tcp.Load()) {
+		return nil // a forged source
+	}
 	slot := &s.sources[s.slot(a.From)]
 	src := slot.Load()
 	if src == nil || src.addr != a.From || src.link != a.link || src.local != a.Local {
@@ -167,6 +170,12 @@ func (s *Switch) slot(addr netip.AddrPort) int {
 
 // rawRoute is the link that raw packets to an address take, and our address there if it matters. The link is nil if none fits.
 func (s *Switch) rawRoute(to netip.AddrPort) (Link, netip.Addr) {
+	if _, made := madeUpNumber(to); made {
+		if l := s.tcp.Load(); l != nil {
+			return l, netip.Addr{}
+		}
+		return nil, netip.Addr{}
+	}
 	src := s.sources[s.slot(to)].Load()
 	if src != nil && src.addr != to {
 		src = nil

@@ -245,6 +245,7 @@ func (t *Transport) homeConfig(incoming int64) *quic.Config {
 		MaxIncomingStreams:             incoming,
 		MaxIncomingUniStreams:          -1,
 		InitialPacketSize:              firstPacket,
+		DisablePathMTUDiscovery:        true, // it says little, and what TCP takes would tell nothing about UDP
 	}
 }
 

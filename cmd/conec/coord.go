@@ -20,18 +20,19 @@ const closeTimeout = 10 * time.Second
 
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
-	addr, data, clientCA, log string
-	hosts                     []string
-	retry                     bool
-	clients                   int
-	relayRate                 int64
-	stats                     time.Duration
+	addr, tcp, data, clientCA, log string
+	hosts                          []string
+	retry                          bool
+	clients                        int
+	relayRate                      int64
+	stats                          time.Duration
 }
 
 func parseCoord(args []string, std streams) (*coordFlags, error) {
 	f := &coordFlags{}
 	flags := flag.NewFlagSet("coord", flag.ContinueOnError)
 	flags.StringVar(&f.addr, "addr", ":"+strconv.Itoa(coord.DefaultPort), "UDP address to listen on")
+	flags.StringVar(&f.tcp, "tcp", "", "TCP `address` for clients whose network blocks UDP, or none (default that of UDP)")
 	flags.StringVar(&f.data, "data", "", "`directory` for certificates (default conec/coordinator in the user's configuration)")
 	flags.Func("host", "`name` or address by which clients reach this host, for the certificate; may be repeated",
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
@@ -101,7 +102,7 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 		level = min(level, slog.LevelInfo)
 	}
 	config := &coord.Config{
-		Addr: f.addr, StatelessRetry: f.retry,
+		Addr: f.addr, TCPAddr: f.tcp, StatelessRetry: f.retry,
 		Limits: coord.Limits{Clients: f.clients, RelayRate: f.relayRate},
 		Logger: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level})),
 	}
@@ -143,7 +144,14 @@ func (f *coordFlags) announce(std streams, c *coord.Coordinator) {
 		host = publicHost()
 	}
 	public := net.JoinHostPort(host, strconv.Itoa(int(addr.Port())))
-	fmt.Fprintf(std.out, "coordinator on %s, certificates in %s\n", addr, f.data)
+	tcp := ""
+	switch at := c.TCPAddr(); {
+	case !at.IsValid():
+		tcp = " (UDP only)"
+	case at.Port() != addr.Port():
+		tcp = fmt.Sprintf(" (TCP on %s: clients need -tcp HOST:%d)", at, at.Port())
+	}
+	fmt.Fprintf(std.out, "coordinator on %s%s, certificates in %s\n", addr, tcp, f.data)
 	fmt.Fprintf(std.out, "fingerprint %s\n", c.AuthorityFingerprint())
 	fmt.Fprintf(std.out, "join with: conec pipe -coordinator %s -fingerprint %s -name NAME PEER\n", public, c.AuthorityFingerprint())
 }
@@ -158,7 +166,7 @@ func logStats(ctx context.Context, logger *slog.Logger, c *coord.Coordinator, ev
 			s := c.Stats()
 			dropped := s.Relay.Dropped
 			logger.Info("stats", "connections", s.Connections, "attached", s.Attached, "refused", s.Refused,
-				"channels", s.Channels, "introductions", s.Introductions,
+				"tcp", s.TCP.Open, "channels", s.Channels, "introductions", s.Introductions,
 				"relayed_packets", s.Relay.Forwarded.Packets, "relayed_bytes", s.Relay.Forwarded.Bytes,
 				"unproven", dropped.Unproven, "unknown", dropped.Unknown, "rate_limited", dropped.RateLimited)
 		case <-ctx.Done():

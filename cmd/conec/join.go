@@ -28,6 +28,7 @@ const reservedPurposes = "conec."
 type joinFlags struct {
 	coordinator, fingerprint, ca string
 	name, certificate, key       string
+	tcp, proxy                   string
 	mode                         string
 	accept, verbose              bool
 }
@@ -43,6 +44,8 @@ func (f *joinFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.name, "name", os.Getenv("CONEC_NAME"), "this client's `name`; may be left out without -accept, then it is a random one")
 	flags.StringVar(&f.certificate, "cert", "", "PEM `file` of this client's certificate, with -key (default: made for this run)")
 	flags.StringVar(&f.key, "key", "", "PEM `file` of the certificate's key")
+	flags.StringVar(&f.tcp, "tcp", "", "coordinator's TCP `address`, for networks that block UDP, or none (default that of -coordinator)")
+	flags.StringVar(&f.proxy, "proxy", "", "`URL` of an HTTP proxy for TCP, http://user:password@host:port, or none (default what HTTPS_PROXY and NO_PROXY say)")
 	flags.BoolVar(&f.verbose, "v", false, "print to stderr what happens")
 }
 
@@ -83,7 +86,7 @@ func (f *joinFlags) validate() error {
 // config is what the flags say about the client.
 func (f *joinFlags) config() (*client.Config, error) {
 	config := &client.Config{
-		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint,
+		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint, TCPAddr: f.tcp, Proxy: f.proxy,
 		NotAccepting: !f.accept, RelayOnly: f.accept && modes[f.mode] == client.RelayOnly,
 		IdleTimeout: peerTimeout, KeepAlive: keepAlive,
 	}
@@ -174,7 +177,15 @@ func closeSoon(ctx context.Context, cl *client.Client, err error) error {
 func describe(event client.Event) string {
 	switch event := event.(type) {
 	case client.Attached:
+		if event.TCP {
+			return "attached over TCP, seen as " + event.Observed
+		}
 		return "attached, seen as " + event.Observed
+	case client.HomeMoved:
+		if event.TCP {
+			return "UDP does not get through to the coordinator any more: over TCP now"
+		}
+		return "UDP gets through to the coordinator: over UDP now, seen as " + event.Observed
 	case client.Detached:
 		return fmt.Sprintf("coordinator lost: %v", event.Err)
 	case client.ChannelOpened:

@@ -1,7 +1,9 @@
 package netlab
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/conec-go/conec/netio"
@@ -45,6 +47,24 @@ func (h *Host) Listen(local netip.AddrPort) (netio.Link, error) {
 		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
 	return l, nil
+}
+
+// ListenTCP opens a TCP listener on the host.
+func (h *Host) ListenTCP(local netip.AddrPort) (listener net.Listener, err error) {
+	err = h.inside.do(func() (err error) {
+		listener, err = net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(local))
+		return err
+	})
+	return listener, err
+}
+
+// DialTCP opens a TCP connection from the host to an IP address.
+func (h *Host) DialTCP(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+	err = h.inside.do(func() (err error) {
+		conn, err = (&net.Dialer{}).DialContext(ctx, network, addr)
+		return err
+	})
+	return conn, err
 }
 
 // link is a socket in a namespace, which a thread must enter to see its addresses.

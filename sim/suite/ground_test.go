@@ -1,6 +1,8 @@
 package suite_test
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"testing"
 	"time"
@@ -33,6 +35,12 @@ type machine interface {
 	Listen(local netip.AddrPort) (netio.Link, error)
 	setUp(up bool)
 	move(at place)
+}
+
+// tcpMachine is a machine that has TCP. The simulator's have none.
+type tcpMachine interface {
+	ListenTCP(local netip.AddrPort) (net.Listener, error)
+	DialTCP(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // The grounds there are.
@@ -229,6 +237,14 @@ func (h localHost) address() netip.Addr { return home }
 
 func (h localHost) Listen(local netip.AddrPort) (netio.Link, error) {
 	return netio.ListenUDP(netip.AddrPortFrom(home, local.Port()))
+}
+
+func (h localHost) ListenTCP(local netip.AddrPort) (net.Listener, error) {
+	return net.ListenTCP("tcp4", net.TCPAddrFromAddrPort(local))
+}
+
+func (h localHost) DialTCP(ctx context.Context, network, addr string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, network, addr)
 }
 
 func (h localHost) setUp(bool) { h.t.Fatal("loopback stays up") }

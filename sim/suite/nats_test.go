@@ -279,7 +279,7 @@ func TestCarrier(t *testing.T) {
 	}
 }
 
-// A gateway that passes no UDP keeps a client from attaching. Once it passes some,
+// A gateway that passes no UDP keeps a client from attaching that has no TCP. Once it passes some,
 // the client comes in; while it passes none again, the client is detached, and
 // comes back.
 func TestNoUDP(t *testing.T) {

@@ -32,6 +32,8 @@ type world struct {
 	config   coord.Config
 	change   []func(*coord.Config)
 	coord    *coord.Coordinator
+	tcp      bool               // the coordinator takes TCP, and clients know where
+	tcpAt    netip.AddrPort     // then
 	raw      []*netio.Transport // of those that speak by hand
 
 	background sync.WaitGroup // ends when the scenario does
@@ -81,6 +83,11 @@ func (w *world) start() {
 		w.Fatal(err)
 	}
 	w.links = append(w.links, config.Link, config.AlternateLink)
+	if w.tcp {
+		if config.Listener, err = hub.(tcpMachine).ListenTCP(netip.AddrPortFrom(hub.address(), w.tcpAt.Port())); err != nil {
+			w.Fatal(err)
+		}
+	}
 	for _, f := range w.change {
 		f(&config)
 	}
@@ -88,6 +95,7 @@ func (w *world) start() {
 		w.Fatal(err)
 	}
 	w.config.Addr = w.coord.Addr().String()
+	w.tcpAt = w.coord.TCPAddr()
 }
 
 // machine returns the machine of this name, a new one on the internet if there is none.
@@ -130,10 +138,14 @@ func (w *world) stop() {
 func (w *world) clientConfig(name string) client.Config {
 	w.Helper()
 	on := w.machine(name)
-	return client.Config{
+	config := client.Config{
 		Name: name, Coordinator: w.config.Addr, Fingerprint: w.coord.Fingerprint(), Link: w.listen(name),
 		OpenLink: func() (netio.Link, error) { return on.Listen(netip.AddrPort{}) },
 	}
+	if w.tcp {
+		config.TCPAddr, config.Proxy, config.Dial = w.tcpAt.String(), "none", w.machine(name).(tcpMachine).DialTCP
+	}
+	return config
 }
 
 // connect attaches a client, or says why not.

@@ -568,8 +568,7 @@ type Attached struct {
 	ClientId uint64 `protobuf:"varint,1,opt,name=client_id,json=clientId,proto3" json:"client_id,omitempty"`
 	// The source address of the client as the coordinator sees it.
 	Observed *Address `protobuf:"bytes,2,opt,name=observed,proto3" json:"observed,omitempty"`
-	// Another UDP port of the coordinator. Binds are answered there, but change
-	// nothing: a client that is seen from another address there is behind a NAT
+	// Another UDP port of the coordinator, at which it answers asks: a client that is seen from another address there is behind a NAT
 	// whose mappings depend on the destination. 0: there is none.
 	AlternatePort uint32 `protobuf:"varint,4,opt,name=alternate_port,json=alternatePort,proto3" json:"alternate_port,omitempty"`
 	// The coordinator's wall clock as it said this, in microseconds since 1970; 0 if
