@@ -31,7 +31,7 @@ import (
 //	draining     ChannelDrained     -                                          lost, in order
 //	draining     closeTimeout       (the peer's close was lost)                lost, in order
 //	any          Control            does it, or gives it to the parent (home)
-//	any          AddrsChanged       offers the peer our addresses              -
+//	any          AddrsChanged       offers the peer our addresses, probes      -
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
@@ -167,7 +167,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		c.relayChanged(ctx, msg)
 	case AddrsChanged:
-		c.offer(ctx)
+		c.addrsChanged(ctx, msg)
 	default:
 		c.behavior.Receive(ctx)
 	}

@@ -31,6 +31,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       probed           answers a ping, notes a pong, looks
 //	any       OfferCandidates  takes the peer's tag and addresses, looks
 //	any       RelayChanged     takes the new route
+//	any       hostMoved        probes all paths
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -68,6 +69,7 @@ type (
 		Life
 		netio.Probe
 	}
+	hostMoved struct{} // from the channel
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
@@ -97,6 +99,9 @@ func (p *paths) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		p.spec.conn.Port().SetRoute(msg.GetRoute())
 		p.apply()
+	case hostMoved:
+		p.set.moved(p.now())
+		p.look(ctx)
 	}
 }
 
