@@ -37,6 +37,7 @@ const (
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
 //	any       relayDoubted       binds, unless it waits for an answer
+//	any       networkChanged     binds, tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -163,6 +164,8 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		}
 	case boundHeard:
 		c.boundTo(ctx, msg.frame)
+	case networkChanged:
+		c.networkChanged(ctx, msg.change)
 	default:
 		c.asked(ctx)
 	}

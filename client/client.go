@@ -63,6 +63,7 @@ type Client struct {
 	incoming    *incoming
 	resumptions *resumptions
 	events      *events
+	monitor     *netio.Monitor // nil if nothing is watched
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
@@ -143,6 +144,10 @@ func (cl *Client) start(label func()) error {
 	}
 	cl.pid = pid
 	cl.shared.pid.Store(pid)
+	if err := cl.watch(); err != nil {
+		cl.Abort()
+		return err
+	}
 	return nil
 }
 

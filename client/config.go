@@ -45,8 +45,13 @@ type Config struct {
 	// Bind is the local UDP address, "host:port". If empty, all addresses of both
 	// families and a free port.
 	Bind string
-	// Link replaces the UDP socket at Bind. For simulators.
+	// Link replaces the UDP socket at Bind. For simulators. If it is a
+	// [netio.Watcher], it is the client's unless Watcher is set.
 	Link netio.Link
+	// Watcher notices that the host's network changes. If nil, a
+	// [netio.HostWatcher] of the client's own; clients of one process may share
+	// one.
+	Watcher netio.Watcher
 
 	// NotAccepting refuses channels that others open. The client can still open
 	// them, and peers can open streams on those.
