@@ -17,7 +17,7 @@ const (
 // Watcher notices that a host's network may have changed: a [HostWatcher], or a [Link] of a simulator.
 type Watcher interface {
 	// Watch has hint called, by any goroutine, when addresses or routes may have changed, or the host has slept. stop ends
-	// that; when it has returned, hint is not called any more. hint must not call stop.
+	// that; a call that has begun may still be under way when it returns. hint must not call stop.
 	Watch(hint func(Hint)) (stop func(), err error)
 }
 

@@ -50,19 +50,31 @@ func TestMonitor(t *testing.T) {
 	}{
 		{"nothing changes", []step{{at: 0}, {at: 10 * ms}}, nil},
 		{"another address", []step{{0, []string{wifi, lte}, Hint{}}}, []told{{250 * ms, []string{wifi, lte}, Hint{}}}},
-		{"several in a group", []step{{0, []string{wifi, lte}, Hint{}}, {200 * ms, []string{wifi, lte, six}, Hint{Rerouted: true}}},
-			[]told{{250 * ms, []string{wifi, lte, six}, Hint{Rerouted: true}}}},
+		{
+			"several in a group",
+			[]step{{0, []string{wifi, lte}, Hint{}}, {200 * ms, []string{wifi, lte, six}, Hint{Rerouted: true}}},
+			[]told{{250 * ms, []string{wifi, lte, six}, Hint{Rerouted: true}}},
+		},
 		{"one goes", []step{{0, []string{}, Hint{}}}, []told{{0, []string{}, Hint{}}}},
 		{"one is replaced", []step{{0, []string{lte}, Hint{Rerouted: true}}}, []told{{0, []string{lte}, Hint{Rerouted: true}}}},
-		{"one goes, another comes", []step{{0, []string{}, Hint{}}, {100 * ms, []string{lte}, Hint{}}},
-			[]told{{0, []string{}, Hint{}}, {350 * ms, []string{lte}, Hint{}}}},
+		{
+			"one goes, another comes",
+			[]step{{0, []string{}, Hint{}}, {100 * ms, []string{lte}, Hint{}}},
+			[]told{{0, []string{}, Hint{}}, {350 * ms, []string{lte}, Hint{}}},
+		},
 		{"one comes and goes", []step{{0, []string{wifi, lte}, Hint{}}, {100 * ms, []string{wifi}, Hint{}}}, nil},
-		{"one goes while another settles", []step{{0, []string{wifi, lte}, Hint{}}, {100 * ms, []string{lte}, Hint{}}},
-			[]told{{100 * ms, []string{lte}, Hint{}}}},
+		{
+			"one goes while another settles",
+			[]step{{0, []string{wifi, lte}, Hint{}}, {100 * ms, []string{lte}, Hint{}}},
+			[]told{{100 * ms, []string{lte}, Hint{}}},
+		},
 		{"another way", []step{{0, nil, Hint{Rerouted: true}}, {10 * ms, nil, Hint{}}}, []told{{250 * ms, []string{wifi}, Hint{Rerouted: true}}}},
 		{"sleep", []step{{0, nil, Hint{Slept: time.Hour}}}, []told{{0, []string{wifi}, Hint{Slept: time.Hour}}}},
-		{"another way, then sleep", []step{{0, nil, Hint{Rerouted: true}}, {10 * ms, []string{lte}, Hint{Slept: time.Hour}}},
-			[]told{{10 * ms, []string{lte}, Hint{Rerouted: true, Slept: time.Hour}}}},
+		{
+			"another way, then sleep",
+			[]step{{0, nil, Hint{Rerouted: true}}, {10 * ms, []string{lte}, Hint{Slept: time.Hour}}},
+			[]told{{10 * ms, []string{lte}, Hint{Rerouted: true, Slept: time.Hour}}},
+		},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -78,13 +90,13 @@ func TestMonitor(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, s := range test.steps {
-					time.Sleep(s.at - time.Since(start)) //nolint:forbidigo // virtual time
+					time.Sleep(s.at - time.Since(start))
 					if s.addrs != nil {
 						link.addrs = addrPorts(s.addrs...)
 					}
 					link.hint(s.hint)
 				}
-				time.Sleep(time.Minute) //nolint:forbidigo // virtual time
+				time.Sleep(time.Minute)
 				m.Close()
 				if link.hint != nil {
 					t.Error("it still watches")
