@@ -35,7 +35,7 @@ func watchHost(hint func(Hint)) (end func(), err error) {
 
 // watchRoutes reads what the kernel tells until the socket is closed.
 func watchRoutes(file *os.File, hint func(Hint)) {
-	buf := make([]byte, 8<<10) // longer messages are cut, whose beginning is enough
+	buf := make([]byte, 4<<10) // longer messages are cut, whose beginning is enough
 	now := bootClock()
 	sleep := drowse{now()}
 	for {
