@@ -17,6 +17,8 @@
 // A [Channel] is one QUIC connection from end to end. It starts on the
 // coordinator's relay and moves to a direct path when there is one ([Mode] says
 // otherwise); [Channel.Path] tells which it takes, Config.OnEvent when it changes.
+// When the host's network changes, or the host wakes up, the client tells the
+// coordinator and its peers at once, and the program by [NetworkChanged].
 // [NetConn] makes a net.Conn of a stream. [Client.Actors] is the client's actor
 // system, whose actors can send to those that peers export.
 //
@@ -35,7 +37,8 @@
 // Everything may be called from any goroutine. What takes a context can block, and
 // stops when the context ends; nothing is left behind at either side then. Messages
 // of a stream keep their order. OnEvent is called by one goroutine, one event after
-// the other.
+// the other. Another waits for the kernel to tell of the network; clients of one
+// process can share it (Config.Watcher).
 //
 // A client that loses its coordinator attaches again by itself, with pauses of up to
 // 2 seconds. Direct channels do not notice; relayed ones stall and go on if the

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/conec-go/conec/client"
@@ -190,6 +191,11 @@ func describe(event client.Event) string {
 			kind = "none"
 		}
 		return fmt.Sprintf("path to %s: %s %s", event.Peer, kind, event.Remote)
+	case client.NetworkChanged:
+		if event.Slept > 0 {
+			return fmt.Sprintf("this host slept for %v", event.Slept.Round(time.Second))
+		}
+		return "this host's network changed, its addresses are " + strings.Join(event.Addrs, ", ")
 	}
 	return fmt.Sprintf("%T", event)
 }
