@@ -49,8 +49,7 @@ type Config struct {
 	// [netio.Watcher], it is the client's unless Watcher is set.
 	Link netio.Link
 	// Watcher notices that the host's network changes. If nil, a
-	// [netio.HostWatcher] of the client's own; clients of one process may share
-	// one.
+	// [netio.HostWatcher] that the clients of a process share.
 	Watcher netio.Watcher
 
 	// NotAccepting refuses channels that others open. The client can still open

@@ -37,8 +37,8 @@
 // Everything may be called from any goroutine. What takes a context can block, and
 // stops when the context ends; nothing is left behind at either side then. Messages
 // of a stream keep their order. OnEvent is called by one goroutine, one event after
-// the other. Another waits for the kernel to tell of the network; clients of one
-// process can share it (Config.Watcher).
+// the other. Another waits for the kernel to tell of the network; the clients of a
+// process share it.
 //
 // A client that loses its coordinator attaches again by itself, with pauses of up to
 // 2 seconds. Direct channels do not notice; relayed ones stall and go on if the

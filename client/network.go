@@ -11,6 +11,10 @@ import (
 	"github.com/conec-go/conec/netio"
 )
 
+// ownHost is what clients of this process share: it watches, by one goroutine, while there are any. It has no state that
+// one of them could change for another.
+var ownHost = netio.NewHostWatcher()
+
 // networkChanged is sent by the monitor.
 type networkChanged struct{ change netio.NetworkChange }
 
@@ -18,7 +22,7 @@ type networkChanged struct{ change netio.NetworkChange }
 func (cl *Client) watch() error {
 	watcher := cl.config.Watcher
 	if watcher == nil && cl.config.Link == nil {
-		watcher = netio.NewHostWatcher()
+		watcher = ownHost
 	}
 	if own, ok := cl.link.(netio.Watcher); ok && watcher == nil {
 		watcher = own

@@ -59,7 +59,7 @@ func TestRouteHint(t *testing.T) {
 
 func FuzzRouteHint(f *testing.F) {
 	f.Add(routeMessage(unix.RTM_NEWROUTE, route(0, unix.RT_TABLE_MAIN, unix.RTN_UNICAST, 0)...))
-	f.Add(routeMessage(unix.RTM_NEWADDR)[:17])
+	f.Add(routeMessage(unix.RTM_NEWADDR, 1)[:17])
 	f.Fuzz(func(t *testing.T, messages []byte) {
 		if hint, relevant := routeHint(messages); hint != (Hint{}) && !relevant || hint.Slept != 0 {
 			t.Errorf("%+v, relevant %v", hint, relevant)
