@@ -81,14 +81,15 @@ func (l *UDPLink) Addrs() []netip.AddrPort {
 	return reachable(interfaceAddrs(), l.local)
 }
 
-// interfaceAddrs are the addresses of the interfaces that can carry packets: one without a carrier keeps its own.
+// interfaceAddrs are the addresses of the interfaces that are up. Whether one is running is not asked: Linux says so up to
+// a second late (linkwatch).
 func interfaceAddrs() (ips []netip.Addr) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
 	for _, ifi := range interfaces {
-		if ifi.Flags&net.FlagUp == 0 || ifi.Flags&net.FlagRunning == 0 {
+		if ifi.Flags&net.FlagUp == 0 {
 			continue
 		}
 		found, err := ifi.Addrs()
