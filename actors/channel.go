@@ -31,9 +31,9 @@ import (
 //	draining     ChannelDrained     -                                          lost, in order
 //	draining     closeTimeout       (the peer's close was lost)                lost, in order
 //	any          Control            does it, or gives it to the parent (home)
-//	any          AddrsChanged       offers the peer our addresses              -
 //	any          Ping               says it, once the peer is known to answer  -
 //	any          DescribePaths      has the path set answer                    -
+//	any          AddrsChanged       offers the peer our addresses, probes      -
 //	any          connectionLost     -                                          lost
 //	any          AbortChannel       -                                          lost
 //	over         OpenStream, …      answers that it is over
@@ -170,7 +170,7 @@ func (c *channel) Receive(ctx actor.Context) {
 	case *conecv1.RelayChanged:
 		c.relayChanged(ctx, msg)
 	case AddrsChanged:
-		c.offer(ctx)
+		c.addrsChanged(ctx, msg)
 	case Ping, CancelPing, *conecv1.DescribePaths:
 		c.ask(ctx)
 	default:

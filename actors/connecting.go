@@ -237,6 +237,17 @@ func (c *channel) offer(ctx actor.Context) {
 	}
 }
 
+// addrsChanged offers the peer our addresses, and has the packet sent again that may have been the last to be lost.
+func (c *channel) addrsChanged(ctx actor.Context, msg AddrsChanged) {
+	if msg.Moved && c.paths != nil {
+		ctx.Send(c.paths, hostMoved{})
+	}
+	c.offer(ctx)
+	if c.port != nil {
+		c.port.Replay()
+	}
+}
+
 // mode says which paths this side uses.
 func (c *channel) mode() conecv1.Mode {
 	if c.spec.Config.RelayOnly {

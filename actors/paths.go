@@ -39,6 +39,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
 //	any       DescribePaths    answers what it knows
+//	any       hostMoved        probes all paths
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -83,6 +84,7 @@ type (
 		Life
 		netio.Probe
 	}
+	hostMoved struct{} // from the channel
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
@@ -139,6 +141,9 @@ func (p *paths) Receive(ctx actor.Context) {
 		}
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
+	case hostMoved:
+		p.set.moved(p.now())
+		p.look(ctx)
 	}
 }
 

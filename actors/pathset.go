@@ -57,7 +57,8 @@ type pathSet struct {
 	budget     float64   // pings that may go to addresses that never answered
 	spentAt    time.Time // when it was last computed
 	account    account
-	guesses    *guesses // nil unless the peer's address is guessed
+	guesses    *guesses  // nil unless the peer's address is guessed
+	movedAt    time.Time // when this host's network changed
 }
 
 // candidate is an address at which the peer might be reached.
@@ -125,7 +126,7 @@ func (p *pathSet) seen(now time.Time, link netio.Link, addr netip.AddrPort) {
 	known := p.findOn(link, addr)
 	if known == nil {
 		p.add(now, link, addr, true)
-		p.verify(now) // the peer's address may have changed
+		p.peerMoved(now) // its address may have changed
 		return
 	}
 	pressed := now.Sub(known.pinged) < pressedAgain
@@ -318,7 +319,7 @@ func (p *pathSet) doubtful(now time.Time, on heard) bool {
 	}
 	unheard := !p.silence.since.IsZero() && now.Sub(p.silence.since) >= c.patience()
 	unanswered := !c.asked.IsZero() && now.Sub(c.asked) >= c.patience()
-	return unheard || unanswered || p.left(on)
+	return unheard || unanswered || p.left(on) || p.shaken()
 }
 
 // left reports whether the peer now sends over the relay.
@@ -336,7 +337,7 @@ func (p *pathSet) overdue(now time.Time, on heard) bool {
 		return false
 	}
 	asked := now.Sub(c.asked)
-	if p.left(on) && asked >= followAfter+c.rtt*3/2 {
+	if (p.left(on) || p.shaken()) && asked >= followAfter+c.rtt*3/2 {
 		return true
 	}
 	for _, other := range p.candidates {
@@ -390,8 +391,11 @@ func (p *pathSet) expire(now time.Time, c *candidate) {
 // the path in use, others that have not answered since it was silent have to
 // answer again before they are used: they may have died with it.
 func (p *pathSet) giveUp(now time.Time, c *candidate) {
-	silent := c.asked
+	silent, shaken := c.asked, c == p.current && p.shaken()
 	c.answered, c.asked, c.dead = time.Time{}, time.Time{}, now
+	if shaken {
+		c.dead = time.Time{} // it was the way there that went
+	}
 	c.round, c.due, c.answers, c.triggered = 0, now, 0, 0
 	if p.current != c {
 		return

@@ -111,7 +111,10 @@ type (
 	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
 	AwaitUp struct{}
 	// AddrsChanged has the channel offer the client's addresses again.
-	AddrsChanged struct{}
+	AddrsChanged struct {
+		// Moved tells that the host's network has changed: paths are to be probed.
+		Moved bool
+	}
 	// DrainChannel ends the channel in order; the answer is a [*ChannelResult]
 	// once the other side has read everything.
 	DrainChannel struct{}

@@ -40,6 +40,7 @@ const (
 //	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
 //	any       tcpLost            dials TCP again
 //	any       relayDoubted       binds, unless it waits for an answer
+//	any       networkChanged     binds, tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -185,6 +186,8 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.tcpDialed(ctx, msg)
 	case tcpLost:
 		c.tcpLost(ctx, msg)
+	case networkChanged:
+		c.networkChanged(ctx, msg.change)
 	default:
 		c.asked(ctx)
 	}

@@ -65,6 +65,7 @@ type Client struct {
 	resumptions *resumptions
 	events      *events
 	searches    searches
+	monitor     *netio.Monitor // nil if nothing is watched
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
@@ -149,6 +150,10 @@ func (cl *Client) start(label func()) error {
 	}
 	cl.pid = pid
 	cl.shared.pid.Store(pid)
+	if err := cl.watch(); err != nil {
+		cl.Abort()
+		return err
+	}
 	return nil
 }
 

@@ -80,6 +80,9 @@ func (cl *Client) end(drain func() error) error {
 		cl.incoming.end(messages.ErrClosed)
 		err := drain()
 		cl.life.End()
+		if cl.monitor != nil {
+			cl.monitor.Close()
+		}
 		cl.resumptions.end(messages.ErrClosed)
 		// Nothing from here on waits for the network.
 		err = errors.Join(err, cl.sys.Close(context.Background()))

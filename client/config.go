@@ -46,9 +46,6 @@ type Config struct {
 	// Bind is the local UDP address, "host:port". If empty, all addresses of both
 	// families and a free port.
 	Bind string
-	// Link replaces the UDP socket at Bind, and OpenLink opens further ones. For simulators.
-	Link     netio.Link
-	OpenLink func() (netio.Link, error)
 
 	// TCPAddr is where the coordinator takes TCP, "host:port". A client whose network
 	// blocks UDP attaches over TLS and TCP, and moves to UDP as soon as that works. If
@@ -60,6 +57,15 @@ type Config struct {
 	Proxy string
 	// Dial opens TCP connections, also those to a proxy. If nil, net.Dialer.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Link replaces the UDP socket at Bind. For simulators. If it is a
+	// [netio.Watcher], it is the client's unless Watcher is set.
+	Link netio.Link
+	// OpenLink opens further links. For simulators. If nil, UDP sockets, and none if Link is
+	// set.
+	OpenLink func() (netio.Link, error)
+	// Watcher notices that the host's network changes. If nil, a
+	// [netio.HostWatcher] that the clients of a process share.
+	Watcher netio.Watcher
 
 	// NotAccepting refuses channels that others open. The client can still open
 	// them, and peers can open streams on those.

@@ -18,6 +18,8 @@
 // coordinator's relay and moves to a direct path when there is one ([Mode] says
 // otherwise); [Channel.Path] tells which it takes and why, [Channel.Paths] what else
 // was tried, Config.OnEvent when it changes. [Channel.Ping] measures the round trip.
+// When the host's network changes, or the host wakes up, the client tells the
+// coordinator and its peers at once, and the program by [NetworkChanged].
 // [NetConn] makes a net.Conn of a stream. [Client.Actors] is the client's actor
 // system, whose actors can send to those that peers export.
 //
@@ -36,7 +38,8 @@
 // Everything may be called from any goroutine. What takes a context can block, and
 // stops when the context ends; nothing is left behind at either side then. Messages
 // of a stream keep their order. OnEvent is called by one goroutine, one event after
-// the other.
+// the other. Another waits for the kernel to tell of the network; the clients of a
+// process share it.
 //
 // A client whose network blocks UDP is attached over TLS and TCP, through an HTTP
 // proxy if there is one, and changes to UDP once that gets through, or back; its

@@ -1,9 +1,12 @@
 package client
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Event is something that happened to a client: one of [Attached], [HomeMoved],
-// [Detached], [ChannelOpened], [ChannelClosed], [PathChanged].
+// [Detached], [ChannelOpened], [ChannelClosed], [PathChanged], [NetworkChanged].
 type Event interface{ event() }
 
 // Attached says that the coordinator has the client's name and can relay to it.
@@ -61,12 +64,25 @@ type PathChanged struct {
 	Reason PathReason
 }
 
-func (Attached) event()      {}
-func (HomeMoved) event()     {}
-func (Detached) event()      {}
-func (ChannelOpened) event() {}
-func (ChannelClosed) event() {}
-func (PathChanged) event()   {}
+// NetworkChanged says that the addresses of this host have changed, or its way to
+// others, or that it has slept. The client tells the coordinator and looks for other
+// paths by itself.
+type NetworkChanged struct {
+	// Former and Addrs are the addresses at which the host could and can be
+	// reached; they are the same if packets only take another way.
+	Former, Addrs []string
+	// Slept is for how long the host was asleep, or the process stopped; zero if it
+	// was not.
+	Slept time.Duration
+}
+
+func (Attached) event()       {}
+func (HomeMoved) event()      {}
+func (Detached) event()       {}
+func (ChannelOpened) event()  {}
+func (ChannelClosed) event()  {}
+func (PathChanged) event()    {}
+func (NetworkChanged) event() {}
 
 // maxEvents is how many events wait for the program.
 const maxEvents = 256

@@ -29,6 +29,7 @@ const expiry = time.Second
 //	any       ChannelLost    detaches the client
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
+//	any       listUsage      answers with who is attached and has which channels
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
 //
@@ -107,6 +108,8 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.introduce(ctx, msg)
 	case cancelIntroduce:
 		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
+	case listUsage:
+		ctx.Respond(c.registry.usage())
 	}
 	c.counters.channels.Store(int64(len(c.registry.channels)))
 	c.counters.pending.Store(int64(len(c.registry.pending)))

@@ -81,6 +81,15 @@ type Limits struct {
 	// RelayRate limits what one end of a channel may send over the relay, in
 	// bytes per second. If zero, it is not limited.
 	RelayRate int64
+	// RelayClientRate limits what a client may send over the relay on all its
+	// channels, and as much what it may be sent, in bytes per second. Its channels
+	// share it evenly, and what one does not use the others may. If zero, it is not
+	// limited.
+	RelayClientRate int64
+	// RelayTotalRate limits what all clients together may send over the relay, in
+	// bytes per second. Clients share it evenly, and their channels the part of
+	// each. If zero, it is not limited.
+	RelayTotalRate int64
 	// AttachTimeout is how long a connected client may take to say who it is. If
 	// zero, 10 seconds.
 	AttachTimeout time.Duration
@@ -122,6 +131,8 @@ func (c *Config) Validate() error {
 		{"Limits.ChannelsPerClient", int64(c.Limits.ChannelsPerClient)},
 		{"Limits.PendingPerClient", int64(c.Limits.PendingPerClient)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
+		{"Limits.RelayClientRate", c.Limits.RelayClientRate},
+		{"Limits.RelayTotalRate", c.Limits.RelayTotalRate},
 		{"Limits.AttachTimeout", int64(c.Limits.AttachTimeout)},
 		{"Limits.AnswerTimeout", int64(c.Limits.AnswerTimeout)},
 		{"Limits.RestoreTimeout", int64(c.Limits.RestoreTimeout)},

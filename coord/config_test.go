@@ -26,13 +26,13 @@ func TestConfigValidate(t *testing.T) {
 			&coord.Config{
 				Addr: "x", IdleTimeout: -1,
 				Limits: coord.Limits{
-					Clients: -1, ChannelsPerClient: -1, PendingPerClient: -1, RelayRate: -1,
+					Clients: -1, ChannelsPerClient: -1, PendingPerClient: -1, RelayRate: -1, RelayClientRate: -1, RelayTotalRate: -1,
 					AttachTimeout: -1, AnswerTimeout: -1, RestoreTimeout: -1,
 				},
 			},
 			[]string{
 				"Addr: ", "IdleTimeout is -1", "Limits.Clients is -1", "Limits.ChannelsPerClient is -1",
-				"Limits.PendingPerClient is -1", "Limits.RelayRate is -1", "Limits.AttachTimeout is -1",
+				"Limits.PendingPerClient is -1", "Limits.RelayRate is -1", "Limits.RelayClientRate is -1", "Limits.RelayTotalRate is -1", "Limits.AttachTimeout is -1",
 				"Limits.AnswerTimeout is -1", "Limits.RestoreTimeout is -1",
 			},
 		},

@@ -89,6 +89,7 @@ func (c *Coordinator) listen() error {
 	c.relay = netio.NewRelay(netio.RelayConfig{
 		RoutesPerClient: c.config.Limits.ChannelsPerClient + c.config.Limits.PendingPerClient,
 		BytesPerSecond:  c.config.Limits.RelayRate, MaxClients: c.config.Limits.Clients + 1,
+		ClientBytesPerSecond: c.config.Limits.RelayClientRate, TotalBytesPerSecond: c.config.Limits.RelayTotalRate,
 	})
 	sw, err := netio.NewSwitch(netio.SwitchConfig{AcceptRaw: true, Relay: c.relay}, links...)
 	if err != nil {

@@ -106,6 +106,9 @@ func TestClosed(t *testing.T) {
 	if err := c.Introduce(t.Context(), "alice", "bob", ""); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("introduce after close: %v, want closed", err)
 	}
+	if _, err := c.Usage(t.Context()); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("usage after close: %v, want closed", err)
+	}
 	_ = c.Stats()
 	start(t, &coord.Config{Addr: c.Addr().String()}) // the port is free again
 }

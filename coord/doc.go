@@ -24,13 +24,14 @@
 //
 // All methods may be called from any goroutine; those with a context can block.
 // Names and introductions belong to one actor. Packets are relayed by the goroutine
-// that reads the socket, without locks.
+// that reads the socket, without locks; limits that are shared ([Limits]) take one for
+// a moment.
 //
 // # Limits
 //
 // [Limits] lists them with their defaults: clients, channels and open introductions
-// per client, relay rate, times. What exceeds one is refused with a reason, and
-// counted ([Coordinator.Stats]).
+// per client, relay rates, times. What exceeds one is refused with a reason, and
+// counted ([Coordinator.Stats]; per client and channel, [Coordinator.Usage]).
 //
 // # Testing
 //

@@ -86,7 +86,7 @@ type introduced struct {
 	serial
 	channel string
 	ends    [2]*attachment
-	route   uint32 // of ends[0]; removing it removes both
+	routes  [2]uint32 // of the ends; removing one removes both
 }
 
 // restore is one client's wish to have a route again for a channel it still has.
@@ -287,7 +287,8 @@ func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 		return []say{{intro.dialer.id, offered(intro, true)}}
 	}
 	r.forget(intro)
-	channel := &introduced{channel: intro.channel, ends: [2]*attachment{intro.dialer, intro.acceptor}, route: intro.dialerRoute}
+	channel := &introduced{channel: intro.channel, ends: [2]*attachment{intro.dialer, intro.acceptor}}
+	channel.routes = [2]uint32{intro.dialerRoute, intro.acceptorRoute}
 	r.keep(channel)
 	if intro.request == 0 {
 		intro.done(nil)
@@ -313,7 +314,7 @@ func (r *registry) drop(channel *introduced) {
 	for _, end := range channel.ends {
 		delete(end.channels, channel.channel)
 	}
-	r.routes.RemoveRoute(channel.route)
+	r.routes.RemoveRoute(channel.routes[0])
 }
 
 // release acts on a client's word that its channel has ended.
@@ -376,7 +377,7 @@ func (r *registry) rejoin(channel string, a, b *attachment) []say {
 	if err != nil {
 		return nil // the channel goes on without relay; its ends ask again when they attach again
 	}
-	r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, route: routeA})
+	r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, routes: [2]uint32{routeA, routeB}})
 	restored := func(route uint32) *conecv1.Control {
 		return &conecv1.Control{Said: &conecv1.Control_ChannelRestored{ChannelRestored: &conecv1.ChannelRestored{
 			Channel: []byte(channel), Route: route,

@@ -99,7 +99,7 @@ func TestBucket(t *testing.T) {
 
 // TestNoAllocations holds the paths that every packet takes to their promise.
 func TestNoAllocations(t *testing.T) {
-	relay := NewRelay(RelayConfig{BytesPerSecond: 1 << 40})
+	relay := NewRelay(RelayConfig{BytesPerSecond: 1 << 40, ClientBytesPerSecond: 1 << 40, TotalBytesPerSecond: 1 << 40})
 	key := [32]byte{1}
 	if err := relay.AddClient(1, key); err != nil {
 		t.Fatal(err)

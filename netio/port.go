@@ -204,6 +204,14 @@ func (p *Port) publish() {
 	p.out.Store(o)
 }
 
+// Replay sends the packet that QUIC wrote last once more, if nothing was received since: after an outage that was not the
+// path's, as when the relay did not know where we are.
+func (p *Port) Replay() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.replay()
+}
+
 // replay sends the packet that QUIC wrote last over the path of now, if nothing
 // was received since. After an outage QUIC waits ever longer between attempts;
 // that packet was one, so its acknowledgment ends the wait. Elsewhere the peer's

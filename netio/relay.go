@@ -36,7 +36,15 @@ type RelayConfig struct {
 	RoutesPerClient int
 	// BytesPerSecond limits each direction of each route, UDP payload counted. If zero, unlimited.
 	BytesPerSecond int64
-	// Burst is how many bytes may pass at once after a pause. If zero, a tenth of a second's worth; at least [MinBurst].
+	// ClientBytesPerSecond limits what a client sends over all its routes, and as much what it is sent. Routes that want
+	// more share it evenly. If zero, unlimited.
+	ClientBytesPerSecond int64
+	// TotalBytesPerSecond limits what all clients send. Clients that want more share it evenly, and the routes of each
+	// share its part. If zero, unlimited.
+	TotalBytesPerSecond int64
+	// Burst is how many bytes each of these limits lets pass at once after a pause, all routes together; one route may
+	// have half of that, or a third of the total's. A route that has paused may send one packet in any case. If zero, a
+	// tenth of a second's worth; at least [MinBurst].
 	Burst int64
 	// Random is where route numbers come from. If nil, crypto/rand.
 	Random io.Reader
@@ -49,10 +57,6 @@ func (c RelayConfig) withDefaults() RelayConfig {
 	if c.RoutesPerClient <= 0 {
 		c.RoutesPerClient = DefaultRoutesPerClient
 	}
-	if c.Burst <= 0 {
-		c.Burst = c.BytesPerSecond / 10
-	}
-	c.Burst = max(c.Burst, MinBurst)
 	if c.Random == nil {
 		c.Random = rand.Reader
 	}
@@ -70,29 +74,42 @@ type RelayStats struct {
 
 // RouteStats says what one end of a route sent.
 type RouteStats struct {
-	Forwarded Traffic
-	Dropped   uint64 // packets
+	Forwarded   Traffic
+	Dropped     uint64 // packets
+	RateLimited uint64 // packets, of those dropped
+}
+
+// ClientStats says what went over all routes that a client has or had.
+type ClientStats struct {
+	Sent, Received Traffic
+	Dropped        uint64 // packets that it sent
+	RateLimited    uint64 // packets, of those dropped
 }
 
 // Relay forwards packets between clients of a coordinator. It believes a client's address from authentic bind frames
 // only, and forwards only what comes from there.
 //
-// Forwarding takes no lock and allocates nothing; all methods may be called by anybody and none blocks.
+// Forwarding allocates nothing, and takes no lock unless there is a limit that routes share; then one, for less than a
+// microsecond. All methods may be called by anybody and none blocks.
 type Relay struct {
 	cfg     RelayConfig
 	clients table[*relayClient]
 	routes  table[*relayRoute]
-	mu      sync.Mutex // changes of clients and routes, and relayClient.routes
+	mu      sync.Mutex // changes of clients and routes, and relayClient.routes and past
 	total   traffic
 	binds   atomic.Uint64
 	drops   drops
 	start   time.Time
+
+	fairness fairness
 }
 
 type relayClient struct {
 	id            uint64
 	bindKey, bond *macKey // what its frames are checked with, and ours made with
 	routes        map[uint32]*relayRoute
+	past          ClientStats // of routes that are no more
+	account       clientAccount
 	bound         atomic.Pointer[binding]
 
 	mu       sync.Mutex // sequence, asked, and changes of bound
@@ -116,7 +133,9 @@ type relayRoute struct {
 
 	forwarded traffic
 	dropped   atomic.Uint64
+	limited   atomic.Uint64 // of those dropped
 	bucket    bucket
+	account   routeAccount
 }
 
 // NewRelay makes a relay without clients.
@@ -216,6 +235,9 @@ func (r *Relay) RemoveRoute(route uint32) {
 
 func (r *Relay) removeRoute(route *relayRoute) {
 	for _, end := range []*relayRoute{route, route.peer} {
+		if end.client.routes[end.number] == end {
+			end.count(&end.client.past)
+		}
 		r.routes.remove(uint64(end.number), func(o *relayRoute) bool { return o == end })
 		delete(end.client.routes, end.number)
 	}
@@ -235,7 +257,31 @@ func (r *Relay) RouteStats(route uint32) (RouteStats, bool) {
 	if !ok {
 		return RouteStats{}, false
 	}
-	return RouteStats{Forwarded: end.forwarded.load(), Dropped: end.dropped.Load()}, true
+	return RouteStats{Forwarded: end.forwarded.load(), Dropped: end.dropped.Load(), RateLimited: end.limited.Load()}, true
+}
+
+// ClientStats says what a client sent and was sent.
+func (r *Relay) ClientStats(id uint64) (ClientStats, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.clients.get(id)
+	if !ok {
+		return ClientStats{}, false
+	}
+	stats := c.past
+	for _, end := range c.routes {
+		end.count(&stats)
+	}
+	return stats, true
+}
+
+// count adds what went over the route to what its client sent and received.
+func (route *relayRoute) count(to *ClientStats) {
+	sent, received := route.forwarded.load(), route.peer.forwarded.load()
+	to.Sent = Traffic{to.Sent.Packets + sent.Packets, to.Sent.Bytes + sent.Bytes}
+	to.Received = Traffic{to.Received.Packets + received.Packets, to.Received.Bytes + received.Bytes}
+	to.Dropped += route.dropped.Load()
+	to.RateLimited += route.limited.Load()
 }
 
 // bind deals with a bind frame: the client is where it came from, and is told so.
@@ -327,17 +373,14 @@ func (r *Relay) forward(sw *Switch, a *arrival, run []byte) {
 		r.drop(sw, route, dropNoPath, packets)
 		return
 	}
-	if r.cfg.BytesPerSecond > 0 {
-		now := sw.start.Add(a.at).Sub(r.start)
-		granted := route.bucket.take(len(run), a.Segment, now, r.cfg.BytesPerSecond, r.cfg.Burst)
-		if granted < len(run) {
-			kept := granted / a.Segment
-			r.drop(sw, route, dropRate, packets-kept)
-			if granted == 0 {
-				return
-			}
-			run, packets = run[:granted], kept
+	if granted := r.limit(route, len(run), a.Segment, sw.start.Add(a.at).Sub(r.start)); granted < len(run) {
+		kept := granted / a.Segment
+		route.limited.Add(uint64(packets - kept))
+		r.drop(sw, route, dropRate, packets-kept)
+		if granted == 0 {
+			return
 		}
+		run, packets = run[:granted], kept
 	}
 	for i := 0; len(run)-i >= headerSize; i += a.Segment {
 		putHeader(run[i:], run[i], route.peer.number)
@@ -358,28 +401,4 @@ func (r *Relay) drop(sw *Switch, route *relayRoute, reason dropReason, packets i
 	}
 	r.drops.add(reason, packets)
 	sw.drops.add(reason, packets)
-}
-
-// bucket is a token bucket without a lock: it keeps the time at which it will be full again (the generic cell rate
-// algorithm, ITU-T I.371).
-type bucket struct{ full atomic.Int64 }
-
-// take takes as many of n bytes as there are, in whole segments, at the given time since any start.
-func (b *bucket) take(n, segment int, now time.Duration, perSecond, burst int64) int {
-	for {
-		old := b.full.Load()
-		begin := max(old, int64(now))
-		owed := int64(float64(begin-int64(now)) / 1e9 * float64(perSecond))
-		granted := n
-		if have := burst - owed; have < int64(n) {
-			granted = max(0, int(have)/segment*segment)
-		}
-		if granted == 0 {
-			return 0
-		}
-		next := begin + int64(float64(granted)*1e9/float64(perSecond))
-		if b.full.CompareAndSwap(old, next) {
-			return granted
-		}
-	}
 }

@@ -315,3 +315,46 @@ func TestRelayRateLimit(t *testing.T) {
 		}
 	})
 }
+
+func TestRelayClientStats(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newRelayWorld(t, netio.RelayConfig{ClientBytesPerSecond: 100_000})
+		w.bind()
+		other, _, err := w.relay.AddRoute(1, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packet := func(route uint32) []byte { return frame(32, route, "@"+string(make([]byte, 994))) } // 1,000 bytes
+		w.middle.deliver(w.a.addr, slices.Repeat([][]byte{packet(w.routeA)}, 50)...)
+		w.middle.deliver(w.a.addr, slices.Repeat([][]byte{packet(other)}, 10)...)
+		w.middle.deliver(w.b.addr, packet(w.routeB))
+		w.expect(w.b, 2)
+		w.expect(w.a, 1)
+		const half = netio.MinBurst / 2 / 1000
+		want := netio.ClientStats{
+			Sent: netio.Traffic{Packets: half + 10, Bytes: (half + 10) * 1000}, Received: netio.Traffic{Packets: 1, Bytes: 1000},
+			Dropped: 50 - half, RateLimited: 50 - half,
+		}
+		check := func(when string) {
+			t.Helper()
+			if got, ok := w.relay.ClientStats(1); !ok || got != want {
+				t.Errorf("%s: %+v, %v, want %+v", when, got, ok, want)
+			}
+			got, _ := w.relay.ClientStats(2)
+			if got.Sent != want.Received || got.Received != want.Sent || got.Dropped != 0 {
+				t.Errorf("%s: the other has %+v", when, got)
+			}
+		}
+		check("both routes")
+		if st, _ := w.relay.RouteStats(w.routeA); st.RateLimited != 50-half || st.Forwarded.Packets != half {
+			t.Errorf("route %+v", st)
+		}
+		w.relay.RemoveRoute(other)
+		check("one route")
+		w.relay.RemoveRoute(w.routeA)
+		check("no route")
+		if _, ok := w.relay.ClientStats(3); ok {
+			t.Error("there are counters of an unknown client")
+		}
+	})
+}

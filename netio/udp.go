@@ -73,24 +73,39 @@ func (l *UDPLink) SetWriteBuffer(bytes int) error { return l.conn.SetWriteBuffer
 func (l *UDPLink) SetReadDeadline(t time.Time) error { return l.conn.SetReadDeadline(t) }
 
 // Addrs are the addresses at which this host could be reached through the socket: its own if it is bound to one, else
-// those of the interfaces, with the socket's port. Link-local addresses mean nothing to another host and are left out.
+// those of the interfaces that are up, with the socket's port. Link-local addresses mean nothing to another host and are left out.
 func (l *UDPLink) Addrs() []netip.AddrPort {
 	if !l.local.Addr().IsUnspecified() {
 		return []netip.AddrPort{l.local}
 	}
-	found, err := net.InterfaceAddrs()
+	return reachable(interfaceAddrs(), l.local)
+}
+
+// interfaceAddrs are the addresses of the interfaces that are up. Whether one is running is not asked: Linux says so up to
+// a second late (linkwatch).
+func interfaceAddrs() (ips []netip.Addr) {
+	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
-	ips := make([]netip.Addr, 0, len(found))
-	for _, a := range found {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				ips = append(ips, ip.Unmap())
+	for _, ifi := range interfaces {
+		if ifi.Flags&net.FlagUp == 0 {
+			continue
+		}
+		found, err := ifi.Addrs()
+		if err != nil {
+			continue // it is gone meanwhile
+		}
+		for _, a := range found {
+			if n, ok := a.(*net.IPNet); ok {
+				if ip, ok := netip.AddrFromSlice(n.IP); ok {
+					ips = append(ips, ip.Unmap())
+				}
 			}
 		}
 	}
-	return reachable(ips, l.local)
+	slices.SortFunc(ips, netip.Addr.Compare)
+	return ips
 }
 
 // reachable selects, sorts and bounds the addresses that [UDPLink.Addrs] reports.

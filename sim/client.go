@@ -249,5 +249,7 @@ func (w *World) noteEvent(name string, e client.Event) {
 		w.Note(name, e.Peer, "channel closed: "+e.Err.Error()+", restarting: "+strconv.FormatBool(e.Restarting))
 	case client.PathChanged:
 		w.Note(name, e.Peer, "path to "+e.Remote+", relayed: "+strconv.FormatBool(e.Relayed))
+	case client.NetworkChanged:
+		w.Note(name, "", fmt.Sprintf("network changed: from %v to %v, slept %v", e.Former, e.Addrs, e.Slept))
 	}
 }

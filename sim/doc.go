@@ -74,7 +74,8 @@
 // sender's own interface, where Write says so. ECN bits are carried and never set.
 // Computing takes no virtual time. Timers cannot be slowed down for one host, so a
 // host that is paused is cut off while its programs go on; only its wall clock can
-// be wrong. Lines are not shared: hosts that share a bottleneck are put behind a
+// be wrong. That its interfaces have changed, or that it was paused, it tells its
+// clients a millisecond later. Lines are not shared: hosts that share a bottleneck are put behind a
 // gateway whose line it is. Tests with a world cannot be parallel.
 //
 // # Testing

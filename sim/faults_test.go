@@ -10,6 +10,7 @@ import (
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -19,20 +20,24 @@ func isBind(p sim.Packet, from string) bool {
 }
 
 // TestRebind changes the address of a client under traffic, as a NAT does that
-// forgot its mapping.
+// forgot its mapping: the client is not told. If it is, it is faster.
 func TestRebind(t *testing.T) {
 	tests := []struct {
-		mode  client.Mode
-		limit time.Duration // without a message
+		mode    client.Mode
+		watcher netio.Watcher
+		limit   time.Duration // without a message
 	}{
-		{client.Automatic, 800 * time.Millisecond}, // silence is doubted, probes come from the new address and are answered
-		{client.RelayOnly, 1300 * time.Millisecond},
+		{client.Automatic, deaf{}, 800 * time.Millisecond}, // silence is doubted, probes come from the new address and are answered
+		{client.RelayOnly, deaf{}, 1300 * time.Millisecond},
+		{client.Automatic, nil, 450 * time.Millisecond},
+		{client.RelayOnly, nil, relayed + direct + 50*time.Millisecond},
 	}
 	for _, test := range tests {
 		for phase := range 4 {
-			t.Run(fmt.Sprintf("%v, phase %d", test.mode, phase), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%v, told %v, phase %d", test.mode, test.watcher == nil, phase), func(t *testing.T) {
 				inWorld(t, uint64(phase), func(w *world) {
-					alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+					alice := w.client("alice", near, func(c *client.Config) { c.Watcher = test.watcher })
+					bob := w.client("bob", near, nil)
 					binds := 0
 					fresh := addr("203.0.113.77:49152")
 					forget := w.Add(func(p sim.Packet) sim.Verdict {

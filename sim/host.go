@@ -22,6 +22,7 @@ type Host struct {
 	sockets    []*socket
 	nextPort   uint16
 	paused     bool
+	asleep     time.Duration // since when, on the network's clock, if paused
 	skew       time.Duration
 }
 
@@ -64,7 +65,11 @@ func (h *Host) Addr() netip.Addr {
 func (h *Host) Plug(name string, at Place, line Line, addrs ...netip.Addr) error {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
-	return h.plug(name, at, line, addrs)
+	err := h.plug(name, at, line, addrs)
+	if err == nil {
+		h.changed(netio.Hint{Rerouted: true})
+	}
+	return err
 }
 
 func (h *Host) plug(name string, at Place, line Line, addrs []netip.Addr) error {
@@ -110,6 +115,7 @@ func (h *Host) Unplug(name string) error {
 	}
 	a.unplug()
 	h.interfaces = slices.DeleteFunc(h.interfaces, func(other *attachment) bool { return other == a })
+	h.changed(netio.Hint{Rerouted: true})
 	return nil
 }
 
@@ -122,6 +128,7 @@ func (h *Host) SetUp(name string, on bool) error {
 		return fmt.Errorf("host %q: has no interface %q", h.name, name)
 	}
 	a.on = on
+	h.changed(netio.Hint{Rerouted: true})
 	return nil
 }
 
@@ -146,8 +153,10 @@ func (h *Host) Move(at Place, line Line, addrs ...netip.Addr) error {
 	}
 	if err != nil {
 		h.interfaces = former
+		return err
 	}
-	return err
+	h.changed(netio.Hint{Rerouted: true})
+	return nil
 }
 
 // SetLine changes the lines of all interfaces, for packets that have not reached
@@ -183,12 +192,18 @@ func (h *Host) shut() {
 // programs go on, because time cannot stop for some goroutines only.
 func (h *Host) Pause() { h.setPaused(true) }
 
-// Resume ends Pause.
+// Resume ends Pause, and its programs notice that the host slept.
 func (h *Host) Resume() { h.setPaused(false) }
 
 func (h *Host) setPaused(paused bool) {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
+	switch now := h.network.elapsed(); {
+	case paused && !h.paused:
+		h.asleep = now
+	case !paused && h.paused:
+		h.changed(netio.Hint{Slept: now - h.asleep})
+	}
 	h.paused = paused
 }
 

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // Network carries datagrams between hosts. It owns one goroutine, which makes
@@ -27,6 +29,7 @@ type Network struct {
 	free     [][]byte      // payloads to use again
 	stats    Stats
 	closed   bool
+	hear     func() // to be called without mu; may be nil
 
 	wake chan struct{} // an event was added before all others
 	stop chan struct{}
@@ -57,6 +60,7 @@ const (
 	stepDown              // it comes out of a line at the host or gateway
 	stepLocal             // it reaches the host that sent it
 	stepPlace             // it enters the internet from nowhere
+	stepHint              // no datagram: programs on the host hear that its network has changed
 )
 
 // event is something that happens to a datagram.
@@ -65,7 +69,8 @@ type event struct {
 	order uint64
 	step  step
 	line  *attachment // of stepUp and stepDown
-	host  *Host       // of stepLocal
+	host  *Host       // of stepLocal and stepHint
+	hint  netio.Hint  // of stepHint
 	datagram
 }
 
@@ -176,7 +181,12 @@ func (n *Network) run() {
 		}
 		n.mu.Lock()
 		wait := n.happen()
+		hear := n.hear
+		n.hear = nil
 		n.mu.Unlock()
+		if hear != nil {
+			hear()
+		}
 		timer.Reset(wait)
 	}
 }
@@ -197,6 +207,8 @@ func (n *Network) happen() time.Duration {
 			e.host.take(nil, e.datagram)
 		case stepPlace:
 			n.route(n.internet.seg, e.datagram)
+		case stepHint:
+			n.hear = func() { e.host.hear(e.hint) }
 		}
 	}
 	if len(n.events) == 0 {

@@ -14,7 +14,7 @@ const socketBuffer = 4 << 20
 
 var errClosed = net.ErrClosed
 
-// socket is a UDP socket of a host. It implements [netio.Link]. Its fields are
+// socket is a UDP socket of a host. It implements [netio.Link] and [netio.Watcher]. Its fields are
 // under the network's mu.
 type socket struct {
 	host    *Host
@@ -24,6 +24,7 @@ type socket struct {
 	bytes   int
 	closed  bool
 	ready   chan struct{} // something waits, or the socket is closed
+	hints   []*func(netio.Hint)
 }
 
 // open adds a socket to the host. Called with the network's mu held.

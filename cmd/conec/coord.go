@@ -23,8 +23,7 @@ type coordFlags struct {
 	addr, tcp, data, clientCA, log string
 	hosts                          []string
 	retry                          bool
-	clients                        int
-	relayRate                      int64
+	limits                         coord.Limits
 	stats                          time.Duration
 }
 
@@ -38,8 +37,12 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
 	flags.StringVar(&f.clientCA, "client-ca", "", "PEM `file` of the authorities that must vouch for clients (default: any key may take a free name)")
 	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
-	flags.IntVar(&f.clients, "clients", 0, "how many clients may be attached (default 10000)")
-	flags.Int64Var(&f.relayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
+	flags.IntVar(&f.limits.Clients, "clients", 0, "how many clients may be attached (default 10000)")
+	flags.Int64Var(&f.limits.RelayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
+	flags.Int64Var(&f.limits.RelayClientRate, "relay-client-rate", 0,
+		"bytes per second that a client may send over the relay, and be sent, on all channels; they share it evenly (default not limited)")
+	flags.Int64Var(&f.limits.RelayTotalRate, "relay-total-rate", 0,
+		"bytes per second that all clients may send over the relay; they share it evenly (default not limited)")
 	flags.StringVar(&f.log, "log", "warn", "log `level`: debug, info, warn or error")
 	flags.DurationVar(&f.stats, "stats", 0, "how often to log counters (default never)")
 	if err := parse(flags, "conec coord [flags]: run a coordinator until SIGINT or SIGTERM", args, std); err != nil {
@@ -103,7 +106,7 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 	}
 	config := &coord.Config{
 		Addr: f.addr, TCPAddr: f.tcp, StatelessRetry: f.retry,
-		Limits: coord.Limits{Clients: f.clients, RelayRate: f.relayRate},
+		Limits: f.limits,
 		Logger: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level})),
 	}
 	if f.clientCA != "" {

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/conec-go/conec/client"
@@ -195,6 +196,11 @@ func describe(event client.Event) string {
 	case client.PathChanged:
 		kind := pathKind(client.Path{Relayed: event.Relayed, Remote: parseAddrPort(event.Remote)})
 		return fmt.Sprintf("path to %s: %s %s, %v", event.Peer, kind, event.Remote, event.Reason)
+	case client.NetworkChanged:
+		if event.Slept > 0 {
+			return fmt.Sprintf("this host slept for %v", event.Slept.Round(time.Second))
+		}
+		return "this host's network changed, its addresses are " + strings.Join(event.Addrs, ", ")
 	}
 	return fmt.Sprintf("%T", event)
 }

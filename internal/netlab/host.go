@@ -85,6 +85,25 @@ func (l *link) Addrs() (addrs []netip.AddrPort) {
 	return addrs
 }
 
+// Watch is that of a [netio.HostWatcher] on the host.
+func (l *link) Watch(hint func(netio.Hint)) (stop func(), err error) {
+	err = l.inside.do(func() (err error) {
+		stop, err = netio.NewHostWatcher().Watch(hint)
+		return err
+	})
+	return stop, err
+}
+
+// SetAddr gives the interface one more address, or takes it away.
+func (h *Host) SetAddr(addr netip.Prefix, on bool) {
+	h.lab.tb.Helper()
+	what := "del"
+	if on {
+		what = "add"
+	}
+	h.lab.must(h.name, h.inside.ip(fmt.Sprintf("addr %s %v dev %s", what, addr, device)))
+}
+
 // SetUp sets the interface up or down.
 func (h *Host) SetUp(up bool) {
 	h.lab.tb.Helper()

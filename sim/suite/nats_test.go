@@ -223,6 +223,37 @@ func TestRoam(t *testing.T) {
 	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
+// A client that is idle goes to another network. It is told so, and reached there at once: not only when it speaks the next
+// time, which would be after seconds.
+func TestRoamIdle(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.begin()
+		office := w.ground.gateway("office", nil, sim.PortRestricted())
+		w.behind(w.ground.gateway("home", nil, sim.PortRestricted()), "alice")
+		told := make(chan client.NetworkChanged, 16)
+		alice := w.client("alice", func(c *client.Config) {
+			c.OnEvent = func(event client.Event) {
+				if change, ok := event.(client.NetworkChanged); ok {
+					told <- change
+				}
+			}
+		})
+		here, there := w.stream(alice, w.client("bob"), &client.StreamOptions{Mode: client.RelayOnly})
+		w.both(here, there)
+		<-time.After(3 * time.Second) // until nobody waits for anybody
+		w.machine("alice").move(office)
+		began := time.Now()
+		w.send(there, "to the office")
+		w.want(here, "to the office")
+		if took := time.Since(began); took > time.Second {
+			w.Errorf("reached after %v", took)
+		}
+		if change := <-told; len(change.Former) == 0 || change.Slept != 0 {
+			w.Errorf("told %+v", change)
+		}
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
+}
+
 // A gateway forgets its mappings: the channel goes on, by another.
 func TestGatewayReboot(t *testing.T) {
 	everywhere(t, func(w *world) {
