@@ -25,6 +25,8 @@ type epoch struct {
 	ours, theirs bool // who has moved since the last one began
 	busy         bool // a pump prepares or begins one
 	begins       bool // it begins
+	urgent       bool // one is to begin as soon as the pump has ended
+	cancel       func()
 	timer        *time.Timer
 }
 
@@ -48,6 +50,20 @@ func (p *paths) moved(ctx actor.Context) {
 		return
 	}
 	p.epochLater(ctx, min(max(epochWait, 2*p.spec.conn.RTT()), epochWaitMax))
+}
+
+// back has an epoch begin because the network was away: QUIC takes what it had sent for lost, and waits for nothing.
+func (p *paths) back(ctx actor.Context) {
+	if !p.spec.dialed {
+		return
+	}
+	p.epoch.ours = true
+	if p.epoch.busy { // what it has asked is lost, and it would ask again late
+		p.epoch.urgent = true
+		p.epoch.cancel()
+		return
+	}
+	p.nextEpoch(ctx)
 }
 
 // sayMoved tells the peer that QUIC is to begin an epoch, or has begun one: it follows
@@ -74,27 +90,32 @@ func (p *paths) nextEpoch(ctx actor.Context) {
 		return
 	}
 	begins := p.epoch.ours || p.epoch.theirs
-	p.epoch = epoch{busy: true, begins: begins, timer: p.epoch.timer}
+	limited, cancel := context.WithTimeout(p.life.Context(), epochTimeout)
+	p.epoch = epoch{busy: true, begins: begins, cancel: cancel, timer: p.epoch.timer}
 	life, root, self, do := p.life, ctx.ActorSystem().Root, ctx.Self(), p.spec.conn.PrepareEpoch
 	if begins {
 		do = p.spec.conn.BeginEpoch
 	}
 	p.sys.Pumps.Go(func() {
-		ctx, cancel := context.WithTimeout(life.Context(), epochTimeout)
 		defer cancel()
-		root.Send(self, epochDone{life, begins, do(ctx)})
+		root.Send(self, epochDone{life, begins, do(limited)})
 	})
 }
 
 func (p *paths) epochDone(ctx actor.Context, done epochDone) {
-	p.epoch.busy, p.epoch.begins = false, false
-	if done.err != nil {
+	urgent := p.epoch.urgent
+	p.epoch.busy, p.epoch.begins, p.epoch.urgent = false, false, false
+	switch {
+	case urgent:
+		if done.begun && done.err == nil {
+			p.sayMoved(ctx)
+		}
+		p.nextEpoch(ctx)
+		return
+	case done.err != nil:
 		ctx.Logger().Debug("QUIC was not told of a path", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer, "err", done.err)
 		p.epoch.ours = p.epoch.ours || done.begun
 		p.epochLater(ctx, epochPause)
-		return
-	}
-	switch {
 	case done.begun:
 		p.sayMoved(ctx)
 		p.epochLater(ctx, epochPause)

@@ -17,8 +17,8 @@ import (
 
 // Times of a channel on the relay.
 const (
-	relayTick  = time.Second // how often a channel looks that can take no other path
-	relayDoubt = time.Second // silence, while sending, until the relay is asked whether it knows us; doubles
+	relayTick  = time.Second            // how often a channel looks that can take no other path
+	relayDoubt = 500 * time.Millisecond // silence, while sending, until the relay is asked whether it knows us; doubles
 )
 
 // minProbe is the smallest probe in bytes: a path must carry what QUIC may always send.
@@ -39,7 +39,8 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
 //	any       DescribePaths    answers what it knows
-//	any       hostMoved        probes all paths
+//	any       hostMoved        probes all paths, has QUIC begin an epoch
+//	any       networkBack      has QUIC begin an epoch
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -84,7 +85,8 @@ type (
 		Life
 		netio.Probe
 	}
-	hostMoved struct{} // from the channel
+	hostMoved   struct{}       // from the channel
+	networkBack struct{ Life } // from the switch
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
@@ -144,6 +146,11 @@ func (p *paths) Receive(ctx actor.Context) {
 	case hostMoved:
 		p.set.moved(p.now())
 		p.look(ctx)
+		p.back(ctx)
+	case networkBack:
+		if msg.Of(p.life) {
+			p.back(ctx)
+		}
 	}
 }
 
@@ -164,12 +171,11 @@ func (p *paths) start(ctx actor.Context) {
 		send, receive = acceptor, dialer
 	}
 	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
+	p.spec.conn.Port().OnBack(func() { root.Send(self, networkBack{life}) })
 	p.spec.conn.Port().SetProbeKeys(send, receive, func(probe netio.Probe) {
 		root.Send(self, probed{life, probe})
 	})
-	if p.set.allowDirect {
-		p.epochLater(ctx, 0)
-	}
+	p.epochLater(ctx, 0) // prepares the first
 	p.look(ctx)
 }
 
@@ -276,8 +282,10 @@ func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 	sending := stats.RelayedOut.Bytes != p.relayed.out
 	p.relayed.out = stats.RelayedOut.Bytes
 	silent := p.relay.hear(p.now(), stats.LastRelayed, sending && p.onRelay)
-	if silent == 0 {
+	if silent < relayDoubt { // more than none while we send all the time
 		p.relayed.doubts = 0
+	}
+	if silent == 0 {
 		return relayTick
 	}
 	if silent >= relayDoubt<<p.relayed.doubts {

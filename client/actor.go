@@ -22,8 +22,9 @@ const (
 	maxWaiting    = 4096                   // messages that wait for the coordinator
 	retryAtLeast  = 2 * time.Second        // longest pause between attempts to connect what was lost
 	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
-	bindSlowest   = time.Second            // between later ones
-	bindTries     = 8                      // unanswered binds, over 5 seconds, until the coordinator counts as lost
+	bindSlowest   = 150 * time.Millisecond // between later ones: for so long the return of the network may go unnoticed
+	bindTries     = 100                    // unanswered binds, over 15 seconds, until the coordinator counts as lost
+	outageTries   = 3                      // unanswered binds, after which an answer means that the network is back
 	bindKeepAlive = 15 * time.Second       // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
 
@@ -36,6 +37,7 @@ const (
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
+//	any       notKnown           gives the coordinator up: it was restarted
 //	any       askDue             over TCP: asks the coordinator by UDP
 //	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
 //	any       tcpLost            dials TCP again
@@ -115,6 +117,7 @@ type (
 		link  netio.Link
 		from  netip.AddrPort
 	}
+	notKnown    struct{ id, sequence uint64 }
 	findChannel struct {
 		peer    string
 		purpose string
@@ -178,6 +181,10 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		}
 	case boundHeard:
 		c.boundTo(ctx, msg)
+	case notKnown:
+		if msg.id == c.id && msg.sequence <= c.sequence {
+			c.giveUpHome(ctx, "the relay does not know this client any more")
+		}
 	case askDue:
 		if msg.Of(c.life) {
 			c.askUDP(ctx)

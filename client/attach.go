@@ -79,8 +79,7 @@ func (c *clientActor) bind(ctx actor.Context) {
 		return
 	}
 	if c.tries == bindTries { // its connection may take much longer to notice
-		code, reason := messages.ToCode(fmt.Errorf("%w: the relay does not answer", messages.ErrUnreachable))
-		ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
+		c.giveUpHome(ctx, "the relay does not answer")
 		return
 	}
 	if c.tries >= tcpTries {
@@ -93,6 +92,12 @@ func (c *clientActor) bind(ctx actor.Context) {
 	next := min(bindFirst<<min(c.tries, 5), bindSlowest)
 	c.tries++
 	c.again(ctx, next)
+}
+
+// giveUpHome has the home channel connected anew.
+func (c *clientActor) giveUpHome(ctx actor.Context, why string) {
+	code, reason := messages.ToCode(fmt.Errorf("%w: %s", messages.ErrUnreachable, why))
+	ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
 }
 
 func (c *clientActor) again(ctx actor.Context, after time.Duration) {
@@ -119,6 +124,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	if !c.byWay(ctx, msg.link) {
 		return
 	}
+	silent := c.tries > outageTries
 	c.tries, c.tcp.fresh = 0, false
 	c.again(ctx, bindKeepAlive)
 	observed, overTCP := msg.frame.Observed, c.tcp.link != nil
@@ -130,6 +136,12 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	c.lookAgain(former == nil || *former != usable)
 	if c.bound {
 		c.tellMoved(observed)
+		if silent { // the network was away: nobody waits for timers
+			for _, e := range c.inOrder() {
+				ctx.Send(e.ref.pid, actors.AddrsChanged{Moved: true})
+			}
+			return
+		}
 		if *former != usable { // we have moved, or a gateway has forgotten us
 			for _, e := range c.inOrder() {
 				ctx.Send(e.ref.pid, actors.AddrsChanged{})

@@ -180,6 +180,11 @@ func (cl *Client) listen() error {
 				root.Send(pid, boundHeard{frame, link, from})
 			}
 		},
+		OnUnknown: func(id, sequence uint64) {
+			if pid := cl.shared.pid.Load(); pid != nil {
+				root.Send(pid, notKnown{id, sequence})
+			}
+		},
 	}, cl.link)
 	if err != nil {
 		return errors.Join(err, cl.link.Close())

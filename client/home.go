@@ -143,7 +143,44 @@ func (cl *Client) known() netio.Coordinator {
 	return netio.Coordinator{Host: host, Fingerprint: cl.config.Fingerprint, Roots: cl.config.Roots}
 }
 
+// An address is dialed so often, one attempt after the other, while none has ended: the pauses between QUIC's first packets
+// double, and the coordinator may be back in one of them.
+const (
+	dialTries = 20
+	dialAgain = 500 * time.Millisecond
+)
+
+// dialAt dials an address. The attempt that ends first counts.
 func (cl *Client) dialAt(ctx context.Context, addr netip.AddrPort) (*netio.Conn, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan homeDialed)
+	again := time.NewTicker(dialAgain)
+	defer again.Stop()
+	started := 0
+	for {
+		if started < dialTries {
+			started++
+			go func() {
+				conn, err := cl.dialOnce(ctx, addr)
+				ended <- homeDialed{conn: conn, err: err}
+			}()
+		}
+		select {
+		case first := <-ended:
+			cancel()
+			for range started - 1 {
+				if late := <-ended; late.err == nil {
+					late.conn.Close(messages.ErrCanceled)
+				}
+			}
+			return first.conn, first.err
+		case <-again.C:
+		}
+	}
+}
+
+func (cl *Client) dialOnce(ctx context.Context, addr netip.AddrPort) (*netio.Conn, error) {
 	return cl.transport.DialHome(ctx, addr, cl.known())
 }
 
@@ -159,7 +196,7 @@ func (cl *Client) dialOver(ctx context.Context, round uint64, link *netio.TCPLin
 		}
 	}()
 	_, _ = cl.way.take(round, link) // nobody else dials
-	conn, err := cl.dialAt(ctx, link.Remote())
+	conn, err := cl.dialOnce(ctx, link.Remote())
 	if err == nil {
 		return conn, nil
 	}

@@ -75,6 +75,8 @@ func (s *Switch) control(a *arrival, frame []byte) dropReason {
 		return s.cfg.Relay.bind(s, a, frame)
 	case typeBound:
 		return s.bound(a, frame)
+	case typeWho:
+		return s.who(a, frame)
 	case typeProbe:
 		if len(frame) < MinProbe {
 			return dropMalformed
@@ -116,6 +118,24 @@ func (s *Switch) bound(a *arrival, frame []byte) dropReason {
 	}
 	if s.cfg.OnBound != nil {
 		s.cfg.OnBound(b, a.link, a.From)
+	}
+	return dropNone
+}
+
+// who passes on that the coordinator does not know us.
+func (s *Switch) who(a *arrival, frame []byte) dropReason {
+	if !s.isAllowed(a.From) {
+		return dropUnproven
+	}
+	if len(frame) < bindSize {
+		return dropMalformed
+	}
+	id, sequence := bindNumbers(frame)
+	if _, ok := s.bounds.get(id); !ok {
+		return dropUnknown
+	}
+	if s.cfg.OnUnknown != nil {
+		s.cfg.OnUnknown(id, sequence)
 	}
 	return dropNone
 }

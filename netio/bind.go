@@ -52,6 +52,16 @@ func appendSigned(dst []byte, kind byte, id, sequence uint64, key *macKey) []byt
 	return append(dst, mac[:]...)
 }
 
+// appendWho answers a bind or ask frame of an unknown client. It has no MAC, since there is no key; it repeats what only
+// who sees the client's packets can know.
+func appendWho(dst, frame []byte) []byte {
+	start := len(dst)
+	dst = append(dst, frame...)
+	dst[start] = typeWho
+	clear(dst[start+bindSigned:])
+	return dst
+}
+
 // EncodeAsk appends an ask frame of a size to dst: a datagram that the coordinator answers, if it arrives, by one of the
 // same size. It counts as a bind frame, whose sequence it shares, but does not bind.
 func EncodeAsk(dst []byte, id, sequence uint64, key [32]byte, size int) []byte {

@@ -20,6 +20,7 @@ const (
 	typeBound  = 35 // coordinator → client
 	typeProbe  = 36 // client → client
 	typeAsk    = 37 // client → coordinator, answered by a bound
+	typeWho    = 38 // coordinator → client: it does not know the client of a bind or ask
 	typeQUIC   = 64 // this and above: a bare QUIC packet
 	epochBit   = 8  // in the type of a relay or direct datagram: it is of an odd epoch, see oddConn
 	typeDone   = 0  // written over the first byte of a datagram that has been dealt with

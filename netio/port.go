@@ -53,6 +53,8 @@ type Port struct {
 	directIn, directOut, relayedIn, relayedOut traffic
 	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
 	dropped                                    atomic.Uint64
+	unheard                                    atomic.Uint64 // packets written since anything was received
+	onBack                                     atomic.Pointer[func()]
 	largest, largestIn                         atomic.Int64
 
 	keep sync.Mutex // guards kept
@@ -67,6 +69,13 @@ type kept struct {
 	size   int   // of recent packets that are larger than those before…
 	count  int   // …and how many came in a row
 }
+
+// A port that hears something after so long, in which it has sent so much, sends its last packet again: a network was away,
+// and QUIC would wait ever longer.
+const (
+	outage        = time.Second
+	outagePackets = 4 // so that who sends now and then does not send everything twice
+)
 
 // maxTries is how many packets of one size QUIC sends only to try a path's MTU (RFC 8899 section 5.1.2, MAX_PROBES).
 const maxTries = 3
@@ -148,7 +157,7 @@ func (p *Port) SetRoute(route uint32) {
 		p.sw.routes.put(uint64(route), p, p.sw.cfg.MaxPorts, false)
 	}
 	p.publish()
-	p.replay()
+	p.replay(p.heard())
 }
 
 // SetPeerTag sets the tag that the peer chose for direct packets to it.
@@ -168,7 +177,7 @@ func (p *Port) SetPath(path Path) {
 	p.path = path
 	p.publish()
 	if moved {
-		p.replay()
+		p.replay(p.heard())
 	}
 }
 
@@ -184,7 +193,7 @@ func (p *Port) rawMoved() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.path.Link == nil && p.path.To.IsValid() {
-		p.replay()
+		p.replay(p.heard())
 	}
 }
 
@@ -204,24 +213,31 @@ func (p *Port) publish() {
 	p.out.Store(o)
 }
 
+// OnBack has f called when something comes after an outage: a second in which several packets were sent and none came. It
+// is called in the goroutine that reads packets, and must be quick.
+func (p *Port) OnBack(f func()) { p.onBack.Store(&f) }
+
 // Replay sends the packet that QUIC wrote last once more, if nothing was received since: after an outage that was not the
 // path's, as when the relay did not know where we are.
 func (p *Port) Replay() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.replay()
+	p.replay(p.heard())
 }
 
+// heard is when the last packet came in, since the switch's start.
+func (p *Port) heard() int64 { return max(p.lastDirect.Load(), p.lastRelayed.Load()) }
+
 // replay sends the packet that QUIC wrote last over the path of now, if nothing
-// was received since. After an outage QUIC waits ever longer between attempts;
+// was received since heard. After an outage QUIC waits ever longer between attempts;
 // that packet was one, so its acknowledgment ends the wait. Elsewhere the peer's
 // QUIC drops the copy. Called with mu held, so it does not wait for the link.
-func (p *Port) replay() {
+func (p *Port) replay(heard int64) {
 	o := p.out.Load()
 	p.keep.Lock()
 	packet, at, epoch := slices.Clone(p.kept.packet), p.kept.at, p.kept.epoch
 	p.keep.Unlock()
-	if o == nil || len(packet) == 0 || max(p.lastDirect.Load(), p.lastRelayed.Load()) > at {
+	if o == nil || len(packet) == 0 || heard > at {
 		return
 	}
 	link, local := o.Link, o.Local
@@ -259,6 +275,7 @@ func (p *Port) ForgetSizes() {
 	defer p.keep.Unlock()
 	p.kept.size, p.kept.count = 0, 0
 	p.largest.Store(0)
+	p.largestIn.Store(0)
 }
 
 // Allow lets a source deliver direct packets to this port: one that answered a probe.
@@ -295,13 +312,23 @@ func (p *Port) received(direct bool, packets, bytes, largest int, at time.Durati
 	if int64(largest) > p.largestIn.Load() {
 		p.largestIn.Store(int64(largest)) // one goroutine does this
 	}
+	last := p.heard()
 	if direct {
 		p.directIn.add(packets, bytes)
 		p.lastDirect.Store(int64(at))
+	} else {
+		p.relayedIn.add(packets, bytes)
+		p.lastRelayed.Store(int64(at))
+	}
+	if p.unheard.Swap(0) < outagePackets || last == 0 || at-time.Duration(last) <= outage {
 		return
 	}
-	p.relayedIn.add(packets, bytes)
-	p.lastRelayed.Store(int64(at))
+	p.mu.Lock()
+	p.replay(last)
+	p.mu.Unlock()
+	if back := p.onBack.Load(); back != nil {
+		(*back)()
+	}
 }
 
 // write sends QUIC packets to the peer.
@@ -313,6 +340,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 		largest = segment
 	}
 	p.remember(b, segment, packets, largest, epoch)
+	p.unheard.Add(uint64(packets))
 	o := p.out.Load()
 	if o == nil {
 		p.dropped.Add(uint64(packets))

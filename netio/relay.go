@@ -298,7 +298,9 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	}
 	id, sequence := bindNumbers(frame)
 	c, ok := r.clients.get(id)
-	if !ok {
+	if !ok { // its coordinator may have been restarted: it does not have to find that out by silence
+		answer := appendWho(make([]byte, 0, len(frame)), frame)
+		_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there
 		return dropUnknown
 	}
 	if !validBind(frame, c.bindKey) {

@@ -171,7 +171,6 @@ func TestRelayBind(t *testing.T) {
 			ok    bool
 			want  netio.Drops // of this step
 		}{
-			{"unknown client", w.stray, netio.EncodeBind(nil, 9, 1, w.keyA), false, netio.Drops{Unknown: 1}},
 			{"wrong key", w.stray, netio.EncodeBind(nil, 1, 6, w.keyWrong), false, netio.Drops{BadMAC: 1}},
 			{"key of another client", w.stray, netio.EncodeBind(nil, 1, 6, w.keyB), false, netio.Drops{BadMAC: 1}},
 			{"changed", w.stray, bad, false, netio.Drops{BadMAC: 1}},
@@ -181,6 +180,13 @@ func TestRelayBind(t *testing.T) {
 			{"replayed from elsewhere", w.stray, bind, false, netio.Drops{Replay: 1}},
 			{"older", w.stray, netio.EncodeBind(nil, 1, 4, w.keyA), false, netio.Drops{Replay: 1}},
 			{"newer from elsewhere", w.b, netio.EncodeBind(nil, 1, 6, w.keyA), true, netio.Drops{}},
+		}
+		unknown := netio.EncodeBind(nil, 9, 1, w.keyA)
+		w.middle.deliver(w.stray.addr, unknown)
+		who := w.expect(w.stray, 1)[0]
+		want := append(append([]byte{38}, unknown[1:17]...), make([]byte, len(unknown)-17)...)
+		if !bytes.Equal(who.Buf[:who.N], want) {
+			t.Errorf("an unknown client is told %x, want %x", who.Buf[:who.N], want)
 		}
 		for _, step := range steps {
 			before, _ := w.relay.Bound(1)

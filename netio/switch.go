@@ -37,6 +37,9 @@ type SwitchConfig struct {
 	// OnBound is told of answers to bind frames that are authentic (see [Switch.SetBindKey]) and new. It is called in a
 	// goroutine that reads a link and must be quick. May be nil.
 	OnBound func(b BoundFrame, link Link, from netip.AddrPort)
+	// OnUnknown is told when the coordinator says that it does not know the client of a bind or ask frame, with its sequence. Who sees
+	// our packets can forge that. It is called like OnBound. May be nil.
+	OnUnknown func(id, sequence uint64)
 	// OnWriteError is told when a link did not take packets, other than because they were too large or it was busy: a
 	// hint that it is down. It is called in the goroutine that writes, for every such write, and must be quick. May be nil.
 	OnWriteError func(link Link, to netip.AddrPort, err error)
