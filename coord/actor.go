@@ -111,6 +111,11 @@ func (c *coordinator) Receive(ctx actor.Context) {
 	case listUsage:
 		ctx.Respond(c.registry.usage())
 	}
+	c.count()
+}
+
+// count has the counters show what the registry has. It is done before anybody is told.
+func (c *coordinator) count() {
 	c.counters.channels.Store(int64(len(c.registry.channels)))
 	c.counters.pending.Store(int64(len(c.registry.pending)))
 }
@@ -270,6 +275,7 @@ func (c *coordinator) disconnect(ctx actor.Context, h *home, why error) {
 }
 
 func (c *coordinator) say(ctx actor.Context, says []say) {
+	c.count()
 	for _, s := range says {
 		if h := c.attached[s.to]; h != nil {
 			ctx.Send(h.pid, s.message)

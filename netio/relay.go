@@ -100,9 +100,13 @@ type Relay struct {
 	binds   atomic.Uint64
 	drops   drops
 	start   time.Time
+	who     bucket // of answers to clients that are not known
 
 	fairness fairness
 }
+
+// whoRate is how many bytes per second are answered to clients that are not known: anybody can ask.
+const whoRate = 256 << 10
 
 type relayClient struct {
 	id            uint64
@@ -299,6 +303,9 @@ func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	id, sequence := bindNumbers(frame)
 	c, ok := r.clients.get(id)
 	if !ok { // its coordinator may have been restarted: it does not have to find that out by silence
+		if r.who.take(len(frame), len(frame), sw.start.Add(a.at).Sub(r.start), whoRate, MinBurst) == 0 {
+			return dropRate
+		}
 		answer := appendWho(make([]byte, 0, len(frame)), frame)
 		_ = sw.sendPackets(a.link, a.From, Packets{Data: answer, Local: a.Local}, false) // counted there
 		return dropUnknown

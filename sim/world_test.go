@@ -360,6 +360,7 @@ const (
 	typeBind   = 34
 	typeBound  = 35
 	typeProbe  = 36
+	typeWho    = 38 // to a client that is not known, as large as what it sent
 )
 
 // frameKind returns the first byte of a packet that carries a frame, as if of an even epoch; 0 if there is none.

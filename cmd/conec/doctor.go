@@ -122,7 +122,7 @@ func runDoctor(ctx context.Context, args []string, std streams) error {
 		d.unattached(err)
 	default:
 		defer done()
-		d.attached(cl.Attachment())
+		d.attached(cl.Attachment(), cl.OverTCP())
 		err = because(ctx, closeSoon(ctx, cl, d.look(ctx, cl, f)))
 	}
 	if ctx.Err() != nil {
@@ -139,8 +139,8 @@ func (d *diagnosis) unattached(err error) {
 }
 
 // attached says what is known from the attachment.
-func (d *diagnosis) attached(a client.Attachment) {
-	d.Attached, d.UDP = true, true
+func (d *diagnosis) attached(a client.Attachment, overTCP bool) {
+	d.Attached, d.UDP = true, !overTCP
 	d.Coordinator, d.Observed, d.RTT = a.Coordinator.String(), a.Observed.String(), millis(a.RTT)
 	d.ClockKnown, d.Clock, d.ClockError = a.ClockKnown, millis(a.Clock), millis(a.ClockError)
 	for _, addr := range a.Addrs {
@@ -151,7 +151,7 @@ func (d *diagnosis) attached(a client.Attachment) {
 		}
 	}
 	d.NAT, d.Hairpin = "no", "unneeded"
-	if !slices.Contains(a.Addrs, a.Observed) && !a.Observed.Addr().IsLoopback() {
+	if !overTCP && !slices.Contains(a.Addrs, a.Observed) && !a.Observed.Addr().IsLoopback() {
 		d.NAT, d.Hairpin = "yes", "no"
 		d.PortKept = slices.ContainsFunc(a.Addrs, func(own netip.AddrPort) bool { return own.Port() == a.Observed.Port() })
 	}

@@ -74,7 +74,7 @@ func TestDoctorInNetworks(t *testing.T) {
 				}
 				d := &diagnosis{}
 				cl := alice.Current()
-				d.attached(cl.Attachment())
+				d.attached(cl.Attachment(), cl.OverTCP())
 				if err := d.look(context.Background(), cl, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
 					t.Error(err)
 				}
@@ -145,7 +145,7 @@ func TestDoctorPage(t *testing.T) {
 		alice := behind("alice", "203.0.113.9", "192.168.1.0/24").Current()
 		behind("bob", "203.0.113.44", "192.168.0.0/24")
 		d := &diagnosis{}
-		d.attached(alice.Attachment())
+		d.attached(alice.Attachment(), alice.OverTCP())
 		if err := d.look(context.Background(), alice, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
 			t.Error(err)
 		}

@@ -54,7 +54,11 @@ func (d *diagnosis) String() string {
 		return b.String()
 	}
 	row("coordinator", "%s, attached", d.Coordinator)
-	row("UDP", "yes, round trip %s", millisText(time.Duration(d.RTT*float64(time.Millisecond))))
+	how := "yes"
+	if !d.UDP {
+		how = "no: attached over TCP; every channel is relayed, but to peers in the same network"
+	}
+	row("UDP", "%s, round trip %s", how, millisText(time.Duration(d.RTT*float64(time.Millisecond))))
 	row("IPv4", "%s", addrList(d.IPv4))
 	row("IPv6", "%s", addrList(d.IPv6))
 	row("seen as", "%s", d.Observed)
