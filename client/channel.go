@@ -66,6 +66,17 @@ func (ch *Channel) Path() Path {
 	return path
 }
 
+// Done returns what is closed when the connection that the channel has now has ended, and with it the streams that
+// are not resumable: at once if it has none. A channel that is connected again has another one then.
+func (ch *Channel) Done() <-chan struct{} {
+	if conn := ch.ref.Conn(); conn != nil {
+		return conn.Done()
+	}
+	ended := make(chan struct{})
+	close(ended)
+	return ended
+}
+
 // OpenStream opens a stream on this channel. It blocks like [Client.OpenStream];
 // the Mode of the options does not count. If this channel ends for good, a resumable
 // stream goes on: another one, which streams to the peer share, carries it.

@@ -129,7 +129,9 @@ func (f *joinFlags) connect(ctx context.Context, command string, std streams, am
 		done = func() { keyLog.Close() }
 		config.KeyLog = keyLog
 	}
-	amend(config)
+	if amend != nil {
+		amend(config)
+	}
 	hear := config.OnEvent
 	config.OnEvent = func(event client.Event) {
 		if hear != nil {

@@ -62,17 +62,16 @@ func runPipe(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	lost := &lostPeers{ended: map[string]chan struct{}{}}
-	cl, done, err := f.connect(ctx, "pipe", std, func(config *client.Config) { config.OnEvent = lost.hear })
+	cl, done, err := f.connect(ctx, "pipe", std, nil)
 	if err != nil {
 		return err
 	}
 	defer done()
-	return because(ctx, f.pipe(ctx, cl, lost, std))
+	return because(ctx, f.pipe(ctx, cl, std))
 }
 
 // pipe opens or accepts the stream and carries it to its end.
-func (f *pipeFlags) pipe(ctx context.Context, cl *client.Client, lost *lostPeers, std streams) error {
+func (f *pipeFlags) pipe(ctx context.Context, cl *client.Client, std streams) error {
 	stream, err := f.stream(ctx, cl)
 	if err != nil {
 		cl.Abort()
@@ -84,7 +83,7 @@ func (f *pipeFlags) pipe(ctx context.Context, cl *client.Client, lost *lostPeers
 	var refusing sync.WaitGroup
 	defer refusing.Wait() // the client is closed by then
 	refusing.Go(func() { refuse(ctx, cl) })
-	err = transfer(ctx, stream, std.in, std.out, lost.of(stream.Peer()))
+	err = transfer(ctx, stream, std.in, std.out, stream.Channel().Done())
 	if err == nil {
 		lingering, cancel := context.WithTimeout(ctx, f.linger)
 		defer cancel()
@@ -135,33 +134,5 @@ func refuse(ctx context.Context, cl *client.Client) {
 			return
 		}
 		stream.Reset()
-	}
-}
-
-// lostPeers knows which peers' channels have ended.
-type lostPeers struct {
-	mu    sync.Mutex
-	ended map[string]chan struct{}
-}
-
-// of returns what is closed when a channel with a peer ends.
-func (l *lostPeers) of(peer string) chan struct{} {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended[peer] == nil {
-		l.ended[peer] = make(chan struct{})
-	}
-	return l.ended[peer]
-}
-
-// hear takes a client's events.
-func (l *lostPeers) hear(event client.Event) {
-	if closed, ok := event.(client.ChannelClosed); ok {
-		ended := l.of(closed.Peer)
-		select {
-		case <-ended:
-		default:
-			close(ended)
-		}
 	}
 }

@@ -96,8 +96,19 @@ func TestChannelClose(t *testing.T) {
 		here, there := w.channel(alice, bob, nil)
 		a, b := w.streamOn(here, there)
 		w.both(a, b)
+		ends := []<-chan struct{}{here.Done(), there.Done()}
+		select {
+		case <-ends[0]:
+			w.Error("the channel has ended before it was closed")
+		case <-ends[1]:
+			w.Error("the other end has ended before it was closed")
+		default:
+		}
 		if err := here.Close(w.ctx); err != nil {
 			w.Fatal(err)
+		}
+		for _, end := range ends {
+			<-end
 		}
 		w.wantEnd(b)
 		for name, s := range map[string]*client.Stream{"closing": a, "other": b} {
