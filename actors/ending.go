@@ -54,7 +54,8 @@ func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
 	c.awaitEnds(ctx)
 }
 
-// awaitEnds waits, in a pump, until the peer's streams were read to their end. A
+// awaitEnds waits, in a pump, until the peer's streams were read to their end, those that it names and those that it
+// has ended before. A
 // stream may come later than the message that names it.
 func (c *channel) awaitEnds(ctx actor.Context) {
 	ids := map[uint64]bool{}
@@ -71,8 +72,8 @@ func (c *channel) awaitEnds(ctx actor.Context) {
 	}
 	c.awaits = true
 	var ends []<-chan struct{}
-	for _, stream := range c.streams {
-		if ids[stream.ID()] {
+	for _, stream := range c.streams { // the peer has ended what it knows and does not name: its last messages may be on their way
+		if ids[stream.ID()] || stream.Heard() {
 			ends = append(ends, stream.ReceiveEnded())
 		}
 	}

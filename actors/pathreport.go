@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
 )
 
 // The part of a path set that explains: it counts what happens, and decides nothing.
@@ -73,8 +74,8 @@ func (t *tally) noteAnswer(now time.Time, rtt time.Duration, size int) {
 }
 
 // noteUnsent takes that a probe could not be sent.
-func (p *pathSet) noteUnsent(to netip.AddrPort, err error) {
-	if c := p.find(to); c != nil {
+func (p *pathSet) noteUnsent(link netio.Link, to netip.AddrPort, err error) {
+	if c := p.findOn(link, to); c != nil {
 		c.tally.unsent = err.Error()
 	}
 }

@@ -125,14 +125,18 @@ func TestPathReasons(t *testing.T) {
 			conecv1.PathReason_PATH_REASON_NO_ANSWER, conecv1.CandidateState_CANDIDATE_STATE_SILENT,
 		},
 		{
-			"nothing can be sent", func(k *track) { offer(k, 1); k.run(time.Second); k.set.noteUnsent(at(1), errors.New("no network")) },
+			"nothing can be sent", func(k *track) {
+				offer(k, 1)
+				k.run(time.Second)
+				k.set.noteUnsent(nil, at(1), errors.New("no network"))
+			},
 			conecv1.PathReason_PATH_REASON_UNSENT, conecv1.CandidateState_CANDIDATE_STATE_UNSENT,
 		},
 		{
 			"to one of two", func(k *track) {
 				offer(k, 1, 2)
 				k.run(6 * time.Second)
-				k.set.noteUnsent(at(1), errors.New("no network"))
+				k.set.noteUnsent(nil, at(1), errors.New("no network"))
 			},
 			conecv1.PathReason_PATH_REASON_NO_ANSWER, conecv1.CandidateState_CANDIDATE_STATE_UNSENT,
 		},

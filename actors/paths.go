@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,8 +40,8 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
 //	any       DescribePaths    answers what it knows
-//	any       hostMoved        probes all paths, has QUIC begin an epoch
-//	any       networkBack      has QUIC begin an epoch
+//	any       hostMoved        probes all paths; has QUIC begin an epoch, if this side dialed
+//	any       networkBack      has QUIC begin an epoch, if this side dialed
 //	any       Stopping         stops its timer
 //
 // Parent: channel, which hears PathChosen.
@@ -122,6 +123,7 @@ func (p *paths) Receive(ctx actor.Context) {
 	case *conecv1.PathMoved:
 		if !p.spec.dialed {
 			p.spec.conn.Port().ForgetSizes() // QUIC follows the peer's
+			return
 		}
 		p.epoch.theirs = true
 		p.moved(ctx)
@@ -138,8 +140,6 @@ func (p *paths) Receive(ctx actor.Context) {
 	case linksOpened:
 		if msg.Of(p.life) {
 			p.searchFrom(ctx, msg.links)
-		} else {
-			msg.close()
 		}
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
@@ -223,16 +223,17 @@ func probeable(addr netip.Addr) bool {
 
 // probed answers a ping, or notes a pong.
 func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
-	if !p.set.allowDirect {
+	link := p.foreign(probe.Link)
+	if !p.set.allowDirect || link != nil && !slices.Contains(p.search.links, link) {
 		return
 	}
 	switch probe.Kind {
 	case netio.Ping:
 		// An error means that the link did not take it: like a probe lost on the way.
 		_ = p.spec.conn.Port().AnswerProbe(probe)
-		p.set.seen(p.now(), p.foreign(probe.Link), probe.From)
+		p.set.seen(p.now(), link, probe.From)
 	case netio.Pong:
-		if p.set.answer(p.now(), p.foreign(probe.Link), probe.From, probe.Tx) {
+		if p.set.answer(p.now(), link, probe.From, probe.Tx) {
 			p.spec.conn.Port().Allow(probe.Link, probe.From)
 		}
 	}
@@ -261,7 +262,7 @@ func (p *paths) look(ctx actor.Context) {
 		}
 		err := port.SendProbe(link, ping.to, netio.Ping, ping.tx, netip.AddrPort{}, ping.size)
 		if err != nil && !errors.Is(err, netio.ErrNoProbeKeys) { // as lost on the way
-			p.set.noteUnsent(ping.to, err)
+			p.set.noteUnsent(ping.link, ping.to, err)
 		}
 	}
 	p.tell(ctx)

@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"context"
 	"net/netip"
 	"time"
 
@@ -28,22 +29,17 @@ type search struct {
 	varies bool           // that is not where we would
 	able   bool           // the peer understands searches
 
-	done  func()       // nil unless one goes on
-	links []netio.Link // opened for it; after it, the one that was found
-	due   time.Time    // when to probe from them again
-	until time.Time
+	done    func()       // nil unless one goes on
+	guesses bool         // this side guesses
+	links   []netio.Link // opened for it; after it, the one that was found
+	due     time.Time    // when to probe from them again
+	until   time.Time
 }
 
-// linksOpened is told by the pump that opens links.
+// linksOpened is told by the pump that opens links. They are closed when its life ends.
 type linksOpened struct {
 	Life
 	links []netio.Link
-}
-
-func (m linksOpened) close() {
-	for _, link := range m.links {
-		_ = link.Close()
-	}
 }
 
 // offered takes what the peer says about its addresses.
@@ -65,12 +61,21 @@ func (p *paths) varies() bool { return p.spec.config.Varies != nil && p.spec.con
 func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 	s, now := &p.search, p.now()
 	switch {
-	case s.done != nil && len(s.links) > 0 && (p.set.link() != nil || now.After(s.until)):
+	case s.guesses:
+		if p.set.guesses == nil {
+			p.endSearch(p.set.link())
+		}
+	case s.done != nil && len(s.links) > 0 && (p.set.current != nil || now.After(s.until)):
 		p.endSearch(p.set.link())
 	case s.done != nil && len(s.links) > 0 && !now.Before(s.due):
 		p.probeFromAll()
-	case s.done == nil && p.mayBegin(now):
-		p.openLinks(ctx)
+	case s.done == nil && p.wantsSearch(now):
+		var ok bool
+		if s.done, ok = p.spec.config.Search(p.spec.about.peer); ok {
+			p.openLinks(ctx)
+		} else {
+			s.began = now // asked again after a while
+		}
 	}
 	if s.done != nil {
 		return tick
@@ -78,11 +83,11 @@ func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 	return relayTick
 }
 
-// mayBegin reports whether it is this side that is to begin a search, now.
-func (p *paths) mayBegin(now time.Time) bool {
+// wantsSearch reports whether it is this side that is to begin a search, now.
+func (p *paths) wantsSearch(now time.Time) bool {
 	s := &p.search
 	if !p.set.allowDirect || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < searchAfter ||
-		!s.able || s.varies || !p.varies() || p.spec.config.OpenLink == nil {
+		!s.able || s.varies || !p.varies() || p.spec.config.OpenLink == nil || p.spec.config.Search == nil {
 		return false
 	}
 	for _, c := range p.set.candidates {
@@ -90,14 +95,13 @@ func (p *paths) mayBegin(now time.Time) bool {
 			return false
 		}
 	}
-	var ok bool
-	s.done, ok = p.spec.config.Search(p.spec.about.peer)
-	return ok
+	return true
 }
 
 // openLinks has a pump open them.
 func (p *paths) openLinks(ctx actor.Context) {
 	life, root, self, open := p.life, ctx.ActorSystem().Root, ctx.Self(), p.spec.config.OpenLink
+	sw := p.spec.config.Transport.Switch()
 	p.sys.Pumps.Go(func() {
 		opened := linksOpened{Life: life}
 		for range searchLinks {
@@ -107,10 +111,11 @@ func (p *paths) openLinks(ctx actor.Context) {
 			}
 			opened.links = append(opened.links, link)
 		}
-		if life.Context().Err() != nil {
-			opened.close()
-			return
-		}
+		context.AfterFunc(life.Context(), func() { // also if nobody hears of them
+			for _, link := range opened.links {
+				sw.RemoveLink(link)
+			}
+		})
 		root.Send(self, opened)
 	})
 }
@@ -122,6 +127,10 @@ func (p *paths) searchFrom(ctx actor.Context, links []netio.Link) {
 		p.spec.config.Transport.Switch().AddLink(link)
 	}
 	s.links = append(s.links, links...)
+	if len(links) == 0 || p.set.current != nil {
+		p.endSearch(p.set.link())
+		return
+	}
 	s.until = p.now().Add(searchLasts)
 	ctx.Logger().Debug("ports are searched", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer, "addr", s.first.String())
 	p.probeFromAll()
@@ -154,20 +163,22 @@ func (p *paths) endSearch(keep netio.Link) {
 		s.done()
 		s.done = nil
 	}
+	s.guesses = false
 }
 
 // guess does what the peer asks for, if this side is the one that can.
 func (p *paths) guess(ctx actor.Context) {
 	s := &p.search
-	if !p.set.allowDirect || p.set.current != nil || p.set.guesses != nil || !s.varies || p.varies() || !s.first.IsValid() ||
+	if !p.set.allowDirect || p.set.current != nil || s.done != nil || !s.varies || p.varies() || !guessable(s.first.Addr()) ||
 		p.spec.config.Search == nil {
 		return
 	}
-	done, ok := p.spec.config.Search(p.spec.about.peer)
-	if !ok {
+	if s.done, s.guesses = p.spec.config.Search(p.spec.about.peer); !s.guesses {
 		return
 	}
-	done() // that it was once is what counts
 	p.set.startGuessing(p.now(), s.first, random64())
 	p.look(ctx)
 }
+
+// guessable keeps guesses away from networks that are no NAT's outside.
+func guessable(addr netip.Addr) bool { return addr.IsGlobalUnicast() && !addr.IsPrivate() }

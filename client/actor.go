@@ -24,7 +24,7 @@ const (
 	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
 	bindSlowest   = 150 * time.Millisecond // between later ones: for so long the return of the network may go unnoticed
 	bindTries     = 100                    // unanswered binds, over 15 seconds, until the coordinator counts as lost
-	outageTries   = 3                      // unanswered binds, after which an answer means that the network is back
+	outageTries   = 3                      // unanswered binds; an answer to one that follows means that the network is back
 	bindKeepAlive = 15 * time.Second       // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
 
@@ -64,7 +64,9 @@ type clientActor struct {
 	id       uint64    // of this attachment, 0 while there is none
 	sequence uint64    // of bind frames
 	bound    bool      // the relay knows our address
-	tries    int       // bind frames since the last answer
+	tries    int       // bind frames since the last answer…
+	first    uint64    // …and the sequence of the first of them
+	gaveUp   uint64    // the attachment that was given up
 	final    error     // why the client does not attach again
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client

@@ -86,6 +86,9 @@ func (c *clientActor) bind(ctx actor.Context) {
 		c.noAnswer(ctx)
 	}
 	c.sequence++
+	if c.tries == 0 {
+		c.first = c.sequence
+	}
 	link, _, _ := c.cl.way.now()
 	frame := netio.EncodeBind(nil, c.id, c.sequence, c.key)
 	_ = c.cl.transport.Switch().Send(link, c.cl.shared.relay.Load().To, frame) // lost, it is sent again
@@ -96,6 +99,10 @@ func (c *clientActor) bind(ctx actor.Context) {
 
 // giveUpHome has the home channel connected anew.
 func (c *clientActor) giveUpHome(ctx actor.Context, why string) {
+	if c.gaveUp == c.id {
+		return // it was told to: the next one has another id
+	}
+	c.gaveUp = c.id
 	code, reason := messages.ToCode(fmt.Errorf("%w: %s", messages.ErrUnreachable, why))
 	ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
 }
@@ -124,7 +131,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	if !c.byWay(ctx, msg.link) {
 		return
 	}
-	silent := c.tries > outageTries
+	silent := msg.frame.Sequence > c.first+outageTries // not an answer that is only slow
 	c.tries, c.tcp.fresh = 0, false
 	c.again(ctx, bindKeepAlive)
 	observed, overTCP := msg.frame.Observed, c.tcp.link != nil

@@ -50,6 +50,7 @@ func (c *clientActor) networkChanged(ctx actor.Context, change netio.NetworkChan
 	if c.id != 0 { // else the home channel is being connected
 		c.tries = 0
 		c.bind(ctx)
+		c.tcp.asks = c.tcp.falls
 		c.askUDP(ctx) // if it is TCP: the new network may be another in that, too
 		// It takes back nothing, but has QUIC send: the coordinator's QUIC sees where from, or says that it has given us up.
 		ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}})

@@ -17,7 +17,7 @@ import (
 
 // Times of going over.
 const (
-	tcpTries  = 3                      // unanswered binds, over 0.7 seconds, until TCP is dialed
+	tcpTries  = 5                      // unanswered binds, over 0.7 seconds, until TCP is dialed
 	askFirst  = 500 * time.Millisecond // until the coordinator is asked by UDP again; doubles
 	askSlower = 5                      // doublings at most: every 16 seconds
 	tcpLinger = 10 * time.Second       // a TCP link stays open after UDP took over: what is under way still comes
@@ -97,7 +97,9 @@ func (c *clientActor) tcpLost(ctx actor.Context, msg tcpLost) {
 
 // noAnswer looks for another way while binds are not answered.
 func (c *clientActor) noAnswer(ctx actor.Context) {
-	c.askUDP(ctx)
+	if c.tries == tcpTries { // then its own timer has it asked
+		c.askUDP(ctx)
+	}
 	if !c.tcp.fresh {
 		c.dialTCP(ctx)
 	}

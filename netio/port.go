@@ -53,7 +53,8 @@ type Port struct {
 	directIn, directOut, relayedIn, relayedOut traffic
 	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
 	dropped                                    atomic.Uint64
-	unheard                                    atomic.Uint64 // packets written since anything was received
+	unheard                                    atomic.Uint64 // packets written since anything was received…
+	unheardSince                               atomic.Int64  // …and when the first of them was
 	onBack                                     atomic.Pointer[func()]
 	largest, largestIn                         atomic.Int64
 
@@ -320,7 +321,7 @@ func (p *Port) received(direct bool, packets, bytes, largest int, at time.Durati
 		p.relayedIn.add(packets, bytes)
 		p.lastRelayed.Store(int64(at))
 	}
-	if p.unheard.Swap(0) < outagePackets || last == 0 || at-time.Duration(last) <= outage {
+	if p.unheard.Swap(0) < outagePackets || last == 0 || at-time.Duration(p.unheardSince.Load()) <= outage {
 		return
 	}
 	p.mu.Lock()
@@ -340,7 +341,9 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 		largest = segment
 	}
 	p.remember(b, segment, packets, largest, epoch)
-	p.unheard.Add(uint64(packets))
+	if p.unheard.Add(uint64(packets)) == uint64(packets) {
+		p.unheardSince.Store(int64(time.Since(p.sw.start)))
+	}
 	o := p.out.Load()
 	if o == nil {
 		p.dropped.Add(uint64(packets))

@@ -105,6 +105,9 @@ type Relay struct {
 	fairness fairness
 }
 
+// maxAsk is the size in bytes of the largest ask frame.
+const maxAsk = 1500
+
 // whoRate is how many bytes per second are answered to clients that are not known: anybody can ask.
 const whoRate = 256 << 10
 
@@ -297,7 +300,7 @@ func (r *Relay) bind(sw *Switch, a *arrival, frame []byte) dropReason {
 
 func (r *Relay) rebind(sw *Switch, a *arrival, frame []byte) dropReason {
 	asks := frame[0] == typeAsk
-	if len(frame) < bindSize || len(frame) > bindSize && !asks {
+	if len(frame) < bindSize || len(frame) > bindSize && !asks || len(frame) > maxAsk {
 		return dropMalformed
 	}
 	id, sequence := bindNumbers(frame)

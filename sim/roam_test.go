@@ -55,7 +55,7 @@ func TestMovedHost(t *testing.T) {
 			gap := flows.gap()
 			w.check(flows.end())
 			return gap
-		}, relayed + direct + 50*time.Millisecond, time.Second},
+		}, relayed + direct + 50*time.Millisecond, 500 * time.Millisecond},
 		{"direct, messages flow", func(w *world, a, b *program) time.Duration {
 			near, far := w.open(a, b, nil)
 			flows := w.flows(near, far, 20*time.Millisecond, 100)

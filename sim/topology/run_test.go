@@ -171,7 +171,7 @@ func TestNotHeld(t *testing.T) {
 	p := mustPlay(t, 1, `
 duration: 20s
 settle: 0s
-gateways: {hard: {nat: symmetric}, home: {nat: port-restricted}}
+gateways: {hard: {nat: symmetric}, home: {nat: symmetric}}
 hosts: {alice: {at: home}, bob: {at: hard}, carol: {line: {rate: 20Mbit/s}}, dave: {start: 10s}, erin: {}}
 traffic:
   chat: {kind: messages, from: alice, to: bob, rate: 10/s}
