@@ -54,7 +54,7 @@ type Port struct {
 	lastDirect, lastRelayed                    atomic.Int64 // time since the switch's start, 0 if never
 	dropped                                    atomic.Uint64
 	unheard                                    atomic.Uint64 // packets written since anything was received…
-	unheardSince                               atomic.Int64  // …and when the first of them was
+	unheardSince                               atomic.Int64  // …and since when they are many
 	onBack                                     atomic.Pointer[func()]
 	largest, largestIn                         atomic.Int64
 
@@ -75,7 +75,7 @@ type kept struct {
 // and QUIC would wait ever longer.
 const (
 	outage        = time.Second
-	outagePackets = 4 // so that who sends now and then does not send everything twice
+	outagePackets = 4 // more than the last acknowledgments before a pause, and than who sends now and then sends at once
 )
 
 // maxTries is how many packets of one size QUIC sends only to try a path's MTU (RFC 8899 section 5.1.2, MAX_PROBES).
@@ -341,7 +341,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 		largest = segment
 	}
 	p.remember(b, segment, packets, largest, epoch)
-	if p.unheard.Add(uint64(packets)) == uint64(packets) {
+	if n := p.unheard.Add(uint64(packets)); n >= outagePackets && n-uint64(packets) < outagePackets {
 		p.unheardSince.Store(int64(time.Since(p.sw.start)))
 	}
 	o := p.out.Load()

@@ -87,3 +87,27 @@ func TestCoordinatorAway(t *testing.T) {
 		})
 	}
 }
+
+// TestBurstIsNoOutage sends a lot after a pause: that nothing came meanwhile is no reason for QUIC to begin anew.
+func TestBurstIsNoOutage(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
+		a, b := w.open(alice, bob, nil)
+		w.direct(3*time.Second, a, b)
+		time.Sleep(5 * time.Second)
+		epochs := map[byte]int{}
+		w.Add(func(p sim.Packet) sim.Verdict {
+			if p.Source == "alice" && frameKind(p) == typeDirect {
+				epochs[p.Payload[0]]++
+			}
+			return sim.Verdict{}
+		})
+		for range 5 {
+			w.say(a, b, string(make([]byte, 50_000)), 5*time.Second)
+			time.Sleep(6 * time.Second)
+		}
+		if len(epochs) != 1 {
+			t.Errorf("packets by epoch: %v, want one", epochs)
+		}
+	})
+}
