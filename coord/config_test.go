@@ -13,15 +13,18 @@ func TestConfigValidate(t *testing.T) {
 		config *coord.Config
 		want   []string // each on a line of its own; none if the configuration is good
 	}{
-		"nil":          {nil, nil},
-		"zero":         {&coord.Config{}, nil},
-		"all":          {&coord.Config{Addr: "[::1]:0", KeepAlive: -1, IdleTimeout: time.Second, Limits: coord.Limits{Clients: 1}}, nil},
-		"no port":      {&coord.Config{Addr: "0.0.0.0"}, []string{"Addr: "}},
-		"port by name": {&coord.Config{Addr: ":conec"}, []string{`Addr: port "conec"`}},
-		"TCP":          {&coord.Config{TCPAddr: "127.0.0.1:0"}, nil},
-		"no TCP":       {&coord.Config{TCPAddr: "none"}, nil},
-		"TCP, no port": {&coord.Config{TCPAddr: "127.0.0.1"}, []string{"TCPAddr: "}},
-		"large port":   {&coord.Config{Addr: ":65536"}, []string{`Addr: port "65536"`}},
+		"nil":                {nil, nil},
+		"zero":               {&coord.Config{}, nil},
+		"all":                {&coord.Config{Addr: "[::1]:0", KeepAlive: -1, IdleTimeout: time.Second, Limits: coord.Limits{Clients: 1}}, nil},
+		"no port":            {&coord.Config{Addr: "0.0.0.0"}, []string{"Addr: "}},
+		"port by name":       {&coord.Config{Addr: ":conec"}, []string{`Addr: port "conec"`}},
+		"TCP":                {&coord.Config{TCPAddr: "127.0.0.1:0"}, nil},
+		"no TCP":             {&coord.Config{TCPAddr: "none"}, nil},
+		"TCP, no port":       {&coord.Config{TCPAddr: "127.0.0.1"}, []string{"TCPAddr: "}},
+		"alternate":          {&coord.Config{Alternate: "127.0.0.1:0"}, nil},
+		"no alternate":       {&coord.Config{Alternate: "none"}, nil},
+		"alternate, no port": {&coord.Config{Alternate: "127.0.0.1"}, []string{"Alternate: "}},
+		"large port":         {&coord.Config{Addr: ":65536"}, []string{`Addr: port "65536"`}},
 		"everything at once": {
 			&coord.Config{
 				Addr: "x", IdleTimeout: -1,

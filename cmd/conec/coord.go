@@ -20,11 +20,11 @@ const closeTimeout = 10 * time.Second
 
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
-	addr, tcp, data, clientCA, log string
-	hosts                          []string
-	retry                          bool
-	limits                         coord.Limits
-	stats                          time.Duration
+	addr, alternate, tcp, data, clientCA, log string
+	hosts                                     []string
+	retry                                     bool
+	limits                                    coord.Limits
+	stats                                     time.Duration
 }
 
 func parseCoord(args []string, std streams) (*coordFlags, error) {
@@ -32,6 +32,7 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	flags := flag.NewFlagSet("coord", flag.ContinueOnError)
 	flags.StringVar(&f.addr, "addr", ":"+strconv.Itoa(coord.DefaultPort), "UDP address to listen on")
 	flags.StringVar(&f.tcp, "tcp", "", "TCP `address` for clients whose network blocks UDP, or none (default that of UDP)")
+	flags.StringVar(&f.alternate, "alternate", "", "second UDP `address`, at which clients find out what NAT they are behind; that of UDP with the next port if empty, \"none\" for none")
 	flags.StringVar(&f.data, "data", "", "`directory` for certificates (default conec/coordinator in the user's configuration)")
 	flags.Func("host", "`name` or address by which clients reach this host, for the certificate; may be repeated",
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
@@ -105,7 +106,7 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 		level = min(level, slog.LevelInfo)
 	}
 	config := &coord.Config{
-		Addr: f.addr, TCPAddr: f.tcp, StatelessRetry: f.retry,
+		Addr: f.addr, Alternate: f.alternate, TCPAddr: f.tcp, StatelessRetry: f.retry,
 		Limits: f.limits,
 		Logger: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level})),
 	}

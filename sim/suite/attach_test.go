@@ -247,3 +247,38 @@ func TestNoCoordinator(t *testing.T) {
 		wantError(w.T, err, context.DeadlineExceeded, false, `attach to "`+w.config.Addr+`": context deadline exceeded`)
 	})
 }
+
+// Clients find out that there is no NAT before them, by the coordinator's second port; a coordinator that has none leaves them in
+// the dark.
+func TestAlternate(t *testing.T) {
+	everywhere(t, func(w *world) {
+		w.begin()
+		alice := w.client("alice")
+		w.eventually("alice's mapping", func() bool { return alice.NAT().Mapping == client.NoMapping })
+	})
+	for at, want := range map[string]client.Mapping{"127.0.0.1:0": client.NoMapping, "none": client.MappingUnknown} {
+		c, err := coord.Start(t.Context(), &coord.Config{Addr: "127.0.0.1:0", Alternate: at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cl, err := client.Connect(t.Context(), &client.Config{
+			Name: "alice", Coordinator: c.Addr().String(), Fingerprint: c.Fingerprint(), Bind: "127.0.0.1:0",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for began := time.Now(); cl.NAT().Mapping != want && time.Since(began) < 10*time.Second; {
+			<-time.After(time.Millisecond)
+		}
+		if nat := cl.NAT(); nat.Mapping != want || nat.Alternate.IsValid() != (want == client.NoMapping) {
+			t.Errorf("alternate %s: found %+v, want %v", at, nat, want)
+		}
+		cl.Abort()
+		if err := c.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := coord.Start(t.Context(), &coord.Config{Addr: "127.0.0.1:0", Alternate: "192.0.2.1:0"}); err == nil {
+		t.Error("a coordinator started without the second address that it was told to have")
+	}
+}
