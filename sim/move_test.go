@@ -15,6 +15,9 @@ import (
 // otherwise its congestion window would grow from the relay's by a packet each round trip, and the second after the move would
 // carry a tenth of this.
 func TestMoveToFasterPath(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many packets")
+	}
 	for _, dialerSends := range []bool{true, false} {
 		t.Run(fmt.Sprintf("dialer sends %v", dialerSends), func(t *testing.T) {
 			sim.Test(t, nil, func(w *sim.World) {
