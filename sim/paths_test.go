@@ -303,6 +303,9 @@ func narrow(a, b *sim.Host, payload int) sim.Rule {
 // has found larger packets to pass on the relay: QUIC is told, and begins with small ones again.
 func TestNarrowDirectPath(t *testing.T) {
 	for _, relayFirst := range []bool{false, true} {
+		if testing.Short() && !relayFirst {
+			continue // many packets
+		}
 		t.Run(fmt.Sprintf("relay first %v", relayFirst), func(t *testing.T) {
 			inWorld(t, 1, func(w *world) {
 				alice, bob := w.client("alice", near, nil), w.client("bob", near, nil)
