@@ -70,12 +70,14 @@ func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 	case s.done != nil && len(s.links) > 0 && !now.Before(s.due):
 		p.probeFromAll()
 	case s.done == nil && p.wantsSearch(now):
-		var ok bool
-		if s.done, ok = p.spec.config.Search(p.spec.about.peer); ok {
-			p.openLinks(ctx)
-		} else {
+		done, ok := p.spec.config.Search(p.spec.about.peer)
+		if !ok {
 			s.began = now // asked again after a while
+			break
 		}
+		p.endSearch(nil) // what a former one found is of no use any more
+		s.done = done
+		p.openLinks(ctx)
 	}
 	if s.done != nil {
 		return tick
@@ -126,7 +128,7 @@ func (p *paths) searchFrom(ctx actor.Context, links []netio.Link) {
 	for _, link := range links {
 		p.spec.config.Transport.Switch().AddLink(link)
 	}
-	s.links = append(s.links, links...)
+	s.links = links
 	if len(links) == 0 || p.set.current != nil {
 		p.endSearch(p.set.link())
 		return

@@ -164,7 +164,9 @@ func (c *Client) connect() error {
 	}
 	config := c.config
 	config.Link = link
-	config.OpenLink = func() (netio.Link, error) { return c.host.Listen(netip.AddrPort{}) }
+	if config.OpenLink == nil {
+		config.OpenLink = func() (netio.Link, error) { return c.host.Listen(netip.AddrPort{}) }
+	}
 	var now *client.Client
 	c.w.as(c.host.Name(), func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, connectWithin)

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -21,7 +20,7 @@ func TestCloseAfterTheOtherEnd(t *testing.T) {
 				line := sim.Line{Latency: 10 * time.Millisecond, Rate: 200_000, Queue: 20_000, Loss: 0.02}
 				w.Coordinator(w.Host("coordinator", w.Internet(), sim.Line{}), nil)
 				p := &pair{w, w.Client(w.Host("alice", w.Internet(), line), nil), w.Client(w.Host("bob", w.Internet(), line), nil)}
-				from, to := p.openTo(client.StreamOptions{})
+				from, to := p.openTo()
 				if !opens {
 					from, to = to, from
 				}

@@ -2,10 +2,14 @@ package sim_test
 
 import (
 	"context"
+	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -23,7 +27,7 @@ func TestPortSearch(t *testing.T) {
 			if !hardDials {
 				p = &pair{w, easy, hard}
 			}
-			a, b := p.openTo(client.StreamOptions{})
+			a, b := p.openTo()
 			w.Eventually(time.Minute, "a direct path", func() bool { return !a.Channel().Path().Relayed && !b.Channel().Path().Relayed })
 			took := w.Elapsed()
 			time.Sleep(time.Minute)
@@ -62,7 +66,7 @@ func TestNoPortSearch(t *testing.T) {
 					}
 					return sim.Drop()
 				})
-				a, _ := (&pair{w, hard, easy}).openTo(client.StreamOptions{})
+				a, _ := (&pair{w, hard, easy}).openTo()
 				time.Sleep(3 * time.Minute)
 				if path := a.Channel().Path(); !path.Relayed || small < test.least || small > test.most {
 					t.Errorf("%d small probes, want %d to %d; path is %v", small, test.least, test.most, path)
@@ -70,6 +74,61 @@ func TestNoPortSearch(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSearchAgain has a path that was found die for good. An hour later another one is found, and no socket is left behind,
+// though opening so many takes a while.
+func TestSearchAgain(t *testing.T) {
+	if testing.Short() {
+		t.Skip("an hour")
+	}
+	sim.Seeds(t, 3, &sim.Options{Limit: 2 * time.Hour}, func(w *sim.World) {
+		var hard, easy *sim.Client
+		var open atomic.Int64
+		hard, easy = searching(w, sim.Symmetric(), sim.PortRestricted(), func(c *client.Config) {
+			c.OpenLink = func() (netio.Link, error) {
+				time.Sleep(2 * time.Millisecond)
+				link, err := hard.Host().Listen(netip.AddrPort{})
+				open.Add(1)
+				return &countedLink{Link: link, open: &open}, err
+			}
+		})
+		a, b := (&pair{w, hard, easy}).openTo()
+		direct := func() bool { return !a.Channel().Path().Relayed && !b.Channel().Path().Relayed }
+		found := func() {
+			w.Eventually(2*time.Minute, "a direct path", direct)
+			time.Sleep(30 * time.Second)
+			if n := open.Load(); n != 1 || !direct() {
+				w.T.Errorf("%d sockets are open, path is %v", n, a.Channel().Path())
+			}
+		}
+		found()
+		former := b.Channel().Path().Remote // behind it is the socket of alice that was kept
+		w.Add(func(p sim.Packet) sim.Verdict {
+			if p.To == former {
+				return sim.Drop()
+			}
+			return sim.Verdict{}
+		})
+		w.Eventually(time.Minute, "the relay", func() bool { return !direct() })
+		time.Sleep(time.Hour - w.Elapsed())
+		if direct() {
+			w.T.Fatal("direct though nothing passes")
+		}
+		found()
+	})
+}
+
+// countedLink counts how many of its kind are open.
+type countedLink struct {
+	netio.Link
+	open *atomic.Int64
+	once sync.Once
+}
+
+func (l *countedLink) Close() error {
+	l.once.Do(func() { l.open.Add(-1) })
+	return l.Link.Close()
 }
 
 // searching makes a client behind each of two NATs.
@@ -83,11 +142,11 @@ func searching(w *sim.World, first, second sim.NAT, change ...func(*client.Confi
 }
 
 // openTo opens a stream to whoever is the other one of a pair.
-func (p *pair) openTo(options client.StreamOptions) (out, in *client.Stream) {
+func (p *pair) openTo() (out, in *client.Stream) {
 	p.w.T.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	out, err := p.alice.OpenStream(ctx, p.bob.Host().Name(), &options)
+	out, err := p.alice.OpenStream(ctx, p.bob.Host().Name(), nil)
 	if err != nil {
 		p.w.T.Fatal(err)
 	}
