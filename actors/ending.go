@@ -55,9 +55,11 @@ func (c *channel) drainFor(ctx actor.Context, closing *conecv1.CloseChannel) {
 }
 
 // awaitEnds waits, in a pump, until the peer's streams were read to their end, those that it names and those that it
-// has ended before. A
-// stream may come later than the message that names it.
+// has ended before. A stream may come later than the message that names it.
 func (c *channel) awaitEnds(ctx actor.Context) {
+	if c.closing == nil || c.awaits {
+		return
+	}
 	ids := map[uint64]bool{}
 	for _, id := range c.closing.GetStreams() {
 		const accepted = 1 // the lowest bit of a stream's number tells who opened it (RFC 9000 section 2.1)
@@ -66,9 +68,6 @@ func (c *channel) awaitEnds(ctx actor.Context) {
 			return
 		}
 		ids[id] = true
-	}
-	if c.closing == nil || c.awaits {
-		return
 	}
 	c.awaits = true
 	var ends []<-chan struct{}

@@ -105,19 +105,17 @@ func (p *paths) nextEpoch(ctx actor.Context) {
 func (p *paths) epochDone(ctx actor.Context, done epochDone) {
 	urgent := p.epoch.urgent
 	p.epoch.busy, p.epoch.begins, p.epoch.urgent = false, false, false
+	if done.begun && done.err == nil {
+		p.sayMoved(ctx)
+	}
 	switch {
 	case urgent:
-		if done.begun && done.err == nil {
-			p.sayMoved(ctx)
-		}
 		p.nextEpoch(ctx)
-		return
 	case done.err != nil:
 		ctx.Logger().Debug("QUIC was not told of a path", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer, "err", done.err)
 		p.epoch.ours = p.epoch.ours || done.begun
 		p.epochLater(ctx, epochPause)
 	case done.begun:
-		p.sayMoved(ctx)
 		p.epochLater(ctx, epochPause)
 	case p.epoch.pending():
 		p.moved(ctx)

@@ -23,7 +23,6 @@ const (
 
 // account is what a path set remembers for explanations.
 type account struct {
-	size    int            // bytes of probes of the path in use now
 	heard   bool           // the peer has offered addresses, or none
 	offered int            // how many
 	died    time.Time      // when a path in use was last given up; zero if none was
@@ -92,7 +91,7 @@ func (p *pathSet) reason(now time.Time) conecv1.PathReason {
 	case len(p.candidates) == 0:
 		return conecv1.PathReason_PATH_REASON_NOTHING_OFFERED
 	}
-	states := map[conecv1.CandidateState]int{}
+	var states [conecv1.CandidateState_CANDIDATE_STATE_UNSENT + 1]int // by state
 	searching := false
 	for _, c := range p.candidates {
 		states[p.state(now, c)]++
@@ -159,7 +158,7 @@ func (p *pathSet) state(now time.Time, c *candidate) conecv1.CandidateState {
 // describe says all of that, but what is known of the path in use as a whole.
 func (p *pathSet) describe(now time.Time) *conecv1.PathsDescribed {
 	described := &conecv1.PathsDescribed{
-		Reason: p.reason(now), ProbeSize: uint32(p.account.size),
+		Reason: p.reason(now), ProbeSize: uint32(p.probeSize(p.current)),
 		Heard: p.account.heard, Offered: uint32(p.account.offered), Died: stamp(p.account.died),
 	}
 	if p.account.diedAt.IsValid() {

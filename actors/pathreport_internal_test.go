@@ -163,7 +163,7 @@ func TestPathReasons(t *testing.T) {
 func TestPathReportCounts(t *testing.T) {
 	k := newTrack(t)
 	k.path(1)
-	k.set.account.size = 1300
+	k.set.size = 1300
 	k.set.offer(k.now, []netip.AddrPort{at(1), at(2)})
 	k.set.seen(k.now, nil, at(3))
 	k.run(12 * time.Second)

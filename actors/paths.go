@@ -51,11 +51,12 @@ type paths struct {
 	set  pathSet
 	life Life
 
+	own     netio.Link // the client's, that probes and direct packets take
 	timer   *time.Timer
 	apart   Apart
 	chosen  bool // a choice was told to the parent
 	addr    netip.AddrPort
-	onLink  netio.Link // nil: the client's own
+	onLink  netio.Link // nil: own
 	onRelay bool
 	since   time.Time         // of the choice
 	began   netio.PacketCount // of the connection, until then
@@ -156,6 +157,7 @@ func (p *paths) Receive(ctx actor.Context) {
 
 func (p *paths) start(ctx actor.Context) {
 	p.life = Begin()
+	p.own = p.spec.config.Transport.Switch().Links()[0]
 	p.set.allowRelay = true // in direct mode until the first direct path is found
 	p.set.allowDirect = p.spec.mode != conecv1.Mode_MODE_RELAY
 	dialer, err := p.spec.conn.ExportKey("probe-dialer")
@@ -246,9 +248,9 @@ func (p *paths) look(ctx actor.Context) {
 	stats := port.Stats()
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
-	p.set.account.size = minProbe
+	p.set.size = 0
 	if !p.epoch.pending() { // else QUIC is about to send smaller ones
-		p.set.account.size = min(max(minProbe, stats.LargestOut+netio.HeaderSize), netio.MaxProbe)
+		p.set.size = min(stats.LargestOut+netio.HeaderSize, netio.MaxProbe)
 	}
 	pings, again := p.set.look(p.now(), on)
 	if len(p.set.candidates) == 0 {
@@ -256,11 +258,7 @@ func (p *paths) look(ctx actor.Context) {
 	}
 	again = min(again, p.hearRelay(stats))
 	for _, ping := range pings {
-		link := ping.link
-		if link == nil {
-			link = p.link()
-		}
-		err := port.SendProbe(link, ping.to, netio.Ping, ping.tx, netip.AddrPort{}, ping.size)
+		err := port.SendProbe(p.link(ping.link), ping.to, netio.Ping, ping.tx, netip.AddrPort{}, ping.size)
 		if err != nil && !errors.Is(err, netio.ErrNoProbeKeys) { // as lost on the way
 			p.set.noteUnsent(ping.link, ping.to, err)
 		}
@@ -363,20 +361,22 @@ func (p *paths) path() netio.Path {
 	case p.onRelay:
 		return p.spec.config.Relay()
 	case p.addr.IsValid():
-		if p.onLink != nil {
-			return netio.Path{Link: p.onLink, To: p.addr}
-		}
-		return netio.Path{Link: p.link(), To: p.addr}
+		return netio.Path{Link: p.link(p.onLink), To: p.addr}
 	}
 	return netio.Path{}
 }
 
-// link returns the link that probes and direct packets take.
-func (p *paths) link() netio.Link { return p.spec.config.Transport.Switch().Links()[0] }
+// link returns the link that the path set means, to which nil is the client's own.
+func (p *paths) link(foreign netio.Link) netio.Link {
+	if foreign == nil {
+		return p.own
+	}
+	return foreign
+}
 
-// foreign returns a link that is not the client's own, nil if it is.
+// foreign is the inverse of link.
 func (p *paths) foreign(link netio.Link) netio.Link {
-	if link == p.link() {
+	if link == p.own {
 		return nil
 	}
 	return link

@@ -53,6 +53,7 @@ type pathSet struct {
 	candidates []*candidate
 	current    *candidate // nil: the relay, if allowed
 	silence    silence    // of the path in use
+	size       int        // in bytes, of datagrams that QUIC sends on it
 	nextTx     uint64
 	budget     float64   // pings that may go to addresses that never answered
 	spentAt    time.Time // when it was last computed
@@ -256,10 +257,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			c.began = now
 		}
 		p.nextTx++
-		size := minProbe
-		if c == p.current {
-			size = max(size, p.account.size)
-		}
+		size := p.probeSize(c)
 		c.sent[p.nextTx] = sentProbe{at: now, size: size}
 		c.tally.noteProbe()
 		if c.asked.IsZero() {
@@ -275,27 +273,13 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 	return append(pings, guesses...), max(min(again, soon), time.Millisecond)
 }
 
-// silence notices that something is sent and nothing heard.
-type silence struct {
-	looked time.Time // when it was last told
-	since  time.Time // since when we have been sending without hearing anything; zero if not
-}
-
-// hear takes when something was last heard, and whether something was sent since
-// the last call. It returns for how long only we have been speaking.
-func (s *silence) hear(now, last time.Time, sending bool) time.Duration {
-	before := s.looked
-	s.looked = now
-	if last.After(s.since) {
-		s.since = time.Time{}
+// probeSize returns the size in bytes of probes of a candidate, the least if it is nil: the path in use has to carry what
+// QUIC sends.
+func (p *pathSet) probeSize(c *candidate) int {
+	if c == nil || c != p.current {
+		return minProbe
 	}
-	if s.since.IsZero() && sending {
-		s.since = latest(last, before)
-	}
-	if s.since.IsZero() {
-		return 0
-	}
-	return now.Sub(s.since)
+	return max(minProbe, p.size)
 }
 
 // hear listens to the path in use. It returns when it may be in doubt.

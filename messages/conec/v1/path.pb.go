@@ -246,7 +246,7 @@ type PathsDescribed struct {
 	Sent uint64 `protobuf:"varint,3,opt,name=sent,proto3" json:"sent,omitempty"`
 	// How many of these QUIC counts as lost.
 	Lost uint64 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
-	// The size in bytes of probes, which is that of QUIC's packets.
+	// The size in bytes of probes of the path in use, which is that of QUIC's packets; of all probes if it is not direct.
 	ProbeSize uint32 `protobuf:"varint,5,opt,name=probe_size,json=probeSize,proto3" json:"probe_size,omitempty"`
 	// How many addresses the peer offered.
 	Offered uint32 `protobuf:"varint,6,opt,name=offered,proto3" json:"offered,omitempty"`
