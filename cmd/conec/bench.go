@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
-	"github.com/conec-go/conec/messages"
 )
 
 // Purposes of the streams of conec bench.
@@ -41,7 +40,6 @@ var benchModes = []struct {
 // benchFlags are the flags and the argument of conec bench.
 type benchFlags struct {
 	joinFlags
-	peer    string
 	modes   []string
 	sizes   []int
 	seconds float64
@@ -63,13 +61,8 @@ func parseBench(args []string, std streams) (*benchFlags, error) {
 	flags.BoolVar(&f.relay, "relay", false, "use only the relay (default: the path that the channel takes)")
 	flags.BoolVar(&f.json, "json", false, "print one JSON object instead of a table")
 	synopsis := "conec bench [flags] PEER: measure messages to a peer\nconec bench [flags] -accept [PEER]: be that peer"
-	if err := parse(flags, synopsis, args, std); err != nil {
+	if err := f.parse(flags, synopsis, args, std, f.checkOwn); err != nil {
 		return nil, err
-	}
-	f.peer = flags.Arg(0)
-	f.complete("bench")
-	if err := f.check(flags.NArg()); err != nil {
-		return nil, fmt.Errorf("%w: bench: %w", errUsage, err)
 	}
 	return f, nil
 }
@@ -106,10 +99,8 @@ func benchOptions(mode string) (*client.StreamOptions, error) {
 	return nil, fmt.Errorf("%q is no mode of delivery", mode)
 }
 
-func (f *benchFlags) check(arguments int) error {
+func (f *benchFlags) checkOwn() error {
 	switch {
-	case arguments > 1:
-		return errors.New("more than one PEER; flags come before it")
 	case f.peer == "" && !f.accept:
 		return errors.New("no PEER to measure, and no -accept to be one")
 	case f.seconds < 0.01 || f.seconds > 3600:
@@ -118,10 +109,7 @@ func (f *benchFlags) check(arguments int) error {
 	if f.relay {
 		f.mode = "relay"
 	}
-	if err := f.validate(); err != nil || f.peer == "" {
-		return err
-	}
-	return messages.CheckName(f.peer)
+	return nil
 }
 
 // runBench measures, or is the other side.

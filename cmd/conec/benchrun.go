@@ -48,16 +48,7 @@ func (b *benching) awaitDirect(ctx context.Context) error {
 	return nil
 }
 
-func (b *benching) path() string {
-	path := b.control.Channel().Path()
-	switch {
-	case !path.Remote.IsValid():
-		return "none"
-	case path.Relayed:
-		return "relayed"
-	}
-	return "direct"
-}
+func (b *benching) path() string { return pathKind(b.control.Channel().Path()) }
 
 // row measures one mode and size.
 func (b *benching) row(ctx context.Context, mode string, size int) (benchRow, error) {

@@ -21,7 +21,7 @@ const copyPurpose = "conec.cp"
 // copyFlags are the flags and arguments of conec cp.
 type copyFlags struct {
 	joinFlags
-	source, peer, target  string // of the side that sends
+	source, target        string // of the side that sends
 	folder                string // of the side that receives; peer is then whom it accepts, or empty
 	overwrite, skip, once bool
 	limit                 int64 // bytes per second

@@ -31,7 +31,6 @@ const fullPacket = 1432
 // doctorFlags are the flags and the argument of conec doctor.
 type doctorFlags struct {
 	joinFlags
-	peer string
 	wait time.Duration
 	json bool
 }
@@ -43,28 +42,17 @@ func parseDoctor(args []string, std streams) (*doctorFlags, error) {
 	f.registerMode(flags)
 	flags.DurationVar(&f.wait, "w", peerWait, "how much `time` there is to find a direct path to PEER")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object")
-	if err := parse(flags, "conec doctor [flags] [PEER]: say what this network lets through, and how PEER is reached", args, std); err != nil {
+	if err := f.parse(flags, "conec doctor [flags] [PEER]: say what this network lets through, and how PEER is reached", args, std, f.checkOwn); err != nil {
 		return nil, err
-	}
-	f.peer = flags.Arg(0)
-	f.complete("doctor")
-	if err := f.check(flags.NArg()); err != nil {
-		return nil, fmt.Errorf("%w: doctor: %w", errUsage, err)
 	}
 	return f, nil
 }
 
-func (f *doctorFlags) check(arguments int) error {
-	switch {
-	case arguments > 1:
-		return errors.New("more than one PEER; flags come before it")
-	case f.wait <= 0:
+func (f *doctorFlags) checkOwn() error {
+	if f.wait <= 0 {
 		return fmt.Errorf("-w is %v: want more than 0", f.wait)
 	}
-	if err := f.validate(); err != nil || f.peer == "" {
-		return err
-	}
-	return messages.CheckName(f.peer)
+	return nil
 }
 
 // diagnosis is what conec doctor finds, and its JSON.
@@ -91,13 +79,13 @@ type diagnosis struct {
 	Hairpin string `json:"hairpin,omitempty"`
 
 	// RTT is the round trip to the coordinator.
-	RTT float64 `json:"coordinator_rtt_ms"`
+	RTT millis `json:"coordinator_rtt_ms"`
 	// MaxPacket is the size in bytes of the largest QUIC packets that pass to the coordinator and back; 0: not known.
 	MaxPacket int `json:"max_packet"`
 	// Clock is how far the coordinator's clock is ahead of ours, if ClockKnown, and ClockError how wrong that may be.
-	ClockKnown bool    `json:"clock_known"`
-	Clock      float64 `json:"clock_ms"`
-	ClockError float64 `json:"clock_error_ms"`
+	ClockKnown bool   `json:"clock_known"`
+	Clock      millis `json:"clock_ms"`
+	ClockError millis `json:"clock_error_ms"`
 
 	Peer *peerDiagnosis `json:"peer,omitempty"`
 	// Advice says what to do, for people.

@@ -75,7 +75,7 @@ func TestDoctorInNetworks(t *testing.T) {
 				d := &diagnosis{}
 				cl := alice.Current()
 				d.attached(cl.Attachment(), cl.OverTCP())
-				if err := d.look(context.Background(), cl, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
+				if err := d.look(context.Background(), cl, &doctorFlags{joinFlags: joinFlags{peer: "bob"}, wait: 10 * time.Second}); err != nil {
 					t.Error(err)
 				}
 				d.advise()
@@ -146,7 +146,7 @@ func TestDoctorPage(t *testing.T) {
 		behind("bob", "203.0.113.44", "192.168.0.0/24")
 		d := &diagnosis{}
 		d.attached(alice.Attachment(), alice.OverTCP())
-		if err := d.look(context.Background(), alice, &doctorFlags{peer: "bob", wait: 10 * time.Second}); err != nil {
+		if err := d.look(context.Background(), alice, &doctorFlags{joinFlags: joinFlags{peer: "bob"}, wait: 10 * time.Second}); err != nil {
 			t.Error(err)
 		}
 		d.advise()

@@ -22,15 +22,14 @@ type peerDiagnosis struct {
 	// DirectAfter is how long the channel took to turn direct, in seconds; 0: it has not.
 	DirectAfter float64 `json:"direct_after_s,omitempty"`
 	// RTT is the last round trip.
-	RTT float64 `json:"rtt_ms,omitempty"`
+	RTT millis `json:"rtt_ms,omitempty"`
 	// Loss is the part of packets that were lost on the path in use.
 	Loss float64 `json:"loss"`
 	// MaxPacket is the size in bytes of QUIC's largest packets.
 	MaxPacket  int             `json:"max_packet,omitempty"`
 	Candidates []candidateLine `json:"candidates"`
 
-	reason client.PathReason
-	report *client.PathReport
+	report *client.PathReport // nil: none
 }
 
 // candidateLine is one address of the peer.
@@ -40,7 +39,7 @@ type candidateLine struct {
 	State   client.CandidateState `json:"state"`
 	Probes  int                   `json:"probes"`
 	Answers int                   `json:"answers"`
-	RTT     float64               `json:"rtt_ms,omitempty"`
+	RTT     millis                `json:"rtt_ms,omitempty"`
 	Unsent  string                `json:"unsent,omitempty"`
 }
 
@@ -86,12 +85,12 @@ func reach(ctx context.Context, cl *client.Client, peer string, mode client.Mode
 
 // settled reports whether more time can change nothing.
 func (p *peerDiagnosis) settled() bool {
-	return p.reason == client.ReasonRelayOnly || p.reason == client.ReasonNothingOffered
+	return p.report != nil && (p.report.Reason == client.ReasonRelayOnly || p.report.Reason == client.ReasonNothingOffered)
 }
 
 // take takes what is known now.
 func (p *peerDiagnosis) take(report *client.PathReport, after time.Duration) {
-	p.report, p.reason, p.Reason = report, report.Reason, &report.Reason
+	p.report, p.Reason = report, &report.Reason
 	p.Path, p.Why, p.Loss, p.MaxPacket = pathKind(report.Path), report.Why(), report.Loss(), report.MaxPacket
 	if report.Remote.IsValid() {
 		p.Remote = report.Remote.String()

@@ -32,11 +32,11 @@ func (d *diagnosis) advise() {
 	if d.MaxPacket > 0 && d.MaxPacket < fullPacket {
 		say(doctorHints.narrow)
 	}
-	if ahead := time.Duration(d.Clock * float64(time.Millisecond)); d.ClockKnown && ahead.Abs() > clockLimit {
+	if d.ClockKnown && time.Duration(d.Clock).Abs() > clockLimit {
 		say(doctorHints.clock)
 	}
 	if d.Peer != nil && d.Peer.report != nil && d.Peer.Path != "direct" {
-		say(pathHints[d.Peer.reason])
+		say(pathHints[d.Peer.report.Reason])
 	}
 }
 
@@ -58,7 +58,7 @@ func (d *diagnosis) String() string {
 	if !d.UDP {
 		how = "no: attached over TCP; every channel is relayed, but to peers in the same network"
 	}
-	row("UDP", "%s, round trip %s", how, millisText(time.Duration(d.RTT*float64(time.Millisecond))))
+	row("UDP", "%s, round trip %v", how, d.RTT)
 	row("IPv4", "%s", addrList(d.IPv4))
 	row("IPv6", "%s", addrList(d.IPv6))
 	row("seen as", "%s", d.Observed)
@@ -115,16 +115,15 @@ func (d *diagnosis) clock() string {
 	if !d.ClockKnown {
 		return "the coordinator does not tell its own"
 	}
-	ahead, word := time.Duration(d.Clock*float64(time.Millisecond)), "behind"
+	ahead, word := time.Duration(d.Clock), "behind"
 	if ahead < 0 {
 		word = "ahead of"
 	}
-	precise := time.Duration(d.ClockError * float64(time.Millisecond))
-	if ahead.Abs() <= precise {
-		return fmt.Sprintf("right, to %s", millisText(precise))
+	if ahead.Abs() <= time.Duration(d.ClockError) {
+		return fmt.Sprintf("right, to %v", d.ClockError)
 	}
 	if ahead.Abs() < time.Second {
-		return fmt.Sprintf("%s %s the coordinator's, to %s", millisText(ahead.Abs()), word, millisText(precise))
+		return fmt.Sprintf("%v %s the coordinator's, to %v", millis(ahead.Abs()), word, d.ClockError)
 	}
 	return fmt.Sprintf("%v %s the coordinator's", ahead.Abs().Round(100*time.Millisecond), word)
 }
@@ -135,9 +134,8 @@ func (p *peerDiagnosis) String() string {
 		return p.Name + ": " + p.Error + "\n"
 	}
 	var b strings.Builder
-	path := client.Path{Relayed: p.Path == "relayed", Remote: parseAddrPort(p.Remote)}
-	fmt.Fprintf(&b, "%s: %s\n", p.Name, pathWords(path, p.Why))
-	fmt.Fprintf(&b, "round trip %s, %.1f%% lost, packets of %d bytes", millisText(time.Duration(p.RTT*float64(time.Millisecond))), 100*p.Loss, p.MaxPacket)
+	fmt.Fprintf(&b, "%s: %s\n", p.Name, pathWords(p.report.Path, p.Why))
+	fmt.Fprintf(&b, "round trip %v, %.1f%% lost, packets of %d bytes", p.RTT, 100*p.Loss, p.MaxPacket)
 	if p.DirectAfter > 0 {
 		fmt.Fprintf(&b, ", direct after %.2f s", p.DirectAfter)
 	}
@@ -150,7 +148,7 @@ func (p *peerDiagnosis) String() string {
 		}
 		rtt := "-"
 		if c.RTT > 0 {
-			rtt = millisText(time.Duration(c.RTT * float64(time.Millisecond)))
+			rtt = c.RTT.String()
 		}
 		fmt.Fprintf(table, "  %s\t%v\t%v\t%d probes\t%d answers\t%s\t%s\n", c.Addr, c.Kind, c.State, c.Probes, c.Answers, rtt, note)
 	}

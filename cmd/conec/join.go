@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/messages"
 )
 
 // Times of a command. A peer that vanished is noticed sooner than by default, for a person is waiting.
@@ -32,6 +33,7 @@ type joinFlags struct {
 	tcp, proxy                   string
 	mode                         string
 	accept, verbose              bool
+	peer                         string // the argument, empty if there is none
 }
 
 var modes = map[string]client.Mode{"auto": client.Automatic, "direct": client.DirectOnly, "relay": client.RelayOnly}
@@ -52,6 +54,33 @@ func (f *joinFlags) register(flags *flag.FlagSet) {
 
 func (f *joinFlags) registerMode(flags *flag.FlagSet) {
 	flags.StringVar(&f.mode, "mode", f.mode, "`paths` to use: auto, direct or relay")
+}
+
+// parse reads the flags of a command, and its argument PEER. checkOwn says what is wrong with the flags that only this command
+// has, and with doing without PEER.
+func (f *joinFlags) parse(flags *flag.FlagSet, synopsis string, args []string, std streams, checkOwn func() error) error {
+	if err := parse(flags, synopsis, args, std); err != nil {
+		return err
+	}
+	f.peer = flags.Arg(0)
+	f.complete(flags.Name())
+	if err := f.check(flags.NArg(), checkOwn); err != nil {
+		return fmt.Errorf("%w: %s: %w", errUsage, flags.Name(), err)
+	}
+	return nil
+}
+
+func (f *joinFlags) check(arguments int, checkOwn func() error) error {
+	if arguments > 1 {
+		return errors.New("more than one PEER; flags come before it")
+	}
+	if err := checkOwn(); err != nil {
+		return err
+	}
+	if err := f.validate(); err != nil || f.peer == "" {
+		return err
+	}
+	return messages.CheckName(f.peer)
 }
 
 // complete fills in what was left out. A random name begins with the command's.
@@ -196,7 +225,7 @@ func describe(event client.Event) string {
 	case client.ChannelClosed:
 		return fmt.Sprintf("channel with %s ended: %v", event.Peer, event.Err)
 	case client.PathChanged:
-		kind := pathKind(client.Path{Relayed: event.Relayed, Remote: parseAddrPort(event.Remote)})
+		kind := pathKind(pathOf(event))
 		return fmt.Sprintf("path to %s: %s %s, %v", event.Peer, kind, event.Remote, event.Reason)
 	case client.NetworkChanged:
 		if event.Slept > 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -31,22 +32,24 @@ func pathWords(path client.Path, why string) string {
 	}
 }
 
-// parseAddrPort returns an address, the zero one if the text has none.
-func parseAddrPort(text string) netip.AddrPort {
-	addr, err := netip.ParseAddrPort(text)
-	if err != nil {
-		return netip.AddrPort{}
-	}
-	return addr
+// pathOf is the path that an event tells of.
+func pathOf(event client.PathChanged) client.Path {
+	remote, _ := netip.ParseAddrPort(event.Remote) // empty: none
+	return client.Path{Relayed: event.Relayed, Remote: remote, Reason: event.Reason}
 }
 
-// millis is a time in milliseconds.
-func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+// millis is a time that is shown in milliseconds.
+type millis time.Duration
 
-// millisText says that for people.
-func millisText(d time.Duration) string {
-	if d < 10*time.Millisecond {
-		return fmt.Sprintf("%.2f ms", millis(d))
+func (m millis) number() float64 { return float64(m) / float64(time.Millisecond) }
+
+// MarshalJSON returns the number of milliseconds.
+func (m millis) MarshalJSON() ([]byte, error) { return json.Marshal(m.number()) }
+
+// String says it for people.
+func (m millis) String() string {
+	if time.Duration(m) < 10*time.Millisecond {
+		return fmt.Sprintf("%.2f ms", m.number())
 	}
-	return fmt.Sprintf("%.1f ms", millis(d))
+	return fmt.Sprintf("%.1f ms", m.number())
 }

@@ -26,7 +26,6 @@ var errNoAnswer = errors.New("no answer")
 // pingFlags are the flags and the argument of conec ping.
 type pingFlags struct {
 	joinFlags
-	peer  string
 	count int
 	every time.Duration
 	json  bool
@@ -40,21 +39,14 @@ func parsePing(args []string, std streams) (*pingFlags, error) {
 	flags.IntVar(&f.count, "c", 0, "`number` of probes (default: until SIGINT or SIGTERM)")
 	flags.DurationVar(&f.every, "i", time.Second, "`time` from one probe to the next; an answer that takes longer is waited for")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object for each line")
-	if err := parse(flags, "conec ping [flags] PEER: measure round trips to a peer, and say which path they take and why", args, std); err != nil {
+	if err := f.parse(flags, "conec ping [flags] PEER: measure round trips to a peer, and say which path they take and why", args, std, f.checkOwn); err != nil {
 		return nil, err
-	}
-	f.peer = flags.Arg(0)
-	f.complete("ping")
-	if err := f.check(flags.NArg()); err != nil {
-		return nil, fmt.Errorf("%w: ping: %w", errUsage, err)
 	}
 	return f, nil
 }
 
-func (f *pingFlags) check(arguments int) error {
+func (f *pingFlags) checkOwn() error {
 	switch {
-	case arguments > 1:
-		return errors.New("more than one PEER; flags come before it")
 	case f.peer == "":
 		return errors.New("no PEER to ping")
 	case f.count < 0:
@@ -62,10 +54,7 @@ func (f *pingFlags) check(arguments int) error {
 	case f.every < leastBetween:
 		return fmt.Errorf("-i is %v: want %v or more", f.every, leastBetween)
 	}
-	if err := f.validate(); err != nil {
-		return err
-	}
-	return messages.CheckName(f.peer)
+	return nil
 }
 
 // runPing pings until it has done so often enough, or is interrupted, which is no failure.
@@ -197,7 +186,7 @@ type pingLine struct {
 	// Number is that of a probe, from 1.
 	Number int `json:"number,omitempty"`
 	// RTT is its round trip.
-	RTT float64 `json:"rtt_ms,omitempty"`
+	RTT millis `json:"rtt_ms,omitempty"`
 	// Error is why there was no answer.
 	Error string `json:"error,omitempty"`
 
@@ -217,14 +206,14 @@ type pingLine struct {
 
 // pingSummary is what was counted.
 type pingSummary struct {
-	Sent     int     `json:"sent"`
-	Answered int     `json:"answered"`
-	Lost     int     `json:"lost"`
-	Min      float64 `json:"min_ms"`
-	Avg      float64 `json:"avg_ms"`
-	Max      float64 `json:"max_ms"`
-	Direct   int     `json:"direct"`
-	Relayed  int     `json:"relayed"`
+	Sent     int    `json:"sent"`
+	Answered int    `json:"answered"`
+	Lost     int    `json:"lost"`
+	Min      millis `json:"min_ms"`
+	Avg      millis `json:"avg_ms"`
+	Max      millis `json:"max_ms"`
+	Direct   int    `json:"direct"`
+	Relayed  int    `json:"relayed"`
 	// DirectAfter is when the channel turned direct for the first time, 0 if it has not.
 	DirectAfter float64 `json:"direct_after_s"`
 }
@@ -268,7 +257,7 @@ func (p *pinging) answer(ctx context.Context, pong client.Pong, err error) {
 	} else {
 		p.relayed++
 	}
-	words := fmt.Sprintf("%d: %s %s", p.sent, millisText(pong.RTT), pathWords(path, why))
+	words := fmt.Sprintf("%d: %v %s", p.sent, line.RTT, pathWords(path, why))
 	if line.Answer != line.Path {
 		words += ", answered " + line.Answer
 	}
@@ -298,8 +287,7 @@ func (p *pinging) moved(m move) {
 			p.opened = m.at
 		}
 	case client.PathChanged:
-		path := client.Path{Relayed: event.Relayed, Reason: event.Reason}
-		path.Remote = parseAddrPort(event.Remote)
+		path := pathOf(event)
 		after := time.Duration(0)
 		if !p.opened.IsZero() {
 			after = m.at.Sub(p.opened)
@@ -324,9 +312,8 @@ func (p *pinging) summary() {
 		for _, rtt := range p.answered {
 			least, most, sum = min(least, rtt), max(most, rtt), sum+rtt
 		}
-		avg := sum / time.Duration(s.Answered)
-		s.Min, s.Avg, s.Max = millis(least), millis(avg), millis(most)
-		words += fmt.Sprintf("; min %s, avg %s, max %s; %d direct, %d relayed", millisText(least), millisText(avg), millisText(most), s.Direct, s.Relayed)
+		s.Min, s.Avg, s.Max = millis(least), millis(sum/time.Duration(s.Answered)), millis(most)
+		words += fmt.Sprintf("; min %v, avg %v, max %v; %d direct, %d relayed", s.Min, s.Avg, s.Max, s.Direct, s.Relayed)
 	}
 	p.print(pingLine{Type: "summary", pingSummary: s}, words)
 }

@@ -10,14 +10,13 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
-	"github.com/conec-go/conec/messages"
 )
 
 // pipeFlags are the flags and the argument of conec pipe.
 type pipeFlags struct {
 	joinFlags
-	purpose, peer string
-	linger        time.Duration
+	purpose string
+	linger  time.Duration
 }
 
 func parsePipe(args []string, std streams) (*pipeFlags, error) {
@@ -29,31 +28,20 @@ func parsePipe(args []string, std streams) (*pipeFlags, error) {
 	flags.BoolVar(&f.accept, "accept", false, "wait for one stream, of PEER only if PEER is given")
 	flags.DurationVar(&f.linger, "linger", 10*time.Minute, "how long to wait at the end until the peer has read everything")
 	synopsis := "conec pipe [flags] PEER: connect stdin and stdout to a stream of PEER\nconec pipe [flags] -accept [PEER]: wait for such a stream"
-	if err := parse(flags, synopsis, args, std); err != nil {
+	if err := f.parse(flags, synopsis, args, std, f.checkOwn); err != nil {
 		return nil, err
-	}
-	f.peer = flags.Arg(0)
-	f.complete("pipe")
-	if err := f.validate(flags.NArg()); err != nil {
-		return nil, fmt.Errorf("%w: pipe: %w", errUsage, err)
 	}
 	return f, nil
 }
 
-// validate says what is wrong with the flags by themselves.
-func (f *pipeFlags) validate(arguments int) error {
+func (f *pipeFlags) checkOwn() error {
 	switch {
-	case arguments > 1:
-		return errors.New("more than one PEER; flags come before it")
 	case f.peer == "" && !f.accept:
 		return errors.New("no PEER to connect to, and no -accept to wait for one")
 	case f.linger <= 0:
 		return fmt.Errorf("-linger is %v: want more than 0", f.linger)
 	}
-	if err := f.joinFlags.validate(); err != nil || f.peer == "" {
-		return err
-	}
-	return messages.CheckName(f.peer)
+	return nil
 }
 
 // runPipe connects stdin and stdout to one stream.
