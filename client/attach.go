@@ -143,16 +143,11 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	c.lookAgain(former == nil || *former != usable)
 	if c.bound {
 		c.tellMoved(observed)
-		if silent { // the network was away: nobody waits for timers
-			for _, e := range c.inOrder() {
-				ctx.Send(e.ref.pid, actors.AddrsChanged{Moved: true})
-			}
-			return
-		}
-		if *former != usable { // we have moved, or a gateway has forgotten us
-			for _, e := range c.inOrder() {
-				ctx.Send(e.ref.pid, actors.AddrsChanged{})
-			}
+		switch {
+		case silent: // the network was away: nobody waits for timers
+			c.tellChannels(ctx, actors.AddrsChanged{Moved: true})
+		case *former != usable: // we have moved, or a gateway has forgotten us
+			c.tellChannels(ctx, actors.AddrsChanged{})
 		}
 		return
 	}

@@ -112,8 +112,6 @@ func (c *clientActor) seenAs(ctx actor.Context, alternate netip.AddrPort) {
 	c.cl.shared.nat.Store(&nat)
 	c.cl.config.Logger.Info("nat found", "addr", nat.Observed.String(), "mapping", nat.Mapping.String())
 	if nat.Mapping == EndpointDependent {
-		for _, e := range c.inOrder() { // peers had taken the first address for ours
-			ctx.Send(e.ref.pid, actors.AddrsChanged{})
-		}
+		c.tellChannels(ctx, actors.AddrsChanged{}) // peers had taken the first address for ours
 	}
 }

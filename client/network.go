@@ -52,12 +52,21 @@ func (c *clientActor) networkChanged(ctx actor.Context, change netio.NetworkChan
 		c.bind(ctx)
 		c.tcp.asks = c.tcp.falls
 		c.askUDP(ctx) // if it is TCP: the new network may be another in that, too
-		// It takes back nothing, but has QUIC send: the coordinator's QUIC sees where from, or says that it has given us up.
-		ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}})
+		ctx.Send(c.home, hereNow())
 	}
+	c.tellChannels(ctx, actors.AddrsChanged{Moved: true})
+}
+
+// tellChannels tells all channels, in order.
+func (c *clientActor) tellChannels(ctx actor.Context, changed actors.AddrsChanged) {
 	for _, e := range c.inOrder() {
-		ctx.Send(e.ref.pid, actors.AddrsChanged{Moved: true})
+		ctx.Send(e.ref.pid, changed)
 	}
+}
+
+// hereNow takes back nothing, but has QUIC send: the coordinator's QUIC sees where from, or says that it has given us up.
+func hereNow() *conecv1.Control {
+	return &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}}
 }
 
 func texts(addrs []netip.AddrPort) (list []string) {

@@ -8,7 +8,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/actors"
-	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
 )
 
@@ -161,8 +160,7 @@ func (c *clientActor) move(ctx actor.Context, link *netio.TCPLink) {
 		c.tries = 0
 	}
 	c.bind(ctx)
-	// Takes nothing back: QUIC at the coordinator learns from it where we are now.
-	c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}})
+	c.sayIfBound(ctx, hereNow())
 }
 
 // remove closes a link later. It may be nil.

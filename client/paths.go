@@ -32,8 +32,9 @@ type PathReport struct {
 	// searches for what the path carries, up to 1,452, while there is traffic. 5 bytes
 	// of the switch, and 28 or 48 of UDP and IP, go around each.
 	MaxPacket int
-	// ProbeSize is the size of our probes in bytes, which is that of QUIC's largest
-	// packets: a path has to carry them.
+	// ProbeSize is the size in bytes of our probes of the path in use, if that is direct:
+	// that of QUIC's largest packets, which it has to carry. Otherwise it is that of all
+	// probes, 1,205.
 	ProbeSize int
 	// Heard tells whether the peer has said where it can be reached, and Offered how
 	// many addresses that were.
