@@ -64,9 +64,8 @@ func (c *Coordinator) Start() {
 	c.w.must(err)
 	config := c.config
 	config.Link = link
-	if config.AlternateLink, err = c.host.Listen(netip.AddrPortFrom(netip.IPv6Unspecified(), coord.DefaultPort+1)); err != nil {
-		c.w.T.Fatal(err)
-	}
+	config.AlternateLink, err = c.host.Listen(netip.AddrPortFrom(netip.IPv6Unspecified(), coord.DefaultPort+1))
+	c.w.must(err)
 	var now *coord.Coordinator
 	c.w.as(c.host.Name(), func(ctx context.Context) { now, err = coord.Start(ctx, &config) })
 	c.w.must(err)
