@@ -14,6 +14,10 @@ import (
 //
 // An ask is a bind with type 37 and more zeros at its end. It is answered like one, by a bound of the same size, but
 // changes nothing at the coordinator: a client finds out by it what passes a way before it takes that.
+//
+// A who answers a bind or ask of a client that the coordinator does not know, in the same size: there is no key to sign it with.
+//
+//	who = [38][client id 8][sequence 8][zeros]
 const bindSize = 1 + 8 + 8 + addrSize + macSize
 
 const (
