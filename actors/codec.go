@@ -34,6 +34,36 @@ type Codec interface {
 // memory that it came in.
 const ownBytes = 16 << 10
 
+// Sizes in bytes of what small []byte messages are copied into together, and of the largest of these. A message that is kept
+// keeps its neighbors.
+const (
+	slabBytes = 1 << 10
+	slabShare = 128
+)
+
+// slab is memory for []byte messages, which small ones share. Its zero value is ready.
+type slab struct {
+	keeps bool // what a message came in may be kept
+	free  []byte
+}
+
+// own returns b for a message that may be kept: a copy, unless it is large and may be kept as it is.
+func (s *slab) own(b []byte) []byte {
+	switch {
+	case s.keeps && len(b) >= ownBytes:
+		return b
+	case len(b) > slabShare:
+		return slices.Clone(b)
+	}
+	if len(s.free) < len(b) {
+		s.free = make([]byte, slabBytes)
+	}
+	own := s.free[:len(b):len(b)]
+	s.free = s.free[len(b):]
+	copy(own, b)
+	return own
+}
+
 // noHost is the address that proto.actor takes for its own in any process.
 const noHost = "nonhost"
 
@@ -134,19 +164,14 @@ func (c *codecs) encode(b []byte, message any) (typ string, body []byte, err err
 }
 
 // decode makes a message of a type and bytes that came from a peer, which nobody else has.
-func (c *codecs) decode(typ string, body []byte) (message any, err error) {
+func (c *codecs) decode(typ string, body []byte, memory *slab) (message any, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("decode %q: %w", typ, faultOf(r))
 		}
 	}()
 	if typ == bytesType {
-		if len(body) >= ownBytes {
-			return body, nil
-		}
-		own := make([]byte, len(body))
-		copy(own, body)
-		return own, nil
+		return memory.own(body), nil
 	}
 	if name, rest, ok := strings.Cut(typ, ":"); ok {
 		codec := c.byName[name]

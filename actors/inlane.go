@@ -35,8 +35,8 @@ type inlane struct {
 	address string // of the peer's actors
 	tables  tables
 	targets []*inflow // by the number of the target
-	spare   []delivery
 	run     deliveryRun
+	slab    slab       // for []byte messages
 	watcher *actor.PID // of this lane as a process, nil until it watches
 
 	mu         sync.Mutex
@@ -73,43 +73,16 @@ type inflow struct {
 	over   bool   // the number is another's
 }
 
-// delivery is a message of a peer in a mailbox. Its cost is given back when the actor
-// takes it.
-type delivery struct {
-	message any // an envelope if there is a sender or a header
-	flow    *inflow
-	cost    int
-}
-
-// take returns the message for the actor, and lets the peer send more.
-func (d *delivery) take() any {
-	message := d.message
-	d.message = nil // its neighbors may keep d
-	d.flow.use(d.cost)
-	return message
-}
-
 // deliveryRun is what consecutive frames have for one mailbox: it is posted in one go.
 type deliveryRun struct {
 	flow  *inflow
-	list  []*delivery
+	list  []posted
 	cost  int
 	flush bool // what was handled is to be told then
 }
 
-// deliveries is how many deliveries are made at a time, and as many are in a run at most.
-const deliveries = 32
-
-// delivery returns a new one.
-func (l *inlane) delivery(message any, flow *inflow, cost int) *delivery {
-	if len(l.spare) == 0 {
-		l.spare = make([]delivery, deliveries)
-	}
-	d := &l.spare[0]
-	l.spare = l.spare[1:]
-	d.message, d.flow, d.cost = message, flow, cost
-	return d
-}
+// maxRun is how many deliveries are in a run at most.
+const maxRun = 64
 
 // Serve takes what a peer sends on a stream that it opened, until the stream or ctx
 // ends. It blocks: call it in a pump.
@@ -124,11 +97,7 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 	from.met(l.address)
 	defer l.end()
 	for {
-		raw, err := stream.Receive(ctx)
-		if err == nil {
-			err = l.takeAll(raw)
-		}
-		if err != nil {
+		if err := stream.ReceiveWith(ctx, l.takeAll); err != nil {
 			if errors.Is(err, messages.ErrProtocol) {
 				r.sys.Logger().Warn("peer sent what is no actor message", "peer", name, "err", err)
 				stream.Reset()
@@ -138,8 +107,9 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 	}
 }
 
-// takeAll handles the frames of a message.
-func (l *inlane) takeAll(raw []byte) error {
+// takeAll handles the frames of a message. keep says whether its memory may be kept.
+func (l *inlane) takeAll(raw []byte, keep bool) error {
+	l.slab.keeps = keep
 	for len(raw) > 0 {
 		size, rest, ok := cutUvarint(raw)
 		if !ok || size > uint64(len(rest)) {
@@ -164,7 +134,7 @@ func (l *inlane) take(raw []byte) error {
 	if f.kind != frameFlush {
 		flow = l.flow(f.target, number)
 	}
-	if l.run.flow != nil && (flow != l.run.flow || f.kind != frameTell || len(l.run.list) == deliveries) {
+	if l.run.flow != nil && (flow != l.run.flow || f.kind != frameTell || len(l.run.list) == maxRun) {
 		if err := l.post(); err != nil {
 			return err
 		}
@@ -198,10 +168,10 @@ func (l *inlane) post() error {
 		return nil
 	}
 	l.from.inward.waiting.Add(int64(run.cost))
-	posted, refused := run.flow.mailbox.postRemote(run.list)
-	l.remote.stats.received.Add(uint64(posted))
-	err := l.note(posted, nil, run.flush)
-	for ; posted < len(run.list) && err == nil; posted++ {
+	taken, refused := run.flow.mailbox.postRemote(run.list)
+	l.remote.stats.received.Add(uint64(taken))
+	err := l.note(taken, nil, run.flush)
+	for ; taken < len(run.list) && err == nil; taken++ {
 		err = l.note(1, refused, run.flush)
 	}
 	clear(run.list)
@@ -320,7 +290,7 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	}
 	var message any
 	if err == nil {
-		message, err = r.codecs.decode(f.typ, body)
+		message, err = r.codecs.decode(f.typ, body, &l.slab)
 	}
 	if err != nil {
 		l.from.inward.waiting.Add(int64(cost))
@@ -333,15 +303,15 @@ func (l *inlane) deliver(flow *inflow, f *frame, body []byte) error {
 	if f.headers != nil || f.sender != "" {
 		message = l.envelope(f, message)
 	}
-	d := l.delivery(message, flow, cost)
 	if flow.mailbox != nil {
-		l.run.flow, l.run.list = flow, append(l.run.list, d)
+		l.run.flow, l.run.list = flow, append(l.run.list, posted{message: message, flow: flow, cost: cost})
 		l.run.cost += cost
 		return nil
 	}
 	l.from.inward.waiting.Add(int64(cost))
 	r.stats.received.Add(1)
-	return l.hand(flow, f.targetRequest, d.take())
+	flow.use(cost)
+	return l.hand(flow, f.targetRequest, message)
 }
 
 // envelope makes the envelope of a message. The sender's address is the peer's, whatever

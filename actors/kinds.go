@@ -171,7 +171,7 @@ func (k *kinds) spawn(peer string, want *conecv1.SpawnActor, lane *inlane) (pid 
 	}
 	var args any
 	if want.GetType() != "" {
-		if args, err = k.remote.codecs.decode(want.GetType(), want.GetArgs()); err != nil {
+		if args, err = k.remote.codecs.decode(want.GetType(), want.GetArgs(), &slab{keeps: true}); err != nil {
 			return nil, fmt.Errorf("%w: arguments: %w", messages.ErrRefused, err)
 		}
 	}

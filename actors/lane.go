@@ -45,12 +45,8 @@ type lane struct {
 	scratch []byte    // of write
 	head    []byte    // of frame
 
-	first  int // of frames: those before were taken off
-	frames []sentFrame
+	frames ring[sentFrame] // that are not handled
 }
-
-// keepFrames is how many frames a lane keeps room for when there are none.
-const keepFrames = 1024
 
 // credit is what may be sent to a target.
 type credit struct{ used, limit uint64 }
@@ -145,7 +141,7 @@ func (l *lane) heard(r record) error {
 			return fmt.Errorf("%w: frame %d refused, %d to %d wait", messages.ErrProtocol, r.number, l.handled, l.sent)
 		}
 		why := messages.FromCode(r.code, r.text)
-		l.frames[l.first+int(r.number-l.handled)].refused = why
+		l.frames.at(int(r.number - l.handled)).refused = why
 	case recordTerminated:
 		l.peer.terminated(r.text, r.why)
 	}
@@ -155,26 +151,14 @@ func (l *lane) heard(r record) error {
 // settle takes frames off the list that were handled. Called with mu held.
 func (l *lane) settle(handled uint64) {
 	for ; l.handled < handled; l.handled++ {
-		f := &l.frames[l.first]
+		f := l.frames.pop(&sentRooms)
 		switch {
 		case f.refused != nil:
-			l.peer.fail(*f, f.refused, false)
+			l.peer.fail(f, f.refused, false)
 		case f.confirm != nil:
 			confirm := f.confirm
 			l.peer.told = append(l.peer.told, func() { confirm(nil) })
 		}
-		*f = sentFrame{}
-		l.first++
-	}
-	if l.first == len(l.frames) {
-		l.frames, l.first = l.frames[:0], 0
-		if cap(l.frames) > keepFrames {
-			l.frames = nil
-		}
-	} else if l.first > len(l.frames)/2 {
-		n := copy(l.frames, l.frames[l.first:])
-		clear(l.frames[n:])
-		l.frames, l.first = l.frames[:n], 0
 	}
 }
 
@@ -250,13 +234,13 @@ func (p *peer) drop(l *lane, why error) (stranded []*flow) {
 		pid, as := l.pid, p.remote.sys.as
 		p.told = append(p.told, func() { stopActor(as, pid) })
 	}
-	for i := range l.frames[l.first:] {
-		f := &l.frames[l.first+i]
+	for i := range l.frames.len() {
+		f := l.frames.at(i)
 		if f.message != nil || f.confirm != nil {
 			p.fail(*f, why, true)
 		}
 	}
-	l.frames, l.first = nil, 0
+	l.frames = ring[sentFrame]{}
 	for _, f := range p.flows {
 		if f.lane == l || f.listed == l {
 			f.lane, f.listed = nil, nil
@@ -273,9 +257,9 @@ func (p *peer) again(stranded []*flow, why error, keep bool) {
 	for _, f := range stranded {
 		queue := f.queue
 		p.queued -= f.queued
-		f.queue, f.queued = outgoingQueue{}, 0
+		f.queue, f.queued = ring[*outgoing]{}, 0
 		for queue.len() > 0 {
-			if out := queue.pop(); keep && !p.isFormer(out.pid) {
+			if out := queue.pop(&outgoingRooms); keep && !p.isFormer(out.pid) {
 				p.enqueue(f, out)
 			} else {
 				p.fail(out.sent(), why, false)

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/asynkron/protoactor-go/actor"
+
 	"github.com/conec-go/conec/messages"
 )
 
-// Frames that are written while the lock of the peer is held go to the stream in one
-// message, when it is given back: what comes alone goes alone and at once, what has
-// waited goes together.
+// Frames go to the stream together in one message when it has written what it has, without
+// a timer: what comes alone goes alone and at once, what comes faster than it is written
+// gathers.
 const (
 	batchBytes   = 16 << 10 // from which on a batch is sent
 	batchedFrame = 4 << 10  // bytes of a message from which on it goes alone
@@ -20,34 +22,49 @@ const (
 // laneBatch is the frames of a lane that the stream has not taken yet. Guarded by mu of the
 // peer.
 type laneBatch struct {
-	bytes   []byte      // of the frames
-	outs    []*outgoing // what the frames are of; nil for a flush
-	lent    bool        // bytes are those of a message
-	waiting bool        // a pump waits for the stream to take it
+	bytes   []byte    // of the frames
+	frames  []batched // what they are
+	lent    *outgoing // the message whose buffer bytes are; nil if they are the lane's own
+	waiting bool      // a pump waits for the stream to take it
+	gathers bool      // the stream is to say when it has written what it has
+}
+
+// batched is a frame in a batch.
+type batched struct {
+	kind       byte
+	typ        string // of a tell
+	start, end int    // of the body, in the bytes of the batch
 }
 
 // ready reports whether a frame can be written. Called with mu held.
 func (l *lane) ready() bool { return l.stream != nil && !l.over && !l.batch.waiting }
 
-// write writes a frame; the lane must be ready. It returns false if the frame has to
-// wait, else the message is the lane's. Called with mu held.
+// write writes a frame, and frees the message; the lane must be ready. It returns false if
+// the frame has to wait. Called with mu held.
 func (l *lane) write(out *outgoing) bool {
 	alone := len(out.buffer) >= batchedFrame
 	full := min(batchBytes, l.peer.remote.config.MaxMessage-maxHead-len(out.buffer))
-	if len(l.batch.outs) > 0 && (alone || len(l.batch.bytes) >= full) {
+	if len(l.batch.frames) > 0 && (alone || len(l.batch.bytes) >= full) {
 		if l.send(); !l.ready() {
 			return false
 		}
 	}
 	out.frame.flush = out.confirm != nil
 	l.scratch = l.frame(l.scratch[:0], out)
+	b := batched{kind: out.frame.kind, typ: out.frame.typ}
 	if head := len(l.scratch); alone && head <= headRoom {
-		l.batch.bytes, l.batch.lent = out.buffer[headRoom-head:], true
+		l.batch.bytes, l.batch.lent, b.start = out.buffer[headRoom-head:], out, head
 		copy(l.batch.bytes, l.scratch)
 	} else {
-		l.batch.bytes = append(append(l.batch.bytes, l.scratch...), out.buffer[headRoom:]...)
+		l.batch.bytes = append(l.batch.bytes, l.scratch...)
+		b.start = len(l.batch.bytes)
+		l.batch.bytes = append(l.batch.bytes, out.buffer[headRoom:]...)
 	}
-	l.add(out, out.sent())
+	b.end = len(l.batch.bytes)
+	l.add(b, out.sent())
+	if l.batch.lent == nil {
+		out.free()
+	}
 	if alone {
 		l.send()
 	}
@@ -85,10 +102,11 @@ func (l *lane) forget(target string) {
 }
 
 // add notes a frame in the batch. Called with mu held.
-func (l *lane) add(out *outgoing, f sentFrame) {
-	l.batch.outs = append(l.batch.outs, out)
-	l.frames = append(l.frames, f)
+func (l *lane) add(b batched, f sentFrame) {
+	l.batch.frames = append(l.batch.frames, b)
+	l.frames.push(&sentRooms, f)
 	l.sent++
+	l.peer.unsent = true
 }
 
 // flush asks the peer to say at once what it has handled, unless it was asked since the
@@ -96,18 +114,43 @@ func (l *lane) add(out *outgoing, f sentFrame) {
 func (l *lane) flush() {
 	if l.ready() && l.flushed < l.sent {
 		l.batch.bytes = append(l.batch.bytes, 1, frameFlush)
-		l.add(nil, sentFrame{})
+		l.add(batched{kind: frameFlush}, sentFrame{})
 		l.flushed = l.sent
 	}
+}
+
+// sendIdle sends the batch if the stream has written all that it has, or else when it has.
+// Called with mu held.
+func (l *lane) sendIdle() {
+	if len(l.batch.frames) == 0 || !l.ready() || l.batch.gathers {
+		return
+	}
+	busy, err := l.stream.TrySendIdle(l.batch.bytes, l.idle)
+	if l.batch.gathers = busy; !busy {
+		l.tried(err)
+	}
+}
+
+// idle hears that the stream has written all that it had.
+func (l *lane) idle() {
+	l.peer.mu.Lock()
+	defer l.peer.unlock()
+	l.batch.gathers = false
+	l.send()
 }
 
 // send hands the batch to the stream, or to a pump if the stream has no room. Called with
 // mu held.
 func (l *lane) send() {
-	if len(l.batch.outs) == 0 || !l.ready() {
+	if len(l.batch.frames) == 0 || !l.ready() {
 		return
 	}
-	switch err := l.stream.TrySend(l.batch.bytes); {
+	l.tried(l.stream.TrySend(l.batch.bytes))
+}
+
+// tried hears what the stream said of the batch. Called with mu held.
+func (l *lane) tried(err error) {
+	switch {
 	case err == nil:
 		l.taken()
 	case errors.Is(err, messages.ErrWouldBlock):
@@ -144,35 +187,45 @@ func (l *lane) fail() {
 
 // taken empties the batch. Called with mu held.
 func (l *lane) taken() {
-	for _, out := range l.batch.outs {
-		if out != nil {
-			out.free()
-		}
-	}
-	clear(l.batch.outs)
 	bytes := l.batch.bytes[:0]
-	if l.batch.lent {
+	if l.batch.lent != nil {
+		l.batch.lent.free()
 		bytes = nil
 	}
-	l.batch = laneBatch{bytes: bytes, outs: l.batch.outs[:0]}
+	l.batch = laneBatch{bytes: bytes, frames: l.batch.frames[:0], gathers: l.batch.gathers}
 }
 
 // untaken ends the lane, since its stream is over, and has the messages of the batch wait
 // again, before all others. Called with mu held.
 func (l *lane) untaken() {
 	l.over = true
-	n := min(len(l.batch.outs), len(l.frames)-l.first) // as many, unless the peer says that it has handled some
-	clear(l.frames[len(l.frames)-n:])
-	l.frames = l.frames[:len(l.frames)-n]
-	l.sent -= uint64(n)
-	for _, out := range slices.Backward(l.batch.outs[len(l.batch.outs)-n:]) {
-		if out != nil {
-			f := l.peer.flow(out.frame.target)
-			f.queue.pushFirst(out)
-			f.queued += out.cost
-			l.peer.queued += out.cost
-			f.lane = l // so that it is found when the lane is dropped
+	n := min(len(l.batch.frames), l.frames.len()) // as many, unless the peer says that it has handled some
+	for _, b := range slices.Backward(l.batch.frames[len(l.batch.frames)-n:]) {
+		sent := l.frames.popLast(&sentRooms)
+		l.sent--
+		if b.kind == frameFlush {
+			continue
 		}
+		out := l.peer.remake(sent, b, l.batch.bytes[b.start:b.end])
+		f := l.peer.flow(out.frame.target)
+		f.queue.pushFirst(&outgoingRooms, out)
+		f.queued += out.cost
+		l.peer.queued += out.cost
+		f.lane = l // so that it is found when the lane is dropped
 	}
 	l.batch = laneBatch{}
+}
+
+// remake makes a message anew that was written.
+func (p *peer) remake(sent sentFrame, b batched, body []byte) *outgoing {
+	out := newOutgoing(sent.pid)
+	out.message, out.confirm = sent.message, sent.confirm
+	if b.kind != frameTell {
+		out.about(b.kind, string(body))
+		return out
+	}
+	header, _, sender := actor.UnwrapEnvelope(sent.message)
+	out.buffer = append(out.buffer, body...)
+	_ = p.head(out, b.typ, header, sender) // there was no error before
+	return out
 }

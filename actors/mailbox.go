@@ -13,7 +13,10 @@ import (
 const DefaultMailboxLimit = 65_536
 
 // keep is how many slots a mailbox keeps for later when it is drained.
-const keep = 32
+const keep = 20
+
+// userRooms is the memory of long mailboxes.
+var userRooms rooms[posted]
 
 // A MailboxOverflow is published on the system's EventStream when a mailbox is full: Message was not queued, and is a dead
 // letter too.
@@ -51,7 +54,7 @@ type Mailbox struct {
 	// What producers write comes first, what the consumer writes last, what hardly changes between: they run on different
 	// processors, and a cache line that both write costs more than all the rest.
 	mu         sync.Mutex // held for a few instructions only; guards all down to dispatcher
-	user       []any      // posted, not seen by the consumer
+	user       []posted   // not seen by the consumer
 	limit      int
 	taken      int  // what the consumer took from user at last
 	running    bool // a goroutine runs the actor, or is about to
@@ -76,11 +79,12 @@ type Mailbox struct {
 	left   atomic.Int64 // user messages that the consumer took and has not used
 
 	// The rest belongs to the consumer: the goroutine that runs.
-	taking, commands batch // user and system messages
-	halted           bool  // suspended, again
-	busy             bool  // inside the loop of run
-	current          any
-	watchers         *actor.PIDSet // nil if there was none
+	taking   batch[posted] // user messages
+	commands batch[any]    // system messages
+	halted   bool          // suspended, again
+	busy     bool          // inside the loop of run
+	current  any
+	watchers *actor.PIDSet // nil if there was none
 }
 
 var _ actor.Mailbox = (*Mailbox)(nil)
@@ -96,22 +100,36 @@ func NewMailbox(limit int) actor.MailboxProducer {
 	return func() actor.Mailbox { return &Mailbox{limit: limit} } // adopt knows its code address
 }
 
+// posted is a user message in a mailbox.
+type posted struct {
+	message any
+	flow    *inflow // if a peer sent it: gets the cost back when the actor takes it
+	cost    int
+}
+
+// take returns the message for the actor, and lets the peer that sent it send more.
+func (p *posted) take() any {
+	if p.flow != nil {
+		p.flow.use(p.cost)
+	}
+	return p.message
+}
+
 // batch is what the consumer took from a queue in one go: producers and consumer meet at the lock once per batch.
-type batch struct {
-	msgs []any
+type batch[T any] struct {
+	msgs []T
 	next int
 }
 
-func (b *batch) used() bool { return b.next == len(b.msgs) }
+func (b *batch[T]) used() bool { return b.next == len(b.msgs) }
 
 // swap exchanges the used batch for what is in a queue. Called with the lock.
-func (b *batch) swap(queue *[]any) {
+func (b *batch[T]) swap(queue *[]T) {
 	b.msgs, *queue, b.next = *queue, b.msgs[:0], 0
 }
 
-func (b *batch) take() any {
-	msg := b.msgs[b.next]
-	b.msgs[b.next] = nil
+func (b *batch[T]) take() (msg T) {
+	msg, b.msgs[b.next] = b.msgs[b.next], msg
 	b.next++
 	return msg
 }
@@ -227,9 +245,11 @@ func (m *Mailbox) process() {
 // trim lets go of the room of long queues that are empty. Called with the lock, by the consumer.
 func (m *Mailbox) trim() {
 	if m.depth() == 0 && cap(m.user)+cap(m.taking.msgs) > keep {
-		m.user, m.taking = nil, batch{}
+		userRooms.give(m.user)
+		userRooms.give(m.taking.msgs)
+		m.user, m.taking = nil, batch[posted]{}
 	}
-	m.system, m.commands = nil, batch{}
+	m.system, m.commands = nil, batch[any]{}
 }
 
 // run gives messages to the actor until there are none, or it fails.
@@ -253,9 +273,6 @@ func (m *Mailbox) run() {
 		msg := m.nextUser()
 		if msg == nil {
 			break
-		}
-		if d, ok := msg.(*delivery); ok {
-			msg = d.take()
 		}
 		m.current = msg
 		m.invoker.InvokeUserMessage(msg)
@@ -291,7 +308,8 @@ func (m *Mailbox) nextUser() any {
 		}
 	}
 	m.left.Add(-1)
-	return m.taking.take()
+	next := m.taking.take()
+	return next.take()
 }
 
 // invokeSystem lets the actor have a message of the runtime, and keeps track of how the actor is.

@@ -12,7 +12,7 @@ func (m *Mailbox) end() {
 	}
 	system := append(m.commands.msgs[m.commands.next:], m.system...)
 	unread := append(m.taking.msgs[m.taking.next:], m.user...)
-	m.system, m.commands, m.user, m.taking = nil, batch{}, nil, batch{}
+	m.system, m.commands, m.user, m.taking = nil, batch[any]{}, nil, batch[posted]{}
 	m.urgent.Store(0)
 	m.left.Store(0)
 	m.mu.Unlock()
@@ -20,11 +20,8 @@ func (m *Mailbox) end() {
 	for _, msg := range system {
 		m.afterEnd(msg)
 	}
-	for _, msg := range unread {
-		if d, ok := msg.(*delivery); ok {
-			msg = d.take()
-		}
-		m.quietly(func() { m.deadLetter(msg) })
+	for i := range unread {
+		m.quietly(func() { m.deadLetter(unread[i].take()) })
 	}
 }
 

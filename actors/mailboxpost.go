@@ -46,7 +46,7 @@ func (m *Mailbox) post(message any, room chan struct{}) error {
 		return ErrOverflow
 	}
 	m.poisoned = m.poisoned || poison
-	m.user = append(m.user, message)
+	m.user = userRooms.push(m.user, posted{message: message})
 	m.queued()
 	return nil
 }
@@ -71,29 +71,29 @@ func (m *Mailbox) tellRoom() {
 
 // postRemote queues messages of a peer, as many as there is room for, and says why not all.
 // It never blocks.
-func (m *Mailbox) postRemote(run []*delivery) (posted int, err error) {
+func (m *Mailbox) postRemote(run []posted) (taken int, err error) {
 	m.mu.Lock()
-	for ; posted < len(run) && !m.stopped && !m.full(); posted++ {
-		m.user = append(m.user, run[posted])
+	for ; taken < len(run) && !m.stopped && !m.full(); taken++ {
+		m.user = userRooms.push(m.user, run[taken])
 	}
 	stopped := m.stopped
 	if !stopped {
-		m.drops += uint64(len(run) - posted)
+		m.drops += uint64(len(run) - taken)
 	}
 	m.queued()
-	if posted == len(run) {
-		return posted, nil
+	if taken == len(run) {
+		return taken, nil
 	}
-	for _, d := range run[posted:] {
-		message := d.take()
+	for i := range run[taken:] {
+		message := run[taken+i].take()
 		if !stopped {
 			m.overflow(actor.UnwrapEnvelopeMessage(message)) // its sender makes it a dead letter
 		}
 	}
 	if stopped {
-		return posted, messages.ErrNoSuchActor
+		return taken, messages.ErrNoSuchActor
 	}
-	return posted, fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
+	return taken, fmt.Errorf("%w: %d messages wait for the actor", messages.ErrBusy, m.limit)
 }
 
 // isStopped reports whether the actor has stopped.

@@ -24,6 +24,12 @@ const headRoom = 64
 // keepBuffer is the size in bytes of the largest buffer that is used again.
 const keepBuffer = 128 << 10
 
+// Memory of the queues of what goes to peers.
+var (
+	outgoingRooms rooms[*outgoing]
+	sentRooms     rooms[sentFrame]
+)
+
 var outgoings = sync.Pool{New: func() any { return &outgoing{buffer: make([]byte, headRoom, 4*headRoom)} }}
 
 // newOutgoing returns an empty message.
@@ -52,46 +58,4 @@ func (o *outgoing) about(kind byte, body string) {
 // sent is what is remembered of it until the peer has handled it.
 func (o *outgoing) sent() sentFrame {
 	return sentFrame{pid: o.pid, message: o.message, confirm: o.confirm}
-}
-
-// outgoingQueue is a queue of messages: a ring that grows, and is let go of when it is
-// empty.
-type outgoingQueue struct {
-	ring    []*outgoing
-	head, n int
-}
-
-func (q *outgoingQueue) len() int { return q.n }
-
-func (q *outgoingQueue) first() *outgoing { return q.ring[q.head] }
-
-func (q *outgoingQueue) grow() {
-	if q.n == len(q.ring) {
-		bigger := make([]*outgoing, max(8, 2*q.n))
-		copy(bigger[copy(bigger, q.ring[q.head:]):], q.ring[:q.head])
-		q.ring, q.head = bigger, 0
-	}
-}
-
-func (q *outgoingQueue) pushFirst(out *outgoing) {
-	q.grow()
-	q.head = (q.head - 1) & (len(q.ring) - 1)
-	q.ring[q.head] = out
-	q.n++
-}
-
-func (q *outgoingQueue) push(out *outgoing) {
-	q.grow()
-	q.ring[(q.head+q.n)&(len(q.ring)-1)] = out // its length is a power of two
-	q.n++
-}
-
-func (q *outgoingQueue) pop() *outgoing {
-	out := q.ring[q.head]
-	q.ring[q.head] = nil
-	q.head = (q.head + 1) & (len(q.ring) - 1)
-	if q.n--; q.n == 0 && len(q.ring) > 1024 {
-		*q = outgoingQueue{}
-	}
-	return out
 }

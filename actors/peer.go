@@ -29,7 +29,7 @@ const maxPeers = 1 << 16
 // Credit for one target, in cost.
 const (
 	firstCredit = 64 << 10 // at first, as both sides know
-	fullCredit  = 1 << 20  // while the receiver has memory for the peer
+	fullCredit  = 2 << 20  // while the receiver has memory for the peer
 )
 
 // peer is the process behind all PIDs of one other client: it sends to its actors. A
@@ -46,8 +46,10 @@ type peer struct {
 	mu      sync.Mutex
 	address string // of the process that the lanes lead to; empty if it is not known
 	flows   map[string]*flow
+	recent  *flow                          // the one of them that was used last; nil: none
 	lanes   [numLanes]*lane                // nil: there is none now
 	crowd   int                            // of flows, at which idle ones are forgotten
+	unsent  bool                           // lanes have frames in their batches
 	queued  int                            // cost of what waits with flows
 	starved []*flow                        // for which somebody waits because of the others
 	watches map[string]map[string]watcher  // by the watched actor's id, and the watcher's
@@ -63,7 +65,7 @@ type flow struct {
 	number  uint32 // of the target where it was sent last
 	lane    *lane  // that carried its last frame; nil if that was handled
 	last    uint64 // frames on that lane, with its last
-	queue   outgoingQueue
+	queue   ring[*outgoing]
 	queued  int           // cost
 	room    chan struct{} // closed when there is some for its messages; nil if nobody waits for it
 	starved bool          // it is on that list of the peer
@@ -172,9 +174,12 @@ func (p *peer) tellStarved() {
 // unlock gives mu back, and tells what was lost, since who hears of it may send.
 func (p *peer) unlock() {
 	p.settleDrains()
-	for _, l := range p.lanes {
-		if l != nil {
-			l.send()
+	if p.unsent {
+		p.unsent = false
+		for _, l := range p.lanes {
+			if l != nil {
+				l.sendIdle()
+			}
 		}
 	}
 	told := p.told
@@ -225,23 +230,28 @@ func (p *peer) encode(pid *actor.PID, message any) (*outgoing, error) {
 	if size, limit := len(buffer)-headRoom, p.remote.config.MaxMessage-maxHead; size > limit {
 		return out, &messages.SizeError{Size: size, Limit: limit}
 	}
-	out.frame = frame{kind: frameTell, target: pid.GetId(), targetRequest: pid.GetRequestId(), typ: typ}
+	return out, p.head(out, typ, header, sender)
+}
+
+// head makes the frame of a message whose body is there.
+func (p *peer) head(out *outgoing, typ string, header actor.ReadonlyMessageHeader, sender *actor.PID) (err error) {
+	out.frame = frame{kind: frameTell, target: out.pid.GetId(), targetRequest: out.pid.GetRequestId(), typ: typ}
 	if header != nil && header.Length() > 0 {
 		out.frame.headers = header.ToMap()
 		if err = checkHeaders(out.frame.headers); err != nil {
-			return out, err
+			return err
 		}
 	}
 	if sender != nil {
 		if err = p.remote.passes.senderOf(sender, p.remote.sys.as.Address(), &out.frame); err != nil {
-			return out, err
+			return err
 		}
 		if out.frame.sender == asksID && !out.frame.signed {
 			p.remote.sys.asks.sentTo(sender.RequestId, p.name)
 		}
 	}
 	out.cost = out.frame.cost(len(out.buffer) - headRoom)
-	return out, nil
+	return nil
 }
 
 // Bodies of frames that stop an actor.
@@ -295,7 +305,7 @@ func (p *peer) takeFor(f *flow, out *outgoing) error {
 
 // enqueue has a message wait, whatever waits already. Called with mu held.
 func (p *peer) enqueue(f *flow, out *outgoing) {
-	f.queue.push(out)
+	f.queue.push(&outgoingRooms, out)
 	f.queued += out.cost
 	p.queued += out.cost
 	if f.listed == nil { // it waits for credit on a lane that may not be the one to take any more
@@ -313,15 +323,19 @@ func (p *peer) isFormer(pid *actor.PID) bool {
 const maxFlows = 2 * maxTargets
 
 func (p *peer) flow(target string) *flow {
+	if p.recent != nil && p.recent.target == target {
+		return p.recent
+	}
 	if f := p.flows[target]; f != nil {
+		p.recent = f
 		return f
 	}
 	if len(p.flows) >= p.crowd {
 		maps.DeleteFunc(p.flows, func(_ string, f *flow) bool { return f.idle() })
-		p.crowd = max(maxFlows, 2*len(p.flows))
+		p.crowd, p.recent = max(maxFlows, 2*len(p.flows)), nil
 	}
 	f := &flow{target: target, home: home(target)}
-	p.flows[target] = f
+	p.flows[target], p.recent = f, f
 	return f
 }
 
@@ -356,8 +370,8 @@ func (p *peer) laneOf(f *flow, out *outgoing) *lane {
 	return p.lanes[want]
 }
 
-// write hands a message to the stream of its lane. It returns false if it has to
-// wait; an error is the message's. Called with mu held.
+// write hands a message to the stream of its lane, which frees it. It returns false if it
+// has to wait; an error is the message's. Called with mu held.
 func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 	on := p.laneOf(f, out)
 	if on == nil || !on.ready() {
@@ -381,12 +395,12 @@ func (p *peer) list(f *flow) {
 	if f.queue.len() == 0 {
 		return
 	}
-	on := p.laneOf(f, f.queue.first())
+	on := p.laneOf(f, *f.queue.at(0))
 	switch {
 	case on == nil:
 		on = f.lane
 		on.flush()
-	case on.ready() && !on.hasCredit(f.queue.first()):
+	case on.ready() && !on.hasCredit(*f.queue.at(0)):
 		if f.lane == nil {
 			f.lane, f.last = on, 0
 		}
@@ -410,13 +424,13 @@ func (p *peer) resume(on *lane) {
 func (p *peer) drain(f *flow) {
 	before := f.queue.len()
 	for f.queue.len() > 0 {
-		out := f.queue.first()
+		out := *f.queue.at(0)
 		cost := out.cost // it may be the lane's then
 		sent, err := p.write(f, out)
 		if !sent && err == nil {
 			break
 		}
-		f.queue.pop()
+		f.queue.pop(&outgoingRooms)
 		f.queued -= cost
 		p.queued -= cost
 		if err != nil {

@@ -43,7 +43,13 @@ func parseAddress(address string) (name, incarnation string, ok bool) {
 type LaneStream interface {
 	Send(ctx context.Context, message []byte) error
 	TrySend(message []byte) error
+	// TrySendIdle is TrySend, unless something is being written: then it is busy, and idle,
+	// which does not block, is called when that is over.
+	TrySendIdle(message []byte, idle func()) (busy bool, err error)
 	Receive(ctx context.Context) ([]byte, error)
+	// ReceiveWith has the next message used, and returns what use does. Its memory is used
+	// again after that, unless use was told to keep it.
+	ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error
 	// Close ends the stream: what was sent still arrives.
 	Close()
 	// Reset ends it at once.

@@ -31,6 +31,8 @@ func (s *sizedStream) TrySend(m []byte) error {
 	return nil
 }
 
+func (s *sizedStream) TrySendIdle(m []byte, _ func()) (bool, error) { return false, s.TrySend(m) }
+
 func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
 	select {
 	case <-ctx.Done():
@@ -38,6 +40,10 @@ func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
 	case <-s.over:
 		return nil, messages.ErrReset
 	}
+}
+
+func (s *sizedStream) ReceiveWith(context.Context, func([]byte, bool) error) error {
+	return messages.ErrReset
 }
 func (s *sizedStream) Close()          { s.once.Do(func() { close(s.over) }) }
 func (s *sizedStream) Reset()          { s.Close() }
@@ -81,6 +87,14 @@ func (s *serveStream) Receive(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (s *serveStream) ReceiveWith(ctx context.Context, use func([]byte, bool) error) error {
+	b, err := s.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	return use(b, true)
 }
 
 func (s *serveStream) Send(_ context.Context, m []byte) error {

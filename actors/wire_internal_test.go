@@ -35,6 +35,10 @@ func (h *hostile) Send(_ context.Context, message []byte) error {
 }
 func (h *hostile) TrySend(message []byte) error { return h.Send(context.Background(), message) }
 
+func (h *hostile) TrySendIdle(message []byte, _ func()) (bool, error) {
+	return false, h.TrySend(message)
+}
+
 func (h *hostile) Receive(ctx context.Context) ([]byte, error) {
 	select {
 	case b, ok := <-h.in:
@@ -45,6 +49,14 @@ func (h *hostile) Receive(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+func (h *hostile) ReceiveWith(ctx context.Context, use func([]byte, bool) error) error {
+	b, err := h.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	return use(b, true)
 }
 
 func (h *hostile) Close()          {}

@@ -12,6 +12,23 @@ type laneStream struct{ *Stream }
 // Address returns the address of the peer's actors.
 func (s laneStream) Address() string { return actors.Address(s.peer, s.resumable.Peer()) }
 
+// TrySendIdle implements actors.LaneStream.
+func (s laneStream) TrySendIdle(message []byte, idle func()) (busy bool, err error) {
+	return s.resumable.TrySendIdle(message, idle)
+}
+
+// ReceiveWith implements actors.LaneStream: what comes on a bulk stream can be kept.
+func (s laneStream) ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error {
+	if Urgency(s.resumable.terms.GetUrgency()) != Bulk {
+		return s.resumable.ReceiveWith(ctx, func(message []byte) error { return use(message, false) })
+	}
+	message, err := s.resumable.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	return use(message, true)
+}
+
 // openLane opens a stream for actor messages to a peer.
 func (cl *Client) openLane(ctx context.Context, peer string, bulk bool) (actors.LaneStream, error) {
 	options := &StreamOptions{Purpose: actors.RemotePurpose, Resumable: true}

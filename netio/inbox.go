@@ -1,7 +1,6 @@
 package netio
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -59,7 +58,7 @@ type inbox struct {
 	early  wantedFrame            // that came before intake was set
 	intake atomic.Pointer[intake] // set if a resumable stream gets what comes, instead of receivers of this one
 
-	reuse atomic.Bool   // messages are copied out, so the memory of large ones can be used again
+	reuse atomic.Bool   // the memory of large messages can be used again
 	ready chan struct{} // tells one waiting receiver to look again
 	over  chan struct{} // closed when err is set
 }
@@ -78,77 +77,6 @@ func newInbox(raw io.Reader, maxBody int, first func(field int, body []byte) err
 		raw: raw, maxBody: maxBody, first: first, began: first == nil,
 		ready: make(chan struct{}, 1), over: make(chan struct{}),
 	}
-}
-
-// receive returns the next message, or io.EOF after the last. It blocks until
-// there is one or ctx ends; a message that is there is returned even if ctx
-// ended. The slice is the caller's; small messages share an allocation.
-func (i *inbox) receive(ctx context.Context) ([]byte, error) {
-	return i.next(ctx, nil, false)
-}
-
-// receiveInto does the same, but copies the message into buffer, which grows if
-// it is too small. The memory of large messages is used again.
-func (i *inbox) receiveInto(ctx context.Context, buffer []byte) ([]byte, error) {
-	return i.next(ctx, buffer, true)
-}
-
-func (i *inbox) next(ctx context.Context, buffer []byte, into bool) ([]byte, error) {
-	i.mu.Lock()
-	for {
-		if len(i.current.frames) == 0 && len(i.runs) > 0 {
-			i.current, i.runs[0] = i.runs[0], run{}
-			i.runs = i.runs[1:]
-		}
-		if len(i.current.frames) > 0 {
-			message := i.cut()
-			if into {
-				message = append(buffer[:0], message...)
-				i.reuse.Store(true)
-				i.buffers.put(i.current.whole)
-				i.current.whole = nil
-			}
-			if i.readers > 0 && i.bytes > 0 {
-				signal(i.ready)
-			}
-			i.mu.Unlock()
-			return message, nil
-		}
-		if i.err != nil {
-			err := i.err
-			signal(i.ready) // the others end too
-			i.mu.Unlock()
-			return nil, err
-		}
-		i.readers++
-		i.mu.Unlock()
-		var ended error
-		select {
-		case <-i.ready:
-		case <-ctx.Done():
-			ended = ctx.Err()
-		}
-		i.mu.Lock()
-		i.readers--
-		if ended != nil {
-			i.mu.Unlock()
-			return nil, ended
-		}
-	}
-}
-
-// cut takes the first message off current. The pump has checked all frames.
-func (i *inbox) cut() []byte {
-	header, _, _ := parseFrameHeader(i.current.frames)
-	size := header.size + header.body
-	message := i.current.frames[header.size:size:size]
-	i.current.frames = i.current.frames[size:]
-	i.bytes -= size
-	i.total++
-	if i.window.use(size) {
-		i.tell()
-	}
-	return message
 }
 
 // signal puts a token into a channel of capacity one.

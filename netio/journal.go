@@ -29,6 +29,7 @@ type journal struct {
 	credit   credit        // what may be written to it
 	opening  []byte        // frame that goes first
 	pumping  bool          // a pump runs
+	idle     func()        // to be called when it has nothing more to write; nil: nothing
 	ends     bool          // the last frame of the ledger is the end
 	stopped  bool          // the other side takes no more
 	asks     bool          // the other side is to say what it has, once it has everything
@@ -325,11 +326,19 @@ func (j *journal) startPump() {
 func (j *journal) pump() {
 	var scratch [maxAckFrame]byte
 	j.mu.Lock()
-	for j.to != nil {
+	for {
 		to := j.to
 		frames, counts := j.nextFrames(scratch[:0])
+		if frames == nil && j.idle != nil {
+			idle := j.idle
+			j.idle = nil
+			j.mu.Unlock()
+			idle()
+			j.mu.Lock()
+			continue
+		}
 		if frames == nil {
-			if j.ledger.waiting == 0 && j.isFinal() {
+			if to != nil && j.ledger.waiting == 0 && j.isFinal() {
 				j.finished, j.to = true, nil
 				j.mu.Unlock()
 				_ = to.raw.Close() // only says that the stream was reset before
@@ -355,6 +364,9 @@ func (j *journal) pump() {
 // nextFrames returns what is to be written next, and whether that counts against
 // the credit; nil if nothing may be. Called with mu held.
 func (j *journal) nextFrames(scratch []byte) (frames []byte, counts bool) {
+	if j.to == nil {
+		return nil, false
+	}
 	if frames := j.opening; frames != nil {
 		j.opening = nil
 		return frames, false

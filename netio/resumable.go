@@ -94,6 +94,12 @@ func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, err
 	return r.intake.queue.receiveInto(ctx, buffer)
 }
 
+// ReceiveWith has the next message used, and returns what use does or why there is none. The
+// memory of the message is used again after that.
+func (r *Resumable) ReceiveWith(ctx context.Context, use func(message []byte) error) error {
+	return r.intake.queue.receiveWith(ctx, use)
+}
+
 // Confirm blocks until the other side has taken over everything sent so far, it
 // is not known whether it has ([*messages.DoubtError]), or ctx ends.
 func (r *Resumable) Confirm(ctx context.Context) error { return r.journal.confirm(ctx) }

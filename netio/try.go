@@ -92,6 +92,22 @@ func (j *journal) trySend(message []byte) error {
 	return nil
 }
 
+// TrySendIdle is TrySend, unless something is being written: then it is busy, and idle is
+// called, once for all calls since, when that is over. It may send what has gathered, and
+// must not block.
+func (r *Resumable) TrySendIdle(message []byte, idle func()) (busy bool, err error) {
+	j := r.journal
+	j.mu.Lock()
+	if busy = j.pumping; busy {
+		j.idle = idle
+	}
+	j.mu.Unlock()
+	if !busy {
+		err = r.TrySend(message)
+	}
+	return busy, err
+}
+
 // TryReceive is like [Stream.TryReceive].
 func (r *Resumable) TryReceive() ([]byte, error) {
 	message, err := r.Receive(overContext)

@@ -69,6 +69,11 @@ func (e *end) TrySend(message []byte) error {
 	return e.post(message)
 }
 
+// TrySendIdle implements actors.LaneStream: nothing is ever being written.
+func (e *end) TrySendIdle(message []byte, _ func()) (busy bool, err error) {
+	return false, e.TrySend(message)
+}
+
 // Receive implements actors.LaneStream.
 func (e *end) Receive(ctx context.Context) ([]byte, error) {
 	for {
@@ -91,6 +96,19 @@ func (e *end) Receive(ctx context.Context) ([]byte, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// ReceiveWith implements actors.LaneStream. Who keeps the message all the same finds it overwritten.
+func (e *end) ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error {
+	message, err := e.Receive(ctx)
+	if err != nil {
+		return err
+	}
+	err = use(message, false)
+	for i := range message {
+		message[i] = 0xdb
+	}
+	return err
 }
 
 // Close implements actors.LaneStream.

@@ -1,0 +1,84 @@
+package netio_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/conec-go/conec/messages"
+)
+
+// TestTrySendIdle sends as it is done by who gathers: nobody waits for ever, however often the
+// channel is lost, and everything arrives in order. What was received has its memory used again.
+func TestTrySendIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const count, losses = 2000, 4
+		r := newRig(t, 1<<20)
+		gathered := 0
+		done := make(chan error, 2)
+		go func() {
+			idle := make(chan struct{}, 1)
+			for n := 0; n < count; {
+				message := fmt.Appendf(make([]byte, 0, 20<<10), "%d", n)
+				busy, err := r.ra.TrySendIdle(message[:cap(message)*(n%2)+len(message)*(1-n%2)], func() { idle <- struct{}{} })
+				switch {
+				case busy:
+					gathered++
+					select {
+					case <-idle:
+					case <-within(t).Done():
+						done <- fmt.Errorf("message %d: idle was not called", n)
+						return
+					}
+					continue
+				case errors.Is(err, messages.ErrWouldBlock):
+					err = r.ra.Send(within(t), message)
+				}
+				if err != nil {
+					done <- fmt.Errorf("message %d: %w", n, err)
+					return
+				}
+				n++
+			}
+			done <- nil
+		}()
+		come := make(chan int, count)
+		go func() {
+			for n := range count {
+				err := r.rb.ReceiveWith(within(t), func(message []byte) error {
+					if got := string(message[:min(len(message), len(fmt.Sprint(n)))]); got != fmt.Sprint(n) {
+						return fmt.Errorf("%q instead of message %d", got, n)
+					}
+					return nil
+				})
+				if err != nil {
+					done <- err
+					return
+				}
+				come <- n
+			}
+			done <- nil
+		}()
+		for n := range count {
+			select {
+			case <-come:
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+				<-come
+			}
+			if n%(count/losses) == count/losses/2 {
+				r.lose()
+				r.channel()
+				r.attach()
+			}
+		}
+		if gathered == 0 {
+			t.Error("nothing was being written ever")
+		}
+		r.ra.Reset(messages.ErrReset)
+		r.rb.Reset(messages.ErrReset)
+	})
+}
