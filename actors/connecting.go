@@ -239,8 +239,8 @@ func (c *channel) offer(ctx actor.Context) {
 
 // addrsChanged offers the peer our addresses, and has the packet sent again that may have been the last to be lost.
 func (c *channel) addrsChanged(ctx actor.Context, msg AddrsChanged) {
-	if msg.Moved && c.paths != nil {
-		ctx.Send(c.paths, hostMoved{})
+	if c.paths != nil {
+		ctx.Send(c.paths, linksChanged{moved: msg.Moved})
 	}
 	c.offer(ctx)
 	if c.port != nil {

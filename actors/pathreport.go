@@ -86,14 +86,20 @@ func (p *pathSet) reason(now time.Time) conecv1.PathReason {
 		return p.reasonDirect()
 	case !p.allowDirect:
 		return conecv1.PathReason_PATH_REASON_RELAY_ONLY
+	case p.use.only && p.use.prefer == nil:
+		return conecv1.PathReason_PATH_REASON_NO_LINK
 	case len(p.candidates) == 0 && !p.account.heard:
 		return conecv1.PathReason_PATH_REASON_AWAITS_OFFER
 	case len(p.candidates) == 0:
 		return conecv1.PathReason_PATH_REASON_NOTHING_OFFERED
 	}
 	var states [conecv1.CandidateState_CANDIDATE_STATE_UNSENT + 1]int // by state
-	searching := false
+	searching, allowed := false, 0
 	for _, c := range p.candidates {
+		if !p.may(c) {
+			continue
+		}
+		allowed++
 		states[p.state(now, c)]++
 		searching = searching || now.Sub(c.tally.since) < searchTime
 	}
@@ -104,7 +110,7 @@ func (p *pathSet) reason(now time.Time) conecv1.PathReason {
 		{states[conecv1.CandidateState_CANDIDATE_STATE_PROVING] > 0, conecv1.PathReason_PATH_REASON_PROVING},
 		{states[conecv1.CandidateState_CANDIDATE_STATE_HELD_DOWN] > 0, conecv1.PathReason_PATH_REASON_HELD_DOWN},
 		{states[conecv1.CandidateState_CANDIDATE_STATE_ONE_WAY] > 0, conecv1.PathReason_PATH_REASON_ONE_WAY},
-		{states[conecv1.CandidateState_CANDIDATE_STATE_UNSENT] == len(p.candidates), conecv1.PathReason_PATH_REASON_UNSENT},
+		{states[conecv1.CandidateState_CANDIDATE_STATE_UNSENT] == allowed, conecv1.PathReason_PATH_REASON_UNSENT},
 		{!p.account.died.IsZero(), conecv1.PathReason_PATH_REASON_DIED},
 		{searching, conecv1.PathReason_PATH_REASON_SEARCHING},
 	} {
@@ -121,10 +127,12 @@ func (p *pathSet) reasonDirect() conecv1.PathReason {
 	for _, c := range p.candidates {
 		switch {
 		case c == p.current || !c.proven():
-		case c.rtt < p.current.rtt:
-			return conecv1.PathReason_PATH_REASON_SMALL_GAIN
-		default:
+		case c.rtt >= p.current.rtt:
 			reason = conecv1.PathReason_PATH_REASON_FASTEST
+		case p.prefers(p.current) && !p.prefers(c):
+			return conecv1.PathReason_PATH_REASON_PREFERRED_LINK
+		default:
+			return conecv1.PathReason_PATH_REASON_SMALL_GAIN
 		}
 	}
 	return reason
@@ -169,6 +177,7 @@ func (p *pathSet) describe(now time.Time) *conecv1.PathsDescribed {
 		candidate := &conecv1.PathCandidate{
 			Address: c.addr.String(), Kind: t.kind, Reflexive: !t.offered, State: p.state(now, c), Probes: t.probes, Answers: t.answers,
 			Answered: stamp(t.answered), Heard: stamp(c.pinged), Died: stamp(c.dead), Largest: uint32(t.largest), Unsent: t.unsent,
+			Link: p.names[c.link],
 		}
 		if t.answers > 0 {
 			candidate.Rtt = durationpb.New(t.rtt)

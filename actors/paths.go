@@ -40,7 +40,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
 //	any       DescribePaths    answers what it knows
-//	any       hostMoved        probes all paths; has QUIC begin an epoch, if this side dialed
+//	any       linksChanged     takes them; if the host moved, probes all paths, and has QUIC begin an epoch, if this side dialed
 //	any       networkBack      has QUIC begin an epoch, if this side dialed
 //	any       Stopping         stops its timer
 //
@@ -58,6 +58,7 @@ type paths struct {
 	addr    netip.AddrPort
 	onLink  netio.Link // nil: own
 	onRelay bool
+	also    netio.Path        // of copies
 	since   time.Time         // of the choice
 	began   netio.PacketCount // of the connection, until then
 	out     uint64            // bytes sent directly at the last look
@@ -87,8 +88,8 @@ type (
 		Life
 		netio.Probe
 	}
-	hostMoved   struct{}       // from the channel
-	networkBack struct{ Life } // from the switch
+	linksChanged struct{ moved bool } // from the channel
+	networkBack  struct{ Life }       // from the switch
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
@@ -144,10 +145,14 @@ func (p *paths) Receive(ctx actor.Context) {
 		}
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
-	case hostMoved:
-		p.set.moved(p.now())
-		p.look(ctx)
-		p.back(ctx)
+	case linksChanged:
+		p.syncLinks()
+		if msg.moved {
+			p.set.moved(p.now())
+		}
+		if p.look(ctx); msg.moved {
+			p.back(ctx)
+		}
 	case networkBack:
 		if msg.Of(p.life) {
 			p.back(ctx)
@@ -160,6 +165,7 @@ func (p *paths) start(ctx actor.Context) {
 	p.own = p.spec.config.Transport.Switch().Links()[0]
 	p.set.allowRelay = true // in direct mode until the first direct path is found
 	p.set.allowDirect = p.spec.mode != conecv1.Mode_MODE_RELAY
+	p.syncLinks()
 	dialer, err := p.spec.conn.ExportKey("probe-dialer")
 	if err != nil {
 		Fail(err)
@@ -226,7 +232,7 @@ func probeable(addr netip.Addr) bool {
 // probed answers a ping, or notes a pong.
 func (p *paths) probed(ctx actor.Context, probe netio.Probe) {
 	link := p.foreign(probe.Link)
-	if !p.set.allowDirect || link != nil && !slices.Contains(p.search.links, link) {
+	if !p.set.allowDirect || !p.set.isWay(link) && !slices.Contains(p.search.links, link) {
 		return
 	}
 	switch probe.Kind {
@@ -298,6 +304,7 @@ func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 
 // tell applies a changed choice and tells it to the channel.
 func (p *paths) tell(ctx actor.Context) {
+	p.applyCopies()
 	addr, relayed := p.set.choice()
 	reason := p.set.reason(p.now())
 	p.spec.shared.reason.Store(int32(reason))
@@ -313,7 +320,7 @@ func (p *paths) tell(ctx actor.Context) {
 	p.apply()
 	chosen, kind := &conecv1.PathChosen{Peer: p.spec.about.peer, Relayed: relayed, Reason: reason}, "none"
 	if addr.IsValid() {
-		kind = "direct"
+		kind, chosen.Link = "direct", p.set.names[p.onLink]
 	}
 	if relayed {
 		addr, kind = p.spec.config.Relay().To, "relayed"

@@ -30,7 +30,7 @@ const (
 	gainNeeded    = 5 * time.Millisecond   // advantage that is worth a move…
 	gainFraction  = 10                     // …and at least a tenth of the round trip
 	roundAgain    = time.Second            // least time between the beginnings of rounds that the peer's offers begin
-	maxCandidates = 32                     // addresses per peer
+	maxCandidates = 32                     // addresses per peer, and link of ours
 
 	// A peer can name addresses of strangers: pings to what never answered are limited, per channel.
 	strangerBurst      = 96
@@ -60,6 +60,10 @@ type pathSet struct {
 	account    account
 	guesses    *guesses  // nil unless the peer's address is guessed
 	movedAt    time.Time // when this host's network changed
+
+	links []netio.Link          // of the client, beside its first one
+	names map[netio.Link]string // of these
+	use   linkUse
 }
 
 // candidate is an address at which the peer might be reached.
@@ -104,17 +108,17 @@ func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
 	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool {
 		return c != p.current && !c.reflexed && !slices.Contains(addrs, c.addr)
 	})
-	for _, addr := range addrs {
-		known := p.find(addr)
-		switch {
-		case known == nil:
-		case known.answered.IsZero() && now.Sub(known.began) < roundAgain:
-			continue // a round for it is under way
-		default:
-			known.round, known.due = 0, now
-			continue
+	for _, link := range p.ways() {
+		for _, addr := range addrs {
+			known := p.findOn(link, addr)
+			switch {
+			case known == nil:
+				p.add(now, link, addr, false)
+			case known.answered.IsZero() && now.Sub(known.began) < roundAgain: // a round for it is under way
+			default:
+				known.round, known.due = 0, now
+			}
 		}
-		p.add(now, nil, addr, false)
 	}
 }
 
@@ -152,7 +156,7 @@ func (p *pathSet) verify(now time.Time) {
 }
 
 func (p *pathSet) add(now time.Time, link netio.Link, addr netip.AddrPort, reflexed bool) {
-	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates && !p.evict(now, reflexed) {
+	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates*len(p.ways()) && !p.evict(now, reflexed) {
 		return
 	}
 	added := &candidate{link: link, addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}, tally: tally{since: now}}
@@ -432,19 +436,14 @@ func (p *pathSet) answer(now time.Time, link netio.Link, from netip.AddrPort, tx
 	return link == nil && p.guessed(now, from, tx)
 }
 
-// choose picks the path: direct before relay, and among direct ones the faster
+// choose picks the path: direct before relay, and among direct ones those over the preferred link, then the faster
 // by a margin, so that the choice does not flap.
 func (p *pathSet) choose(now time.Time) {
 	for _, c := range p.candidates {
-		if !c.proven() || c.held(now) || now.Sub(c.answered) > freshFor {
+		if !c.proven() || c.held(now) || now.Sub(c.answered) > freshFor || !p.may(c) {
 			continue
 		}
-		if p.current == nil {
-			p.current = c
-			continue
-		}
-		gain := p.current.rtt - c.rtt
-		if c != p.current && gain > gainNeeded && gain > p.current.rtt/gainFraction {
+		if p.current == nil || p.better(c) {
 			p.current = c
 		}
 	}

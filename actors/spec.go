@@ -39,6 +39,9 @@ type ChannelConfig struct {
 	// Search asks whether ports may be searched, or guessed, for a direct path to a peer now. If
 	// so, done must be called once that is over. It must not block. If nil, never.
 	Search func(peer string) (done func(), ok bool)
+	// Links returns the client's links beside the first one. It must not block. If nil, there
+	// are none.
+	Links func() []OwnLink
 	// OpenLink opens one more link of this client, with another port. May block.
 	OpenLink func() (netio.Link, error)
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
@@ -71,6 +74,7 @@ type Channel struct {
 	ending   atomic.Bool
 	reason   atomic.Int32 // a conecv1.PathReason
 	over     atomic.Pointer[ChannelResult]
+	links    atomic.Pointer[LinkChoice] // nil: all alike
 }
 
 // WasUp reports whether the channel has ever been connected.
@@ -110,7 +114,8 @@ type (
 	}
 	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
 	AwaitUp struct{}
-	// AddrsChanged has the channel offer the client's addresses again.
+	// AddrsChanged has the channel offer the client's addresses again, and use the links that
+	// there are.
 	AddrsChanged struct {
 		// Moved tells that the host's network has changed: paths are to be probed.
 		Moved bool

@@ -42,7 +42,8 @@ const (
 //	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
 //	any       tcpLost            dials TCP again
 //	any       relayDoubted       binds, unless it waits for an answer
-//	any       networkChanged     binds, tells the channels
+//	any       networkChanged     opens and closes links, binds, tells the channels
+//	any       linkOpened         takes it, tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -71,6 +72,7 @@ type clientActor struct {
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client
 	tcp      overTCP
+	opening  map[string]bool // links that a pump opens
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -108,6 +110,7 @@ type shared struct {
 	nat      atomic.Pointer[NAT]
 	home     atomic.Pointer[actors.Channel]
 	clock    atomic.Pointer[clockReading] // nil: not told
+	links    atomic.Pointer[[]ownLink]    // beside the first one
 }
 
 // Sent by timers, the switch and the program.
@@ -124,6 +127,7 @@ type (
 		peer    string
 		purpose string
 		mode    conecv1.Mode
+		links   actors.LinkChoice
 		fresh   bool // not one that is there already
 		ticket  uint64
 	}
@@ -160,9 +164,11 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.up(ctx, msg)
 	case *conecv1.ChannelLost:
 		c.lost(ctx, msg)
+	case linkOpened:
+		c.linkOpened(ctx, msg)
 	case *conecv1.PathChosen:
 		c.cl.events.put(PathChanged{
-			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()),
+			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()), Link: msg.GetLink(),
 		})
 		c.cl.remote.Notice(actors.Noticed{Peer: msg.GetPeer(), Path: &actors.PeerPath{
 			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(),
@@ -339,9 +345,9 @@ func (c *clientActor) find(ctx actor.Context, want findChannel) (*channelRef, er
 	if len(c.channels) >= 2*c.cl.config.MaxChannels {
 		return nil, fmt.Errorf("%w: %d channels", messages.ErrLimit, len(c.channels))
 	}
-	e := c.spawn(ctx, &actors.Channel{
-		Peer: want.peer, Purpose: want.purpose, Mode: want.mode, Shared: !want.fresh,
-	}, nil)
+	channel := &actors.Channel{Peer: want.peer, Purpose: want.purpose, Mode: want.mode, Shared: !want.fresh}
+	channel.Choose(want.links)
+	e := c.spawn(ctx, channel, nil)
 	e.ticket = want.ticket
 	return e.ref, nil
 }

@@ -19,6 +19,9 @@ import (
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
+	c.opening = map[string]bool{}
+	c.cl.shared.links.Store(nil) // a former life's are closed
+	c.syncLinks(ctx)
 	c.homeInfo = &actors.Channel{Peer: c.cl.config.Coordinator}
 	c.cl.shared.home.Store(c.homeInfo)
 	c.home = ctx.Spawn(actors.ChannelProps(c.cl.sys, actors.ChannelSpec{
@@ -128,6 +131,9 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		c.seenAs(ctx, msg.frame.Observed)
 		return
 	}
+	if c.linkSeen(ctx, msg) {
+		return
+	}
 	if !c.byWay(ctx, msg.link) {
 		return
 	}
@@ -141,6 +147,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	}
 	former := c.cl.shared.observed.Swap(&usable)
 	c.lookAgain(former == nil || *former != usable)
+	defer c.askLinks()
 	if c.bound {
 		c.tellMoved(observed)
 		switch {

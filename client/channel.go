@@ -35,6 +35,8 @@ type Path struct {
 	// Remote is where packets go to: the peer, or the coordinator if relayed. It
 	// is not valid if there is no path now.
 	Remote netip.AddrPort
+	// Link is the one of Config.Links that packets take; empty if it is none of these.
+	Link string
 	// Reason says why it is that one; [ReasonUnknown] while the channel is not
 	// connected. [Channel.Paths] tells more.
 	Reason PathReason
@@ -52,6 +54,9 @@ func (p Path) String() string {
 	case p.Relayed:
 		kind = "relayed"
 	}
+	if p.Link != "" {
+		kind += " on " + p.Link
+	}
 	return kind + " " + p.Local.String() + " → " + p.Remote.String() + " (" + p.RTT.Round(10*time.Microsecond).String() + ")"
 }
 
@@ -62,6 +67,9 @@ func (ch *Channel) Path() Path {
 		now := conn.Port().Path()
 		path.Relayed, path.Remote, path.RTT = now.Relayed, now.To, conn.RTT()
 		path.Reason = PathReason(ch.ref.Reason())
+		if path.Link = ch.cl.linkName(now.Link); path.Link != "" {
+			path.Local = now.Link.LocalAddr()
+		}
 	}
 	return path
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,7 +108,7 @@ func (cl *Client) start(label func()) error {
 	cl.channels = actors.ChannelConfig{
 		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
-		Varies: func() bool { return cl.NAT().Mapping == EndpointDependent }, OpenLink: cl.openLink,
+		Varies: func() bool { return cl.NAT().Mapping == EndpointDependent }, OpenLink: cl.openLink, Links: cl.linksOf,
 	}
 	if !cl.config.NoPortSearch && (cl.config.Link == nil || cl.config.OpenLink != nil) {
 		cl.channels.Search = cl.searches.begin
@@ -205,18 +206,21 @@ func (cl *Client) doubtRelay() {
 // candidates returns the addresses at which peers might reach this client: the
 // one that the coordinator sees first.
 func (cl *Client) candidates() []netip.AddrPort {
-	addrs := cl.link.Addrs()
-	observed := cl.shared.observed.Load()
-	if observed == nil || !observed.IsValid() {
-		return addrs
+	var all []netip.AddrPort
+	if observed := cl.shared.observed.Load(); observed != nil {
+		all = append(all, *observed)
 	}
-	all := []netip.AddrPort{*observed}
-	for _, addr := range addrs {
-		if addr != *observed {
-			all = append(all, addr)
+	all = append(all, cl.link.Addrs()...)
+	for _, own := range cl.ownLinks() {
+		all = append(append(all, own.observed), own.Link.Addrs()...)
+	}
+	var once []netip.AddrPort
+	for _, addr := range all {
+		if addr.IsValid() && !slices.Contains(once, addr) {
+			once = append(once, addr)
 		}
 	}
-	return all
+	return once
 }
 
 // Name returns the client's name.
@@ -247,6 +251,8 @@ type ChannelOptions struct {
 	Purpose string
 	// Mode says which paths the channel may take.
 	Mode Mode
+	// Links says which links of this client its direct packets take.
+	Links LinkChoice
 }
 
 // OpenChannel opens a channel of the caller's own to a peer: OpenStream of the
@@ -261,7 +267,12 @@ func (cl *Client) OpenChannel(ctx context.Context, peer string, options *Channel
 	if options == nil {
 		options = &ChannelOptions{}
 	}
-	ref, err := cl.find(ctx, peer, options.Purpose, options.Mode, true)
+	if err := options.Links.check(cl.config.Links); err != nil {
+		return nil, cl.opError(ctx, "open channel", peer, err)
+	}
+	ref, err := cl.find(ctx, findChannel{
+		peer: peer, purpose: options.Purpose, mode: conecv1.Mode(options.Mode), links: actors.LinkChoice(options.Links), fresh: true,
+	})
 	if err == nil {
 		err = cl.awaitUp(ctx, ref)
 	}
@@ -272,23 +283,23 @@ func (cl *Client) OpenChannel(ctx context.Context, peer string, options *Channel
 }
 
 // find asks for a channel to a peer; it may not be connected yet.
-func (cl *Client) find(ctx context.Context, peer, purpose string, mode Mode, fresh bool) (*channelRef, error) {
-	if err := messages.CheckName(peer); err != nil {
+func (cl *Client) find(ctx context.Context, want findChannel) (*channelRef, error) {
+	if err := messages.CheckName(want.peer); err != nil {
 		return nil, err
 	}
-	if err := checkPurpose(purpose); err != nil {
+	if err := checkPurpose(want.purpose); err != nil {
 		return nil, err
 	}
 	if cl.config.RelayOnly {
-		if mode == DirectOnly {
+		if want.mode == conecv1.Mode(DirectOnly) {
 			return nil, fmt.Errorf("%w: this client uses the relay only", messages.ErrRefused)
 		}
-		mode = RelayOnly
+		want.mode = conecv1.Mode(RelayOnly)
 	}
-	ticket := cl.request.Add(1)
-	result, err := actors.Ask[*channelResult](ctx, cl.sys, cl.pid, findChannel{peer, purpose, conecv1.Mode(mode), fresh, ticket})
+	want.ticket = cl.request.Add(1)
+	result, err := actors.Ask[*channelResult](ctx, cl.sys, cl.pid, want)
 	if err != nil {
-		cl.sys.Root.Send(cl.pid, forgetFind{ticket})
+		cl.sys.Root.Send(cl.pid, forgetFind{want.ticket})
 		return nil, err
 	}
 	return result.ref, result.err
@@ -376,7 +387,7 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 	}
 	const tries = 3 // a channel that is found may just be ending
 	for try := 1; ; try++ {
-		ref, err := cl.find(ctx, peer, "", options.Mode, false)
+		ref, err := cl.find(ctx, findChannel{peer: peer, mode: conecv1.Mode(options.Mode)})
 		if err == nil {
 			var stream *Stream
 			if stream, err = cl.openOn(ctx, ref, terms, r); err == nil {

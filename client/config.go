@@ -63,6 +63,14 @@ type Config struct {
 	// OpenLink opens further links. For simulators. If nil, UDP sockets, and none if Link is
 	// set.
 	OpenLink func() (netio.Link, error)
+	// Links are interfaces of this host, such as "wlan0", that get a UDP socket of their own,
+	// beside the one at Bind, whose packets go where the system's routes say. Direct paths
+	// are looked for over each, all are kept warm with a probe every 5 seconds, and a channel
+	// may choose among them ([LinkChoice]). An interface that is not there is waited for, and
+	// one that comes back is used again. At most 8. Linux before 5.7 needs CAP_NET_RAW for it.
+	Links []string
+	// OpenLinkOn opens a link on an interface. For simulators. If nil, UDP sockets.
+	OpenLinkOn func(name string) (netio.Link, error)
 	// Watcher notices that the host's network changes. If nil, a
 	// [netio.HostWatcher] that the clients of a process share.
 	Watcher netio.Watcher
@@ -178,6 +186,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("Proxy: %w", err))
 		}
 	}
+	errs = append(errs, checkLinks(c.Links))
 	if c.Identity != nil && c.Name != "" {
 		name, err := netio.CertificateName(c.Identity.Certificate())
 		if err == nil && name != c.Name {
@@ -261,6 +270,9 @@ func (c *Config) withDefaults() Config {
 	}
 	if config.Bind == "" {
 		config.Bind = ":0"
+	}
+	if config.OpenLinkOn == nil {
+		config.OpenLinkOn = func(name string) (netio.Link, error) { return netio.ListenUDPOn(name) }
 	}
 	config.TCPAddr = c.tcpAddr()
 	return config

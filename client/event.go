@@ -62,6 +62,8 @@ type PathChanged struct {
 	Remote string
 	// Reason is why.
 	Reason PathReason
+	// Link is the one of Config.Links that they take; empty if it is none of these.
+	Link string
 }
 
 // NetworkChanged says that the addresses of this host have changed, or its way to

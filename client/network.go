@@ -47,6 +47,7 @@ func (cl *Client) watch() error {
 func (c *clientActor) networkChanged(ctx actor.Context, change netio.NetworkChange) {
 	c.cl.config.Logger.Info("network changed", "addr", texts(change.Addrs), "slept", change.Slept)
 	c.cl.events.put(NetworkChanged{Former: texts(change.Former), Addrs: texts(change.Addrs), Slept: change.Slept})
+	c.syncLinks(ctx)
 	if c.id != 0 { // else the home channel is being connected
 		c.tries = 0
 		c.bind(ctx)

@@ -56,6 +56,8 @@ type PathReport struct {
 type Candidate struct {
 	// Addr is the address.
 	Addr netip.AddrPort
+	// Link is the one of Config.Links by which it is reached; empty if it is none of these.
+	Link string
 	// Kind says where it comes from, as the peer says.
 	Kind CandidateKind
 	// State says what became of it.
@@ -174,7 +176,7 @@ func (ch *Channel) Paths(ctx context.Context) (*PathReport, error) {
 			return nil, ch.cl.opError(ctx, "describe paths", ch.ref.Peer, err)
 		}
 		report.Candidates = append(report.Candidates, Candidate{
-			Addr: addr, Kind: kindOf(c), State: CandidateState(c.GetState()),
+			Addr: addr, Link: c.GetLink(), Kind: kindOf(c), State: CandidateState(c.GetState()),
 			Probes: int(c.GetProbes()), Answers: int(c.GetAnswers()), RTT: c.GetRtt().AsDuration(),
 			Answered: instant(c.GetAnswered()), Heard: instant(c.GetHeard()), Died: instant(c.GetDied()),
 			Largest: int(c.GetLargest()), Unsent: c.GetUnsent(),
@@ -251,7 +253,11 @@ func (r *PathReport) String() string {
 
 // describe says what happened at a candidate.
 func (c *Candidate) describe(now time.Time) string {
-	parts := []string{c.State.String(), c.Kind.String(), fmt.Sprintf("%s, %s", count(c.Probes, "probe"), count(c.Answers, "answer"))}
+	kind := c.Kind.String()
+	if c.Link != "" {
+		kind += " on " + c.Link
+	}
+	parts := []string{c.State.String(), kind, fmt.Sprintf("%s, %s", count(c.Probes, "probe"), count(c.Answers, "answer"))}
 	if c.Answers > 0 {
 		parts = append(parts, fmt.Sprintf("the last %s ago after %v", ago(now, c.Answered), c.RTT.Round(10*time.Microsecond)))
 	}

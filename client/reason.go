@@ -45,6 +45,12 @@ const (
 	ReasonOneWay
 	// ReasonUnsent is that this host can not send anything to any candidate.
 	ReasonUnsent
+
+	// ReasonPreferredLink is a direct path over the link that the program prefers, while
+	// another is faster.
+	ReasonPreferredLink
+	// ReasonNoLink is that the only link which the program allows is not there.
+	ReasonNoLink
 )
 
 // reasons are the texts and the names of reasons, by their numbers.
@@ -63,6 +69,8 @@ var reasons = [...]struct{ name, text string }{
 	ReasonNoAnswer:       {"no_answer", "no candidate answers"},
 	ReasonOneWay:         {"one_way", "the peer's probes arrive, ours are not answered"},
 	ReasonUnsent:         {"unsent", "this host can not send to any address of the peer"},
+	ReasonPreferredLink:  {"preferred_link", "over the link that is preferred; another direct path is faster"},
+	ReasonNoLink:         {"no_link", "the only link that is allowed is not there"},
 }
 
 // String says it in words, without figures: "no candidate answers".

@@ -325,7 +325,7 @@ func (r *resumable) attachAnywhere(ctx context.Context) error {
 	ref := r.channel.Load()
 	if ref == nil || ref.Draining() {
 		var err error
-		if ref, err = r.all.cl.find(ctx, r.key.peer, "", r.mode, false); err != nil {
+		if ref, err = r.all.cl.find(ctx, findChannel{peer: r.key.peer, mode: conecv1.Mode(r.mode)}); err != nil {
 			return err
 		}
 	}

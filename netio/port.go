@@ -47,6 +47,7 @@ type Port struct {
 
 	mu     sync.Mutex // guards the fields below, and changes to peerTag, out and sources
 	path   Path
+	also   Path
 	route  uint32
 	closed bool
 
@@ -85,6 +86,8 @@ const maxTries = 3
 type outgoing struct {
 	Path
 	headers [2][headerSize]byte // by epoch
+	also    Path                // where a copy of each packet goes, directly; the zero Path if none does
+	direct  [2][headerSize]byte // headers of those
 }
 
 type source struct {
@@ -182,6 +185,16 @@ func (p *Port) SetPath(path Path) {
 	}
 }
 
+// SetCopies has a copy of each packet sent directly on one more path, until it is set to the zero Path. Copies are not
+// counted, and lost if their link can not take them at once; the peer's QUIC drops those of what it has.
+func (p *Port) SetCopies(path Path) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	path.To = unmap(path.To)
+	p.also = path
+	p.publish()
+}
+
 // Path is the path that SetPath set last.
 func (p *Port) Path() Path {
 	p.mu.Lock()
@@ -211,6 +224,11 @@ func (p *Port) publish() {
 	o := &outgoing{Path: p.path}
 	putHeader(o.headers[0][:], kind, number)
 	putHeader(o.headers[1][:], kind|epochBit, number)
+	if tag := p.peerTag.Load(); tag != 0 {
+		o.also = p.also
+		putHeader(o.direct[0][:], typeDirect, tag)
+		putHeader(o.direct[1][:], typeDirect|epochBit, tag)
+	}
 	p.out.Store(o)
 }
 
@@ -357,6 +375,9 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 			p.sw.drops.add(dropNoPath, packets)
 			return
 		}
+	}
+	if o.also.Link != nil && o.also.To.IsValid() {
+		_ = p.sw.sendPackets(o.also.Link, o.also.To, Packets{Header: o.direct[epoch][:], Data: b, Segment: segment, ECN: ecn}, false)
 	}
 	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
 	if err != nil {

@@ -1,6 +1,8 @@
 package netio
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -24,6 +26,7 @@ const maxReadErrors = 1000
 type UDPLink struct {
 	conn  *net.UDPConn
 	local netip.AddrPort
+	on    int    // index of the interface that it is bound to, 0 if to none
 	sock  socket // what the system calls need; differs per system
 }
 
@@ -40,13 +43,47 @@ func ListenUDP(addr netip.AddrPort) (*UDPLink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %v: %w", addr, err)
 	}
+	l, err := newUDPLink(conn, 0)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %v: %w", addr, err)
+	}
+	return l, nil
+}
+
+// ListenUDPOn opens a UDP socket on an interface and a free port, for all addresses that the interface has at any time. What
+// is sent leaves there, whatever the system's routes say; on Linux and macOS, only what comes in there is received. It works
+// as long as the interface exists: one that is made again under the same name is another. It fails where the system can not
+// bind to interfaces, or does not let this process.
+func ListenUDPOn(name string) (*UDPLink, error) {
+	ifi, err := net.InterfaceByName(name)
+	if err != nil {
+		return nil, fmt.Errorf("listen on interface %q: %w", name, err)
+	}
+	bind := net.ListenConfig{Control: func(network, _ string, raw syscall.RawConn) error {
+		var bindErr error
+		err := raw.Control(func(fd uintptr) { bindErr = bindToInterface(fd, network == "udp6", ifi) })
+		return errors.Join(err, bindErr)
+	}}
+	conn, err := bind.ListenPacket(context.Background(), "udp", ":0")
+	if err != nil {
+		return nil, fmt.Errorf("listen on interface %q: %w", name, err)
+	}
+	l, err := newUDPLink(conn.(*net.UDPConn), ifi.Index) //nolint:forcetypeassert // of "udp" there is no other
+	if err != nil {
+		return nil, fmt.Errorf("listen on interface %q: %w", name, err)
+	}
+	return l, nil
+}
+
+// newUDPLink takes over a socket, which is bound to an interface if on is not 0.
+func newUDPLink(conn *net.UDPConn, on int) (*UDPLink, error) {
 	local := conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	l := &UDPLink{conn: conn, local: unmap(local)}
+	l := &UDPLink{conn: conn, local: unmap(local), on: on}
 	_ = conn.SetReadBuffer(socketBuffer) // the kernel's limit may be lower; quic-go logs that
 	_ = conn.SetWriteBuffer(socketBuffer)
 	if err := l.sock.open(conn, l.local); err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("listen on %v: %w", addr, err)
+		return nil, err
 	}
 	return l, nil
 }
@@ -73,23 +110,23 @@ func (l *UDPLink) SetWriteBuffer(bytes int) error { return l.conn.SetWriteBuffer
 func (l *UDPLink) SetReadDeadline(t time.Time) error { return l.conn.SetReadDeadline(t) }
 
 // Addrs are the addresses at which this host could be reached through the socket: its own if it is bound to one, else
-// those of the interfaces that are up, with the socket's port. Link-local addresses mean nothing to another host and are left out.
+// those of the interfaces that are up, or of the interface that it is bound to, with the socket's port. Link-local addresses mean nothing to another host and are left out.
 func (l *UDPLink) Addrs() []netip.AddrPort {
 	if !l.local.Addr().IsUnspecified() {
 		return []netip.AddrPort{l.local}
 	}
-	return reachable(interfaceAddrs(), l.local)
+	return reachable(interfaceAddrs(l.on), l.local)
 }
 
-// interfaceAddrs are the addresses of the interfaces that are up. Whether one is running is not asked: Linux says so up to
+// interfaceAddrs are the addresses of the interfaces that are up, or of the one with an index if that is not 0. Whether one is running is not asked: Linux says so up to
 // a second late (linkwatch).
-func interfaceAddrs() (ips []netip.Addr) {
+func interfaceAddrs(only int) (ips []netip.Addr) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
 		return nil
 	}
 	for _, ifi := range interfaces {
-		if ifi.Flags&net.FlagUp == 0 {
+		if ifi.Flags&net.FlagUp == 0 || only != 0 && ifi.Index != only {
 			continue
 		}
 		found, err := ifi.Addrs()

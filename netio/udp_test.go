@@ -134,6 +134,51 @@ func TestListenUDP(t *testing.T) {
 	_ = l.Close()
 }
 
+// A link on an interface has its addresses.
+func TestListenUDPOn(t *testing.T) {
+	name := ""
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, ifi := range interfaces {
+		if ifi.Flags&net.FlagLoopback != 0 && ifi.Flags&net.FlagUp != 0 {
+			name = ifi.Name
+		}
+	}
+	if name == "" {
+		t.Skip("there is no loopback interface that is up")
+	}
+	a, err := netio.ListenUDPOn(name)
+	if errors.Is(err, os.ErrPermission) || errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := listenLoopback(t)
+	defer func() { _, _ = a.Close(), b.Close() }()
+	addrs := a.Addrs()
+	if len(addrs) == 0 || addrs[0].Port() != a.LocalAddr().Port() {
+		t.Fatalf("addresses %v of a socket at %v", addrs, a.LocalAddr())
+	}
+	for _, addr := range addrs {
+		if !addr.Addr().IsLoopback() {
+			t.Errorf("%v is no address of %s", addr, name)
+		}
+	}
+	if err := a.Write(b.LocalAddr(), netio.Packets{Data: []byte("hello")}, true); err != nil {
+		t.Fatal(err)
+	}
+	got, batches := collect(t, b, 1)
+	if string(got[0]) != "hello" || batches[0].From.Port() != a.LocalAddr().Port() {
+		t.Errorf("got %q from %v", got[0], batches[0].From)
+	}
+	if _, err := netio.ListenUDPOn("no such interface"); err == nil {
+		t.Error("a link on an interface that is not there")
+	}
+}
+
 func TestUDPLinkReadEnds(t *testing.T) {
 	l := listenLoopback(t)
 	ended := make(chan error)

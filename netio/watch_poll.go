@@ -15,14 +15,14 @@ func pollHost(hint func(Hint)) (end func(), err error) {
 		ticker := time.NewTicker(pollEvery)
 		defer ticker.Stop()
 		now := bootClock()
-		sleep, addrs, from := drowse{now()}, interfaceAddrs(), sources()
+		sleep, addrs, from := drowse{now()}, interfaceAddrs(0), sources()
 		for {
 			select {
 			case <-ticker.C:
 			case <-stop:
 				return
 			}
-			nowAddrs, nowFrom := interfaceAddrs(), sources()
+			nowAddrs, nowFrom := interfaceAddrs(0), sources()
 			told := Hint{Rerouted: nowFrom != from, Slept: sleep.slept(now())}
 			if told != (Hint{}) || !slices.Equal(nowAddrs, addrs) {
 				hint(told)

@@ -167,6 +167,9 @@ func (c *Client) connect() error {
 	if config.OpenLink == nil {
 		config.OpenLink = func() (netio.Link, error) { return c.host.Listen(netip.AddrPort{}) }
 	}
+	if config.OpenLinkOn == nil {
+		config.OpenLinkOn = c.host.ListenOn
+	}
 	var now *client.Client
 	c.w.as(c.host.Name(), func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, connectWithin)

@@ -245,6 +245,23 @@ func (h *Host) Listen(local netip.AddrPort) (netio.Link, error) {
 	return s, nil
 }
 
+// ListenOn opens a UDP socket on an interface and a free port, for all addresses that the interface has. It fails with
+// syscall.ENODEV if there is no such interface. When that is unplugged, the socket is of no use any more.
+func (h *Host) ListenOn(name string) (netio.Link, error) {
+	n := h.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a, err := h.iface(name), error(syscall.ENODEV)
+	if a != nil {
+		var s *socket
+		if s, err = h.bind(netip.AddrPortFrom(netip.IPv6Unspecified(), 0)); err == nil {
+			s.on = a
+			return s, nil
+		}
+	}
+	return nil, fmt.Errorf("listen on interface %q of %s: %w", name, h.name, err)
+}
+
 func (h *Host) bind(local netip.AddrPort) (*socket, error) {
 	addr := local.Addr()
 	switch {
@@ -292,9 +309,9 @@ func (h *Host) owns(addr netip.Addr) bool {
 
 // way chooses the interface and source address towards an address: from want if
 // that is valid, else the first interface that is up and has its family, but one
-// at the same place first. The interface is nil for the host itself.
-func (h *Host) way(to, want netip.Addr) (*attachment, netip.Addr, error) {
-	if h.owns(to) {
+// at the same place first; on the interface on, if that is not nil. The interface is nil for the host itself.
+func (h *Host) way(to, want netip.Addr, on *attachment) (*attachment, netip.Addr, error) {
+	if h.owns(to) && on == nil {
 		if want.IsValid() {
 			return nil, want, nil
 		}
@@ -303,7 +320,7 @@ func (h *Host) way(to, want netip.Addr) (*attachment, netip.Addr, error) {
 	var first *attachment
 	for _, a := range h.interfaces {
 		switch {
-		case !a.on || !a.addr(to.Is4(), want).IsValid():
+		case on != nil && on != a, !a.on, !a.addr(to.Is4(), want).IsValid():
 		case a.segment.at[to] != nil:
 			return a, a.addr(to.Is4(), want), nil
 		case first == nil:
@@ -330,7 +347,7 @@ func (h *Host) take(a *attachment, d datagram) {
 		fate = Silent
 	default:
 		for _, s := range h.sockets {
-			if s.local.Port() == d.to.Port() && covers(s.local.Addr(), d.to.Addr()) {
+			if s.local.Port() == d.to.Port() && covers(s.local.Addr(), d.to.Addr()) && (s.on == nil || s.on == a) {
 				fate = s.put(d)
 				break
 			}

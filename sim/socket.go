@@ -19,6 +19,7 @@ var errClosed = net.ErrClosed
 type socket struct {
 	host    *Host
 	local   netip.AddrPort
+	on      *attachment // the interface that it is bound to; nil: none
 	waiting []datagram
 	next    int // index of the first in waiting
 	bytes   int
@@ -126,7 +127,7 @@ func (s *socket) Write(to netip.AddrPort, p netio.Packets, _ bool) error {
 	if !s.local.Addr().IsUnspecified() {
 		want = s.local.Addr()
 	}
-	a, source, err := s.host.way(to.Addr(), want)
+	a, source, err := s.host.way(to.Addr(), want, s.on)
 	if err != nil {
 		return err
 	}
@@ -190,7 +191,7 @@ func (s *socket) Addrs() []netip.AddrPort {
 	var list []netip.AddrPort
 	for _, a := range s.host.interfaces {
 		for _, addr := range a.addrs {
-			if a.on && covers(s.local.Addr(), addr) {
+			if a.on && covers(s.local.Addr(), addr) && (s.on == nil || s.on == a) {
 				list = append(list, netip.AddrPortFrom(addr, s.local.Port()))
 			}
 		}

@@ -115,8 +115,8 @@ func TestUnattached(t *testing.T) {
 
 // TestPathHints holds that there is advice for each reason to be relayed that somebody can do something about.
 func TestPathHints(t *testing.T) {
-	for reason := client.ReasonUnknown; reason <= client.ReasonUnsent; reason++ {
-		direct := reason >= client.ReasonOnlyDirect && reason <= client.ReasonSmallGain
+	for reason := client.ReasonUnknown; reason <= client.ReasonNoLink; reason++ {
+		direct := reason >= client.ReasonOnlyDirect && reason <= client.ReasonSmallGain || reason == client.ReasonPreferredLink
 		passing := reason == client.ReasonUnknown || reason == client.ReasonAwaitsOffer
 		if has := pathHints[reason] != ""; has == (direct || passing) {
 			t.Errorf("%v: advice %q", reason, pathHints[reason])

@@ -67,6 +67,7 @@ var pathHints = map[client.PathReason]string{
 	client.ReasonNoAnswer: "a firewall blocks UDP between the two, or the NATs at both sides are too strict: " +
 		"conec doctor at the other side tells more; forwarding the UDP port at one router, or IPv6 at both sides, helps",
 	client.ReasonOneWay: "packets pass from the peer to us and not back: a firewall here must let UDP out, or one at the peer let it in",
+	client.ReasonNoLink: "the interface is down or has another name: see ip link",
 	client.ReasonUnsent: "this host has no route to any address of the peer: IPv6 at one side only, or another network of the same addresses?",
 }
 

@@ -177,7 +177,9 @@ type PathChosen struct {
 	// Where packets now go to, as text; empty if there is no path.
 	Remote string `protobuf:"bytes,3,opt,name=remote,proto3" json:"remote,omitempty"`
 	// Why.
-	Reason        PathReason `protobuf:"varint,4,opt,name=reason,proto3,enum=conec.v1.PathReason" json:"reason,omitempty"`
+	Reason PathReason `protobuf:"varint,4,opt,name=reason,proto3,enum=conec.v1.PathReason" json:"reason,omitempty"`
+	// The name of the client's link that they take directly; empty for the first one, and over the relay.
+	Link          string `protobuf:"bytes,5,opt,name=link,proto3" json:"link,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -238,6 +240,13 @@ func (x *PathChosen) GetReason() PathReason {
 		return x.Reason
 	}
 	return PathReason_PATH_REASON_UNSPECIFIED
+}
+
+func (x *PathChosen) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
 }
 
 // RelayChanged tells a channel, and that its path set, that the client is
@@ -393,13 +402,14 @@ const file_conec_v1_actor_proto_rawDesc = "" +
 	"\x04code\x18\x03 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x16\n" +
 	"\x06remote\x18\x05 \x01(\bR\x06remote\x12\x12\n" +
-	"\x04last\x18\x06 \x01(\bR\x04last\"\x80\x01\n" +
+	"\x04last\x18\x06 \x01(\bR\x04last\"\x94\x01\n" +
 	"\n" +
 	"PathChosen\x12\x12\n" +
 	"\x04peer\x18\x01 \x01(\tR\x04peer\x12\x18\n" +
 	"\arelayed\x18\x02 \x01(\bR\arelayed\x12\x16\n" +
 	"\x06remote\x18\x03 \x01(\tR\x06remote\x12,\n" +
-	"\x06reason\x18\x04 \x01(\x0e2\x14.conec.v1.PathReasonR\x06reason\"$\n" +
+	"\x06reason\x18\x04 \x01(\x0e2\x14.conec.v1.PathReasonR\x06reason\x12\x12\n" +
+	"\x04link\x18\x05 \x01(\tR\x04link\"$\n" +
 	"\fRelayChanged\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\rR\x05route\"\v\n" +
 	"\tEndStream\"J\n" +

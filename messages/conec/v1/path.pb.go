@@ -23,8 +23,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// PathReason says why a channel takes the path that it takes. The first group are
-// reasons to be direct; all others say why it is not.
+// PathReason says why a channel takes the path that it takes.
 type PathReason int32
 
 const (
@@ -56,6 +55,10 @@ const (
 	PathReason_PATH_REASON_ONE_WAY PathReason = 12
 	// This host could not send anything to any candidate.
 	PathReason_PATH_REASON_UNSENT PathReason = 13
+	// It is over the link that the program prefers, though another direct path answers faster.
+	PathReason_PATH_REASON_PREFERRED_LINK PathReason = 14
+	// The only link that the program allows is not there.
+	PathReason_PATH_REASON_NO_LINK PathReason = 15
 )
 
 // Enum value maps for PathReason.
@@ -75,6 +78,8 @@ var (
 		11: "PATH_REASON_NO_ANSWER",
 		12: "PATH_REASON_ONE_WAY",
 		13: "PATH_REASON_UNSENT",
+		14: "PATH_REASON_PREFERRED_LINK",
+		15: "PATH_REASON_NO_LINK",
 	}
 	PathReason_value = map[string]int32{
 		"PATH_REASON_UNSPECIFIED":     0,
@@ -91,6 +96,8 @@ var (
 		"PATH_REASON_NO_ANSWER":       11,
 		"PATH_REASON_ONE_WAY":         12,
 		"PATH_REASON_UNSENT":          13,
+		"PATH_REASON_PREFERRED_LINK":  14,
+		"PATH_REASON_NO_LINK":         15,
 	}
 )
 
@@ -406,7 +413,9 @@ type PathCandidate struct {
 	// Why the last probe could not be sent; empty if it was.
 	Unsent string `protobuf:"bytes,11,opt,name=unsent,proto3" json:"unsent,omitempty"`
 	// Where the peer has it from, as it says.
-	Kind          AddressKind `protobuf:"varint,12,opt,name=kind,proto3,enum=conec.v1.AddressKind" json:"kind,omitempty"`
+	Kind AddressKind `protobuf:"varint,12,opt,name=kind,proto3,enum=conec.v1.AddressKind" json:"kind,omitempty"`
+	// The name of the client's link by which it is reached; empty for the first one.
+	Link          string `protobuf:"bytes,13,opt,name=link,proto3" json:"link,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +534,13 @@ func (x *PathCandidate) GetKind() AddressKind {
 	return AddressKind_ADDRESS_KIND_UNSPECIFIED
 }
 
+func (x *PathCandidate) GetLink() string {
+	if x != nil {
+		return x.Link
+	}
+	return ""
+}
+
 var File_conec_v1_path_proto protoreflect.FileDescriptor
 
 const file_conec_v1_path_proto_rawDesc = "" +
@@ -547,7 +563,7 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	" \x03(\v2\x17.conec.v1.PathCandidateR\n" +
 	"candidates\x12\x18\n" +
 	"\arelayed\x18\v \x01(\bR\arelayed\x12\x16\n" +
-	"\x06remote\x18\f \x01(\tR\x06remote\"\xcd\x03\n" +
+	"\x06remote\x18\f \x01(\tR\x06remote\"\xe1\x03\n" +
 	"\rPathCandidate\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
 	"\treflexive\x18\x02 \x01(\bR\treflexive\x12.\n" +
@@ -561,7 +577,8 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\alargest\x18\n" +
 	" \x01(\rR\alargest\x12\x16\n" +
 	"\x06unsent\x18\v \x01(\tR\x06unsent\x12)\n" +
-	"\x04kind\x18\f \x01(\x0e2\x15.conec.v1.AddressKindR\x04kind*\x87\x03\n" +
+	"\x04kind\x18\f \x01(\x0e2\x15.conec.v1.AddressKindR\x04kind\x12\x12\n" +
+	"\x04link\x18\r \x01(\tR\x04link*\xc0\x03\n" +
 	"\n" +
 	"PathReason\x12\x1b\n" +
 	"\x17PATH_REASON_UNSPECIFIED\x10\x00\x12\x1b\n" +
@@ -578,7 +595,9 @@ const file_conec_v1_path_proto_rawDesc = "" +
 	"\x12\x19\n" +
 	"\x15PATH_REASON_NO_ANSWER\x10\v\x12\x17\n" +
 	"\x13PATH_REASON_ONE_WAY\x10\f\x12\x16\n" +
-	"\x12PATH_REASON_UNSENT\x10\r*\x93\x02\n" +
+	"\x12PATH_REASON_UNSENT\x10\r\x12\x1e\n" +
+	"\x1aPATH_REASON_PREFERRED_LINK\x10\x0e\x12\x17\n" +
+	"\x13PATH_REASON_NO_LINK\x10\x0f*\x93\x02\n" +
 	"\x0eCandidateState\x12\x1f\n" +
 	"\x1bCANDIDATE_STATE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16CANDIDATE_STATE_IN_USE\x10\x01\x12\x19\n" +

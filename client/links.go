@@ -1,0 +1,191 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/netio"
+)
+
+// maxLinks is how many links a client may have beside its first one.
+const maxLinks = 8
+
+// LinkChoice says which links of this client ([Config.Links]) the direct packets of a
+// channel take. Each side chooses for what it sends itself. The zero LinkChoice is all
+// alike: the fastest path is taken. The relay is always reached as the home channel is.
+type LinkChoice struct {
+	// Prefer is the link that is taken whenever a path over it answers, however slow it
+	// is; empty: none.
+	Prefer string
+	// Only tells that no other link is taken: without a path over the preferred one, the
+	// relay is.
+	Only bool
+	// Copy is the link over which a copy of each packet goes while a path over it answers
+	// and the packet itself goes elsewhere; empty: none. The peer drops the second. So the
+	// death of either path costs no time, and twice the traffic.
+	Copy string
+}
+
+// checkLinks says what is wrong with [Config.Links].
+func checkLinks(links []string) error {
+	if len(links) > maxLinks {
+		return fmt.Errorf("Links are %d: want at most %d", len(links), maxLinks)
+	}
+	for i, link := range links {
+		if link == "" || slices.Contains(links[:i], link) {
+			return fmt.Errorf("Links: %q is empty, or there twice: want names of interfaces, such as \"wlan0\"", link)
+		}
+	}
+	return nil
+}
+
+// check says what is wrong with a choice among links.
+func (c LinkChoice) check(links []string) error {
+	for _, field := range []struct{ name, link string }{{"Prefer", c.Prefer}, {"Copy", c.Copy}} {
+		if field.link != "" && !slices.Contains(links, field.link) {
+			return fmt.Errorf("LinkChoice.%s is %q: want one of Config.Links, %q", field.name, field.link, links)
+		}
+	}
+	switch {
+	case c.Only && c.Prefer == "":
+		return errors.New("LinkChoice.Only is set: Prefer has to say which link")
+	case c.Prefer != "" && c.Prefer == c.Copy:
+		return fmt.Errorf("LinkChoice.Copy is %q, like Prefer: want another link", c.Copy)
+	}
+	return nil
+}
+
+// SetLinks has the channel's direct packets take other links, from now on, whether these are
+// there now or come later. It does not block. Other channels stay where they are.
+func (ch *Channel) SetLinks(choice LinkChoice) error {
+	if err := choice.check(ch.cl.config.Links); err != nil {
+		return err
+	}
+	ch.ref.Choose(actors.LinkChoice(choice))
+	ch.cl.sys.Root.Send(ch.ref.pid, actors.AddrsChanged{})
+	return nil
+}
+
+// ownLink is a link beside the first one. It is never changed.
+type ownLink struct {
+	actors.OwnLink
+	observed netip.AddrPort // as the coordinator sees it; not valid: not known
+}
+
+// linkOpened is sent by the pump that opens a link.
+type linkOpened struct {
+	name string
+	link netio.Link
+	err  error
+}
+
+// ownLinks returns the links that are there now.
+func (cl *Client) ownLinks() []ownLink {
+	if links := cl.shared.links.Load(); links != nil {
+		return *links
+	}
+	return nil
+}
+
+// linksOf returns them as channels need them.
+func (cl *Client) linksOf() (links []actors.OwnLink) {
+	for _, own := range cl.ownLinks() {
+		links = append(links, own.OwnLink)
+	}
+	return links
+}
+
+// linkName returns the name of a link, empty if it is the first one.
+func (cl *Client) linkName(link netio.Link) string {
+	for _, own := range cl.ownLinks() {
+		if own.Link == link {
+			return own.Name
+		}
+	}
+	return ""
+}
+
+// syncLinks closes the links whose interfaces are gone, and has those opened that are
+// missing.
+func (c *clientActor) syncLinks(ctx actor.Context) {
+	var there []ownLink
+	for _, own := range c.cl.ownLinks() {
+		if len(own.Link.Addrs()) > 0 {
+			there = append(there, own)
+			continue
+		}
+		c.cl.config.Logger.Info("link closed", "link", own.Name)
+		c.cl.transport.Switch().RemoveLink(own.Link)
+	}
+	c.cl.shared.links.Store(&there)
+	for _, name := range c.cl.config.Links {
+		if !c.opening[name] && !slices.ContainsFunc(there, func(own ownLink) bool { return own.Name == name }) {
+			c.openLink(ctx, name)
+		}
+	}
+}
+
+// openLink has a pump open a link.
+func (c *clientActor) openLink(ctx actor.Context, name string) {
+	c.opening[name] = true
+	life, root, self, open, sw := c.life, ctx.ActorSystem().Root, ctx.Self(), c.cl.config.OpenLinkOn, c.cl.transport.Switch()
+	c.cl.sys.Pumps.Go(func() {
+		link, err := open(name)
+		if err == nil {
+			context.AfterFunc(life.Context(), func() { sw.RemoveLink(link) }) // also if nobody hears of it
+		}
+		root.Send(self, linkOpened{name, link, err})
+	})
+}
+
+// linkOpened takes a link. One that could not be opened is tried again when the network
+// changes.
+func (c *clientActor) linkOpened(ctx actor.Context, msg linkOpened) {
+	delete(c.opening, msg.name)
+	if msg.err != nil {
+		c.cl.config.Logger.Info("link not opened", "link", msg.name, "err", msg.err)
+		return
+	}
+	c.cl.config.Logger.Info("link opened", "link", msg.name, "addr", msg.link.LocalAddr().String())
+	c.cl.transport.Switch().AddLink(msg.link)
+	there := append(slices.Clone(c.cl.ownLinks()), ownLink{OwnLink: actors.OwnLink{Name: msg.name, Link: msg.link}})
+	c.cl.shared.links.Store(&there)
+	c.askLinks()
+	c.tellChannels(ctx, actors.AddrsChanged{})
+}
+
+// askLinks has the coordinator say under which addresses it sees the links, which also keeps
+// the mappings of NATs.
+func (c *clientActor) askLinks() {
+	relay := c.cl.shared.relay.Load()
+	if !c.bound || relay == nil {
+		return
+	}
+	for _, own := range c.cl.ownLinks() {
+		c.sequence++
+		frame := netio.EncodeAsk(nil, c.id, c.sequence, c.key, 0)
+		_ = c.cl.transport.Switch().Send(own.Link, relay.To, frame) // lost, it is sent again with the next bind
+	}
+}
+
+// linkSeen takes under which address the coordinator sees a link. It returns false if it is
+// about no such link.
+func (c *clientActor) linkSeen(ctx actor.Context, msg boundHeard) bool {
+	links := slices.Clone(c.cl.ownLinks())
+	i := slices.IndexFunc(links, func(own ownLink) bool { return own.Link == msg.link })
+	if i < 0 {
+		return false
+	}
+	if links[i].observed != msg.frame.Observed {
+		links[i].observed = msg.frame.Observed
+		c.cl.shared.links.Store(&links)
+		c.tellChannels(ctx, actors.AddrsChanged{})
+	}
+	return true
+}
