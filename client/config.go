@@ -186,7 +186,7 @@ func (c *Config) Validate() error {
 			errs = append(errs, fmt.Errorf("Proxy: %w", err))
 		}
 	}
-	errs = append(errs, checkLinks(c.Links))
+	errs = append(errs, c.linkErrors()...)
 	if c.Identity != nil && c.Name != "" {
 		name, err := netio.CertificateName(c.Identity.Certificate())
 		if err == nil && name != c.Name {

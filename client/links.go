@@ -32,17 +32,17 @@ type LinkChoice struct {
 	Copy string
 }
 
-// checkLinks says what is wrong with [Config.Links].
-func checkLinks(links []string) error {
-	if len(links) > maxLinks {
-		return fmt.Errorf("Links are %d: want at most %d", len(links), maxLinks)
+// linkErrors says what is wrong with [Config.Links].
+func (c *Config) linkErrors() (errs []error) {
+	if len(c.Links) > maxLinks {
+		errs = append(errs, fmt.Errorf("Config.Links are %d: want at most %d", len(c.Links), maxLinks))
 	}
-	for i, link := range links {
-		if link == "" || slices.Contains(links[:i], link) {
-			return fmt.Errorf("Links: %q is empty, or there twice: want names of interfaces, such as \"wlan0\"", link)
+	for i, link := range c.Links {
+		if link == "" || slices.Contains(c.Links[:i], link) {
+			errs = append(errs, fmt.Errorf("Config.Links: %q is empty, or there twice: want names of interfaces, such as \"wlan0\"", link))
 		}
 	}
-	return nil
+	return errs
 }
 
 // check says what is wrong with a choice among links.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ type conec struct {
 	coordinator *coord.Coordinator
 	client      *client.Client
 	resumable   bool // its streams are
+	warm        bool // it keeps many paths
 
 	accepting sync.Mutex
 	accepted  map[string]*client.Stream // by purpose
@@ -39,7 +41,39 @@ func (c *conec) attended() int {
 }
 
 func (c *conec) config(at Place, name string, who *netio.Identity) *client.Config {
-	return &client.Config{Name: name, Coordinator: at.Addr, Fingerprint: at.Fingerprint, Bind: loopback, Identity: who}
+	config := &client.Config{Name: name, Coordinator: at.Addr, Fingerprint: at.Fingerprint, Bind: loopback, Identity: who}
+	if c.warm {
+		config.Links = []string{"second", "third", "fourth"}
+		config.OpenLinkOn = func(string) (netio.Link, error) { return netio.ListenUDP(netip.MustParseAddrPort(loopback)) }
+	}
+	return config
+}
+
+// warmPaths is how many paths answer, at least, where there are to be many: each of four sockets reaches four.
+const warmPaths = 10
+
+// awaitWarm waits until so many paths answer.
+func awaitWarm(ctx context.Context, ch *client.Channel) error {
+	for {
+		report, err := ch.Paths(ctx)
+		if err != nil {
+			return err
+		}
+		answer := 0
+		for _, c := range report.Candidates {
+			if c.State == client.CandidateInUse || c.State == client.CandidateSpare {
+				answer++
+			}
+		}
+		if answer >= warmPaths {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("only %d paths answer, want %d:\n%v", answer, warmPaths, report)
+		}
+	}
 }
 
 func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
@@ -56,6 +90,13 @@ func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
 	stream, err := c.client.OpenStream(ctx, receiverName, options)
 	if err != nil {
 		return nil, err
+	}
+	if c.warm {
+		wait, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if err := awaitWarm(wait, stream.Channel()); err != nil {
+			return nil, err
+		}
 	}
 	return &conecPipe{stream: stream}, nil
 }

@@ -22,6 +22,7 @@ const (
 	conecSystem     = "conec"
 	resumableSystem = "resumable" // conec with resumable streams
 	actorsSystem    = "actors"    // conec's actors
+	warmSystem      = "warm"      // conec with many paths
 	bareSystem      = "bare"
 	senderName      = "sender"
 	receiverName    = "receiver"
@@ -161,10 +162,12 @@ func runChild(role string) error {
 		e.sys = &conec{resumable: true}
 	case actorsSystem:
 		e.sys = &actorEnds{}
+	case warmSystem:
+		e.sys = &conec{warm: true}
 	case bareSystem:
 		e.sys = &bare{}
 	default:
-		return fmt.Errorf("%s is %q: want %s, %s, %s or %s", roleVar, role, conecSystem, resumableSystem, actorsSystem, bareSystem)
+		return fmt.Errorf("%s is %q: want %s, %s, %s, %s or %s", roleVar, role, conecSystem, resumableSystem, actorsSystem, warmSystem, bareSystem)
 	}
 	if e.profile != "" {
 		file, err := os.Create(e.profile + ".cpu")

@@ -59,6 +59,9 @@ func experiments() []experiment {
 		{name: "direct", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
 			{what: "direct stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 1.15},
 		}},
+		{name: "warm", streams: true, system: warmSystem, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
+			{what: "direct stream, 64 KiB messages, 10 warm paths", figure: "bytes", scale: mega, unit: "MB/s", target: 1.15},
+		}},
 		{name: "relayed", streams: true, measure: pouring(Kind{Mode: client.RelayOnly, Size: largeMessage}), rows: []row{
 			{what: "relayed stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 0.9},
 			{what: "  CPU of the relay", figure: "relay", scale: 1, unit: "ns/byte", target: 1.5, atMost: true, alone: true},
