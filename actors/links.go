@@ -55,6 +55,9 @@ func (p *paths) syncLinks() {
 			}
 		}
 	}
+	if p.fresh.link != nil {
+		links = append(links, p.fresh.link)
+	}
 	use.only = choice != nil && choice.Only
 	p.set.useLinks(p.now(), links, use)
 }

@@ -39,6 +39,8 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       epochDone        tells the peer; tries again if it failed
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
+//	any       freshOpened      probes the peer's addresses from it
+//	any       freshSeen        tells the peer of it
 //	any       DescribePaths    answers what it knows
 //	any       linksChanged     takes them; if the host moved, probes all paths, and has QUIC begin an epoch, if this side dialed
 //	any       networkBack      has QUIC begin an epoch, if this side dialed
@@ -69,6 +71,7 @@ type paths struct {
 	}
 	epoch  epoch
 	search search
+	fresh  freshPort
 }
 
 // pathsSpec is what a path set is about.
@@ -142,6 +145,14 @@ func (p *paths) Receive(ctx actor.Context) {
 	case linksOpened:
 		if msg.Of(p.life) {
 			p.searchFrom(ctx, msg.links)
+		}
+	case freshOpened:
+		if msg.Of(p.life) {
+			p.freshOpened(ctx, msg.link)
+		}
+	case freshSeen:
+		if msg.Of(p.life) {
+			p.freshSeen(ctx, msg.addr)
 		}
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
@@ -270,7 +281,7 @@ func (p *paths) look(ctx actor.Context) {
 		}
 	}
 	p.tell(ctx)
-	again = min(again, p.lookSearch(ctx))
+	again = min(again, p.lookSearch(ctx), p.lookFresh(ctx))
 	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
 	if p.timer != nil {
 		p.timer.Stop()

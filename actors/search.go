@@ -77,7 +77,7 @@ func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 		}
 		p.endSearch(nil) // what a former one found is of no use any more
 		s.done = done
-		p.openLinks(ctx)
+		p.openSearch(ctx)
 	}
 	if s.done != nil {
 		return tick
@@ -100,25 +100,29 @@ func (p *paths) wantsSearch(now time.Time) bool {
 	return true
 }
 
-// openLinks has a pump open them.
-func (p *paths) openLinks(ctx actor.Context) {
-	life, root, self, open := p.life, ctx.ActorSystem().Root, ctx.Self(), p.spec.config.OpenLink
-	sw := p.spec.config.Transport.Switch()
+func (p *paths) openSearch(ctx actor.Context) {
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	p.openLinks(searchLinks, func(life Life, links []netio.Link) { root.Send(self, linksOpened{life, links}) })
+}
+
+// openLinks has a pump open so many links, or as many as there may be.
+func (p *paths) openLinks(count int, tell func(life Life, links []netio.Link)) {
+	life, open, sw := p.life, p.spec.config.OpenLink, p.spec.config.Transport.Switch()
 	p.sys.Pumps.Go(func() {
-		opened := linksOpened{Life: life}
-		for range searchLinks {
+		var links []netio.Link
+		for range count {
 			link, err := open()
 			if err != nil {
-				break // as many as there may be
+				break
 			}
-			opened.links = append(opened.links, link)
+			links = append(links, link)
 		}
 		context.AfterFunc(life.Context(), func() { // also if nobody hears of them
-			for _, link := range opened.links {
+			for _, link := range links {
 				sw.RemoveLink(link)
 			}
 		})
-		root.Send(self, opened)
+		tell(life, links)
 	})
 }
 

@@ -44,6 +44,10 @@ type ChannelConfig struct {
 	Links func() []OwnLink
 	// OpenLink opens one more link of this client, with another port. May block.
 	OpenLink func() (netio.Link, error)
+	// Observe has tell called with the address under which the coordinator sees a link, if it
+	// answers; it is called again for a link that was not. tell must not block. If nil, nobody
+	// can say.
+	Observe func(link netio.Link, tell func(netip.AddrPort))
 	// Offer is given each stream that a peer opens; it calls Accept on it, or
 	// returns why not. It must not block.
 	Offer func(Incoming) error

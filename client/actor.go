@@ -44,6 +44,7 @@ const (
 //	any       relayDoubted       binds, unless it waits for an answer
 //	any       networkChanged     opens and closes links, binds, tells the channels
 //	any       linkOpened         takes it, tells the channels
+//	any       observeLink        asks the coordinator
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -72,7 +73,8 @@ type clientActor struct {
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client
 	tcp      overTCP
-	opening  map[string]bool // links that a pump opens
+	opening  map[string]bool                     // links that a pump opens
+	observes map[netio.Link]func(netip.AddrPort) // who wants to know how links are seen
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -166,6 +168,8 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.lost(ctx, msg)
 	case linkOpened:
 		c.linkOpened(ctx, msg)
+	case observeLink:
+		c.observe(msg)
 	case *conecv1.PathChosen:
 		c.cl.events.put(PathChanged{
 			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()), Link: msg.GetLink(),

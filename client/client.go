@@ -109,6 +109,7 @@ func (cl *Client) start(label func()) error {
 		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
 		Varies: func() bool { return cl.NAT().Mapping == EndpointDependent }, OpenLink: cl.openLink, Links: cl.linksOf,
+		Observe: func(link netio.Link, tell func(netip.AddrPort)) { cl.sys.Root.Send(cl.pid, observeLink{link, tell}) },
 	}
 	if !cl.config.NoPortSearch && (cl.config.Link == nil || cl.config.OpenLink != nil) {
 		cl.channels.Search = cl.searches.begin

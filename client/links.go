@@ -85,6 +85,12 @@ type linkOpened struct {
 	err  error
 }
 
+// observeLink is sent by channels.
+type observeLink struct {
+	link netio.Link
+	tell func(netip.AddrPort)
+}
+
 // ownLinks returns the links that are there now.
 func (cl *Client) ownLinks() []ownLink {
 	if links := cl.shared.links.Load(); links != nil {
@@ -167,16 +173,39 @@ func (c *clientActor) askLinks() {
 	if !c.bound || relay == nil {
 		return
 	}
+	clear(c.observes) // who still wants to know asks again
 	for _, own := range c.cl.ownLinks() {
-		c.sequence++
-		frame := netio.EncodeAsk(nil, c.id, c.sequence, c.key, 0)
-		_ = c.cl.transport.Switch().Send(own.Link, relay.To, frame) // lost, it is sent again with the next bind
+		c.askBy(own.Link, relay.To)
 	}
+}
+
+func (c *clientActor) askBy(link netio.Link, relay netip.AddrPort) {
+	c.sequence++
+	frame := netio.EncodeAsk(nil, c.id, c.sequence, c.key, 0)
+	_ = c.cl.transport.Switch().Send(link, relay, frame) // lost, it is sent again
+}
+
+// maxObserves is how many links of channels may wait for an answer; more are not asked about.
+const maxObserves = 256
+
+// observe asks how a channel's own link is seen.
+func (c *clientActor) observe(msg observeLink) {
+	relay := c.cl.shared.relay.Load()
+	if _, asked := c.observes[msg.link]; !c.bound || relay == nil || !asked && len(c.observes) == maxObserves {
+		return
+	}
+	c.observes[msg.link] = msg.tell
+	c.askBy(msg.link, relay.To)
 }
 
 // linkSeen takes under which address the coordinator sees a link. It returns false if it is
 // about no such link.
 func (c *clientActor) linkSeen(ctx actor.Context, msg boundHeard) bool {
+	if tell := c.observes[msg.link]; tell != nil {
+		delete(c.observes, msg.link)
+		tell(msg.frame.Observed)
+		return true
+	}
 	links := slices.Clone(c.cl.ownLinks())
 	i := slices.IndexFunc(links, func(own ownLink) bool { return own.Link == msg.link })
 	if i < 0 {
