@@ -20,6 +20,7 @@ const (
 	doubtAfter    = 250 * time.Millisecond // silence, while sending, until the path is in doubt; at least two round trips
 	deadAfter     = 700 * time.Millisecond // silence until a path in doubt may be given up…
 	proofAfter    = 400 * time.Millisecond // …if probes were not answered for so long; at least two round trips
+	probesToDie   = 2                      // …and so many: one may get lost
 	followAfter   = 50 * time.Millisecond  // the same where the peer has left the path, beyond one and a half round trips
 	pressedAgain  = 300 * time.Millisecond // pings closer than this come from a peer that is in doubt
 	pressedPause  = time.Second            // after an answer, until a peer's doubt makes us probe again
@@ -329,7 +330,18 @@ func (p *pathSet) overdue(now time.Time, on heard) bool {
 			return true
 		}
 	}
-	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt)
+	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt) && c.unanswered(now) >= probesToDie
+}
+
+// unanswered counts the probes since the last answer to which one would have come by now.
+func (c *candidate) unanswered(now time.Time) int {
+	count := 0
+	for _, sent := range c.sent {
+		if !sent.at.Before(c.asked) && now.Sub(sent.at) >= c.rtt*3/2 {
+			count++
+		}
+	}
+	return count
 }
 
 // held reports whether it died too recently to be used.
