@@ -33,10 +33,6 @@ const (
 	roundAgain    = time.Second            // least time between the beginnings of rounds that the peer's offers begin
 	maxCandidates = 32                     // addresses per peer
 
-	// A peer can name addresses of strangers: pings to what never answered are limited, per channel.
-	strangerBurst      = 96
-	strangersPerSecond = 32
-
 	answersNeeded = 2 // so that the peer too has had an answer from us, and takes our packets
 )
 
@@ -56,8 +52,7 @@ type pathSet struct {
 	silence    silence    // of the path in use
 	size       int        // in bytes, of datagrams that QUIC sends on it
 	nextTx     uint64
-	budget     float64   // pings that may go to addresses that never answered
-	spentAt    time.Time // when it was last computed
+	spend      func(now time.Time) bool // takes a ping to an address that never answered from a budget; nil: from none
 	account    account
 	guesses    *guesses  // nil unless the peer's address is guessed
 	movedAt    time.Time // when this host's network changed
@@ -192,21 +187,6 @@ func (c *candidate) worse(other *candidate) bool {
 	return c.pinged.Before(other.pinged)
 }
 
-// spend takes one ping to an address that has never answered from the budget.
-func (p *pathSet) spend(now time.Time) bool {
-	if p.spentAt.IsZero() {
-		p.budget = strangerBurst
-	} else {
-		p.budget = min(strangerBurst, p.budget+now.Sub(p.spentAt).Seconds()*strangersPerSecond)
-	}
-	p.spentAt = now
-	if p.budget < 1 {
-		return false
-	}
-	p.budget--
-	return true
-}
-
 // forget drops the candidates of a link that is closed.
 func (p *pathSet) forget(link netio.Link) {
 	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool { return c.link == link && c != p.current })
@@ -249,7 +229,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			continue
 		}
 		p.expire(now, c)
-		if c.answered.IsZero() && !p.spend(now) {
+		if c.answered.IsZero() && p.spend != nil && !p.spend(now) {
 			c.due = now.Add(time.Second / strangersPerSecond)
 			again = min(again, c.due.Sub(now))
 			continue
