@@ -177,6 +177,7 @@ func (p *paths) start(ctx actor.Context) {
 	p.set.allowRelay = true // in direct mode until the first direct path is found
 	p.set.allowDirect = p.spec.mode != conecv1.Mode_MODE_RELAY
 	p.syncLinks()
+	p.set.spend = func(now time.Time) bool { return p.spec.config.strangers.spend(p.spec.about.peer, now) }
 	dialer, err := p.spec.conn.ExportKey("probe-dialer")
 	if err != nil {
 		Fail(err)

@@ -20,6 +20,7 @@ const (
 	doubtAfter    = 250 * time.Millisecond // silence, while sending, until the path is in doubt; at least two round trips
 	deadAfter     = 700 * time.Millisecond // silence until a path in doubt may be given up…
 	proofAfter    = 400 * time.Millisecond // …if probes were not answered for so long; at least two round trips
+	probesToDie   = 2                      // …and so many: one may get lost
 	followAfter   = 50 * time.Millisecond  // the same where the peer has left the path, beyond one and a half round trips
 	pressedAgain  = 300 * time.Millisecond // pings closer than this come from a peer that is in doubt
 	pressedPause  = time.Second            // after an answer, until a peer's doubt makes us probe again
@@ -31,10 +32,6 @@ const (
 	gainFraction  = 10                     // …and at least a tenth of the round trip
 	roundAgain    = time.Second            // least time between the beginnings of rounds that the peer's offers begin
 	maxCandidates = 32                     // addresses per peer, and link of ours
-
-	// A peer can name addresses of strangers: pings to what never answered are limited, per channel.
-	strangerBurst      = 96
-	strangersPerSecond = 32
 
 	answersNeeded = 2 // so that the peer too has had an answer from us, and takes our packets
 )
@@ -55,8 +52,7 @@ type pathSet struct {
 	silence    silence    // of the path in use
 	size       int        // in bytes, of datagrams that QUIC sends on it
 	nextTx     uint64
-	budget     float64   // pings that may go to addresses that never answered
-	spentAt    time.Time // when it was last computed
+	spend      func(now time.Time) bool // takes a ping to an address that never answered from a budget; nil: from none
 	account    account
 	guesses    *guesses  // nil unless the peer's address is guessed
 	movedAt    time.Time // when this host's network changed
@@ -195,21 +191,6 @@ func (c *candidate) worse(other *candidate) bool {
 	return c.pinged.Before(other.pinged)
 }
 
-// spend takes one ping to an address that has never answered from the budget.
-func (p *pathSet) spend(now time.Time) bool {
-	if p.spentAt.IsZero() {
-		p.budget = strangerBurst
-	} else {
-		p.budget = min(strangerBurst, p.budget+now.Sub(p.spentAt).Seconds()*strangersPerSecond)
-	}
-	p.spentAt = now
-	if p.budget < 1 {
-		return false
-	}
-	p.budget--
-	return true
-}
-
 // forget drops the candidates of a link that is closed.
 func (p *pathSet) forget(link netio.Link) {
 	p.candidates = slices.DeleteFunc(p.candidates, func(c *candidate) bool { return c.link == link && c != p.current })
@@ -252,7 +233,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			continue
 		}
 		p.expire(now, c)
-		if c.answered.IsZero() && !p.spend(now) {
+		if c.answered.IsZero() && p.spend != nil && !p.spend(now) {
 			c.due = now.Add(time.Second / strangersPerSecond)
 			again = min(again, c.due.Sub(now))
 			continue
@@ -333,7 +314,18 @@ func (p *pathSet) overdue(now time.Time, on heard) bool {
 			return true
 		}
 	}
-	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt)
+	return now.Sub(latest(on.last, c.answered)) >= deadAfter && asked >= max(proofAfter, 2*c.rtt) && c.unanswered(now) >= probesToDie
+}
+
+// unanswered counts the probes since the last answer to which one would have come by now.
+func (c *candidate) unanswered(now time.Time) int {
+	count := 0
+	for _, sent := range c.sent {
+		if !sent.at.Before(c.asked) && now.Sub(sent.at) >= c.rtt*3/2 {
+			count++
+		}
+	}
+	return count
 }
 
 // held reports whether it died too recently to be used.

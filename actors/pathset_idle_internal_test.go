@@ -1,6 +1,7 @@
 package actors
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -34,5 +35,26 @@ func TestPathSetIdleLosesOneProbe(t *testing.T) {
 		if given := idle.answers == 0; given != (lost == 3) {
 			t.Fatalf("with %d probes sent and none answered, given up: %v", lost, given)
 		}
+	}
+}
+
+// One lost probe of the path in use does not end it while nothing else is sent, however long its round trip is: the next one
+// has time to be answered.
+func TestPathSetUsedLosesOneProbe(t *testing.T) {
+	for _, roundTrip := range []time.Duration{2, 40, 120, 160, 250, 400, 1000} {
+		t.Run((roundTrip * time.Millisecond).String(), func(t *testing.T) {
+			k := newTrack(t)
+			k.path(1).roundTrip = roundTrip * time.Millisecond
+			k.set.offer(k.now, []netip.AddrPort{at(1)})
+			k.until(1, 5*time.Second)
+			k.run(7 * time.Second)
+			for sent := len(k.sent); len(k.sent) == sent; {
+				k.run(time.Millisecond)
+			}
+			k.back = nil // its answer
+			k.stays(1, 4*time.Second)
+			k.paths[at(1)].die()
+			k.until(0, probeIdle+4*k.paths[at(1)].roundTrip+time.Second)
+		})
 	}
 }

@@ -2,6 +2,7 @@ package actors
 
 import (
 	"net/netip"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -22,11 +23,13 @@ func TestPathSetFollowsManyAddresses(t *testing.T) {
 	}
 }
 
-// A peer that names strangers does not make us flood them.
+// A peer that names strangers does not make us flood them, on however many channels.
 func TestPathSetSparesStrangers(t *testing.T) {
 	for name, same := range map[string]bool{"the same again": true, "always others": false} {
 		t.Run(name, func(t *testing.T) {
-			p := &pathSet{allowRelay: true, allowDirect: true}
+			var all strangers
+			spend := func(now time.Time) bool { return all.spend("mallory", now) }
+			channels := []*pathSet{{allowRelay: true, allowDirect: true, spend: spend}, {allowRelay: true, allowDirect: true, spend: spend}}
 			now, pings := time.Unix(0, 0), 0
 			for round := range 1000 {
 				var addrs []netip.AddrPort
@@ -36,14 +39,42 @@ func TestPathSetSparesStrangers(t *testing.T) {
 					}
 					addrs = append(addrs, at(n%60_000))
 				}
-				p.offer(now, addrs)
-				sent, _ := p.look(now, heard{})
-				pings += len(sent)
+				for _, p := range channels {
+					p.offer(now, addrs)
+					sent, _ := p.look(now, heard{})
+					pings += len(sent)
+				}
 				now = now.Add(10 * time.Millisecond)
 			}
 			if limit := strangerBurst + 10*strangersPerSecond + 1; pings > limit {
 				t.Errorf("%d pings in 10 seconds, limit %d", pings, limit)
 			}
 		})
+	}
+}
+
+// The budgets of many peers are forgotten when they are whole again, and not before.
+func TestStrangersForgets(t *testing.T) {
+	var all strangers
+	now := time.Unix(0, 0)
+	spent := func() {
+		t.Helper()
+		for all.spend("mallory", now) {
+		}
+		for n := range 2 * maxStrangers {
+			all.spend(strconv.Itoa(n), now)
+		}
+		if all.spend("mallory", now) {
+			t.Error("a budget was renewed")
+		}
+	}
+	spent()
+	now = now.Add(time.Minute)
+	if spent(); len(all.budgets) > 2*maxStrangers+1 {
+		t.Errorf("%d budgets", len(all.budgets))
+	}
+	now = now.Add(time.Minute)
+	if all.spend("another", now); len(all.budgets) != 1 {
+		t.Errorf("%d budgets after a minute", len(all.budgets))
 	}
 }

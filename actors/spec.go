@@ -55,6 +55,8 @@ type ChannelConfig struct {
 	UpTimeout time.Duration
 	// RelayOnly keeps every channel on the relay, whatever its own mode.
 	RelayOnly bool
+
+	strangers strangers
 }
 
 // Channel is the part of a channel that outlives its actor's restarts and may be

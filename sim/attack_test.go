@@ -68,21 +68,22 @@ func (x *attacker) send(to netip.AddrPort, payload []byte) {
 	x.world.must(x.link.Write(to, netio.Packets{Data: payload}, false))
 }
 
-// replay sends all that was recorded again: from the attacker's address, and with
-// the source that it had, after a pause.
+// replay sends all that was recorded again: from the attacker's address, with the
+// source that it had, and back to its sender as if from its receiver.
 func (x *attacker) replay() (packets int) {
 	for kind := byte(typeRelay); kind <= typeProbe; kind++ {
 		for _, p := range x.of(kind) {
 			x.send(p.To, p.Payload)
 			x.world.Inject(p.From, p.To, p.Payload)
+			x.world.Inject(p.To, p.From, p.Payload)
 			packets++
 		}
 	}
 	return packets
 }
 
-// TestReplay sends every frame of a channel again, from elsewhere and from where
-// it came: no path changes, and the attacker gets nothing.
+// TestReplay sends every frame of a channel again, from elsewhere, from where it
+// came, and to there: no path changes, and the attacker gets nothing.
 func TestReplay(t *testing.T) {
 	for _, mode := range []client.Mode{client.Automatic, client.RelayOnly} {
 		t.Run(mode.String(), func(t *testing.T) {

@@ -13,32 +13,6 @@ import (
 	"github.com/conec-go/conec/sim"
 )
 
-// TestPortSearch has a client behind a symmetric NAT and one behind a port-restricted one find each other, whoever opened the
-// channel, and then keep the path.
-func TestPortSearch(t *testing.T) {
-	seeds := 10
-	if testing.Short() {
-		seeds = 2
-	}
-	for _, hardDials := range []bool{true, false} {
-		sim.Seeds(t, seeds, nil, func(w *sim.World) {
-			hard, easy := searching(w, sim.Symmetric(), sim.PortRestricted(), nil)
-			p := &pair{w, hard, easy}
-			if !hardDials {
-				p = &pair{w, easy, hard}
-			}
-			a, b := p.openTo()
-			w.Eventually(time.Minute, "a direct path", func() bool { return !a.Channel().Path().Relayed && !b.Channel().Path().Relayed })
-			took := w.Elapsed()
-			time.Sleep(time.Minute)
-			if one, other := a.Channel().Path(), b.Channel().Path(); one.Relayed || other.Relayed {
-				w.T.Errorf("after a minute: %v, %v", one, other)
-			}
-			w.T.Logf("direct after %v: %v", took, a.Channel().Path())
-		})
-	}
-}
-
 // TestNoPortSearch counts what is sent when nothing can be found, and when searching is turned off at either side.
 func TestNoPortSearch(t *testing.T) {
 	off := func(c *client.Config) { c.NoPortSearch = true }
