@@ -141,6 +141,9 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	}
 	former := c.cl.shared.observed.Swap(&usable)
 	c.lookAgain(former == nil || *former != usable)
+	if silent || !c.bound || *former != usable {
+		c.keepPort(ctx)
+	}
 	if c.bound {
 		c.tellMoved(observed)
 		switch {

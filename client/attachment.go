@@ -51,11 +51,14 @@ func (cl *Client) Attachment() Attachment {
 // kinds says where candidates come from.
 func (cl *Client) kinds(addrs []netip.AddrPort) []conecv1.AddressKind {
 	observed, own := cl.shared.observed.Load(), cl.link.Addrs()
+	mapped := cl.mappedAddr(own)
 	kinds := make([]conecv1.AddressKind, len(addrs))
 	for i, addr := range addrs {
 		switch {
 		case slices.Contains(own, addr):
 			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_INTERFACE
+		case addr == mapped:
+			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_MAPPED
 		case observed != nil && *observed == addr:
 			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_OBSERVED
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,6 +37,7 @@ type Client struct {
 	events      *events
 	searches    searches
 	monitor     *netio.Monitor // nil if nothing is watched
+	mapper      PortMapper     // nil: no port is mapped
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
@@ -112,6 +114,7 @@ func (cl *Client) start(label func()) error {
 	if !cl.config.NoPortSearch && (cl.config.Link == nil || cl.config.OpenLink != nil) {
 		cl.channels.Search = cl.searches.begin
 	}
+	cl.mapper = cl.config.chooseMapper()
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
 		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "conec.client")
 	if err != nil {
@@ -203,7 +206,7 @@ func (cl *Client) doubtRelay() {
 }
 
 // candidates returns the addresses at which peers might reach this client: the
-// one that the coordinator sees first.
+// one that the coordinator sees first, then one at the gateway.
 func (cl *Client) candidates() []netip.AddrPort {
 	addrs := cl.link.Addrs()
 	observed := cl.shared.observed.Load()
@@ -211,8 +214,11 @@ func (cl *Client) candidates() []netip.AddrPort {
 		return addrs
 	}
 	all := []netip.AddrPort{*observed}
+	if mapped := cl.mappedAddr(addrs); mapped.IsValid() && mapped != *observed {
+		all = append(all, mapped)
+	}
 	for _, addr := range addrs {
-		if addr != *observed {
+		if !slices.Contains(all, addr) {
 			all = append(all, addr)
 		}
 	}
