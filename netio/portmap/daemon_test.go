@@ -36,8 +36,12 @@ func keep() error {
 	if err != nil {
 		return err
 	}
-	if again, err := mapper.Map(ctx, inner); err != nil || again.Outer != first.Outer {
-		return fmt.Errorf("renewed: %+v, %v, before %+v", again, err, first)
+	again, err := mapper.Map(ctx, inner)
+	if err == nil && again != first {
+		err = fmt.Errorf("%+v became %+v", first, again)
+	}
+	if err != nil {
+		return fmt.Errorf("renew: %w", err)
 	}
 	fmt.Printf("%s %v from %v to %v\n", first.Protocol, first.Outer, first.Inner, first.Lifetime)
 	<-time.After(2 * time.Second)
