@@ -82,12 +82,12 @@ func (m *mapper) pauses() (list []time.Duration) {
 	return list
 }
 
-// mapping builds alice behind a symmetric NAT whose gateway maps ports, and bob elsewhere.
+// mapping builds alice behind a gateway that maps ports, and shows her under the same address after a restart, and bob elsewhere.
 func mapping(w *sim.World, change func(*client.Config)) (*mapper, *pair, *sim.Gateway) {
 	line := sim.Line{Latency: 5 * time.Millisecond}
 	m := &mapper{world: w, outer: netip.MustParseAddrPort("203.0.113.9:4000"), lifetime: time.Hour}
 	w.Coordinator(w.Host("coordinator", w.Internet(), line), nil)
-	gateway := w.Gateway("home", w.Internet(), sim.Symmetric(), line, netip.MustParseAddr("203.0.113.9"))
+	gateway := w.Gateway("home", w.Internet(), sim.PortRestricted(), line, netip.MustParseAddr("203.0.113.9"))
 	host := w.Host("alice", gateway, sim.Line{})
 	m.host = host.Addr
 	alice := w.Client(host, func(c *client.Config) {
@@ -185,9 +185,22 @@ func TestPortMappingMoves(t *testing.T) {
 		}
 		m.set(func() { m.takes = 2 * time.Second })
 		m.pauses()
+		time.Sleep(10 * time.Second)
+		if err := p.alice.Host().Plug("eth1", w.Gateway("office", w.Internet(), sim.Symmetric(), sim.Line{}), sim.Line{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		if len(m.pauses()) != 1 {
+			t.Error("one more interface: not asked again")
+		}
 		for i := range 20 {
-			move(p.alice.Host(), w.Gateway("cafe "+strconv.Itoa(i), w.Internet(), sim.Symmetric(), sim.Line{Latency: time.Millisecond}))
+			nat := sim.Symmetric()
+			nat.Inside = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(i), 0}), 24)
+			move(p.alice.Host(), w.Gateway("cafe "+strconv.Itoa(i), w.Internet(), nat, sim.Line{Latency: time.Millisecond}))
 			time.Sleep(time.Second)
+			if got := mappedOf(t, in.Channel()); i == 0 && len(got) > 0 {
+				t.Errorf("after a second elsewhere: offered %v", got)
+			}
 		}
 		for _, pause := range m.pauses() {
 			if pause < 5*time.Second {
