@@ -85,7 +85,7 @@ func (m *mapper) pauses() (list []time.Duration) {
 // mapping builds alice behind a gateway that maps ports, and shows her under the same address after a restart, and bob elsewhere.
 func mapping(w *sim.World, change func(*client.Config)) (*mapper, *pair, *sim.Gateway) {
 	line := sim.Line{Latency: 5 * time.Millisecond}
-	m := &mapper{world: w, outer: netip.MustParseAddrPort("203.0.113.9:4000"), lifetime: time.Hour}
+	m := &mapper{world: w, outer: netip.MustParseAddrPort("203.0.113.9:4000"), lifetime: 10 * time.Minute}
 	w.Coordinator(w.Host("coordinator", w.Internet(), line), nil)
 	gateway := w.Gateway("home", w.Internet(), sim.PortRestricted(), line, netip.MustParseAddr("203.0.113.9"))
 	host := w.Host("alice", gateway, sim.Line{})
@@ -116,7 +116,7 @@ func mappedOf(t *testing.T, channel *client.Channel) (addrs []netip.AddrPort) {
 
 // TestPortMapping has peers offered what the gateway maps, as long as it does, and the mapping renewed and given back.
 func TestPortMapping(t *testing.T) {
-	sim.Test(t, &sim.Options{Limit: 24 * time.Hour}, func(w *sim.World) {
+	sim.Test(t, &sim.Options{Limit: 2 * time.Hour}, func(w *sim.World) {
 		m, p, gateway := mapping(w, nil)
 		known := func(state client.PortMapState) bool { return p.alice.PortMapping().State == state }
 		_, in := p.openTo()
@@ -127,8 +127,8 @@ func TestPortMapping(t *testing.T) {
 		}
 		w.Eventually(time.Second, "an offer", func() bool { return slices.Contains(mappedOf(t, in.Channel()), first) })
 
-		time.Sleep(65 * time.Minute)
-		if got := m.pauses(); !slices.Equal(got, []time.Duration{30 * time.Minute, 30 * time.Minute}) {
+		time.Sleep(11 * time.Minute)
+		if got := m.pauses(); !slices.Equal(got, []time.Duration{5 * time.Minute, 5 * time.Minute}) {
 			t.Errorf("renewed after %v", got)
 		}
 
@@ -144,7 +144,7 @@ func TestPortMapping(t *testing.T) {
 		// It refuses: what there is lasts until its end.
 		m.set(func() { m.err = errNoMap })
 		m.pauses()
-		time.Sleep(59 * time.Minute)
+		time.Sleep(9 * time.Minute)
 		if !known(client.PortMapped) {
 			t.Errorf("before the end: %+v", p.alice.PortMapping())
 		}
@@ -153,14 +153,14 @@ func TestPortMapping(t *testing.T) {
 			t.Errorf("after the end: %+v", got)
 		}
 		m.pauses()
-		time.Sleep(45 * time.Minute)
-		if got := m.pauses(); !slices.Equal(got, []time.Duration{10 * time.Minute, 20 * time.Minute}) {
+		time.Sleep(11 * time.Minute)
+		if got := m.pauses(); !slices.Equal(got, []time.Duration{10 * time.Minute}) {
 			t.Errorf("asked again after %v", got)
 		}
 
 		// And gives one again.
 		m.set(func() { m.err = nil })
-		time.Sleep(time.Hour)
+		time.Sleep(20 * time.Minute)
 		if !known(client.PortMapped) {
 			t.Errorf("again: %+v", p.alice.PortMapping())
 		}
