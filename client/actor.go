@@ -45,13 +45,14 @@ const (
 //	any       networkChanged     opens and closes links, binds, tells the channels
 //	any       linkOpened         takes it, tells the channels
 //	any       observeLink        asks the coordinator
+//	any       portChanged        tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
 //	any       Terminated         forgets the channel once its last words were heard, takes its request back
 //	any       Stopping           ends timers
 //
-// Children: the home channel and the channels, supervised by [actors.Backoff]
+// Children: the home channel, the channels and, behind a gateway, a [portKeeper]; supervised by [actors.Backoff]
 // without a limit; a channel itself decides when to stop for good.
 type clientActor struct {
 	cl *Client
@@ -75,6 +76,7 @@ type clientActor struct {
 	tcp      overTCP
 	opening  map[string]bool                     // links that a pump opens
 	observes map[netio.Link]func(netip.AddrPort) // who wants to know how links are seen
+	port     *actor.PID                          // keeps a port at the gateway; nil if none was needed yet
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number
@@ -110,6 +112,7 @@ type shared struct {
 	relay    atomic.Pointer[netio.Path]
 	observed atomic.Pointer[netip.AddrPort]
 	nat      atomic.Pointer[NAT]
+	mapped   atomic.Pointer[PortMapping] // nil: nothing was asked for yet
 	home     atomic.Pointer[actors.Channel]
 	clock    atomic.Pointer[clockReading] // nil: not told
 	links    atomic.Pointer[[]ownLink]    // beside the first one
@@ -207,6 +210,8 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.tcpLost(ctx, msg)
 	case networkChanged:
 		c.networkChanged(ctx, msg.change)
+	case portChanged:
+		c.tellChannels(ctx, actors.AddrsChanged{})
 	default:
 		c.asked(ctx)
 	}

@@ -148,6 +148,9 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	former := c.cl.shared.observed.Swap(&usable)
 	c.lookAgain(former == nil || *former != usable)
 	defer c.askLinks()
+	if silent || !c.bound || *former != usable {
+		c.keepPort(ctx)
+	}
 	if c.bound {
 		c.tellMoved(observed)
 		switch {

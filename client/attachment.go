@@ -50,13 +50,23 @@ func (cl *Client) Attachment() Attachment {
 
 // kinds says where candidates come from.
 func (cl *Client) kinds(addrs []netip.AddrPort) []conecv1.AddressKind {
-	observed, own := cl.shared.observed.Load(), cl.link.Addrs()
+	own := cl.link.Addrs()
+	mapped := cl.mappedAddr(own)
+	var observed []netip.AddrPort
+	if first := cl.shared.observed.Load(); first != nil {
+		observed = append(observed, *first)
+	}
+	for _, other := range cl.ownLinks() {
+		own, observed = append(own, other.Link.Addrs()...), append(observed, other.observed)
+	}
 	kinds := make([]conecv1.AddressKind, len(addrs))
 	for i, addr := range addrs {
 		switch {
 		case slices.Contains(own, addr):
 			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_INTERFACE
-		case observed != nil && *observed == addr:
+		case addr == mapped:
+			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_MAPPED
+		case slices.Contains(observed, addr):
 			kinds[i] = conecv1.AddressKind_ADDRESS_KIND_OBSERVED
 		}
 	}

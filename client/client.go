@@ -37,6 +37,7 @@ type Client struct {
 	events      *events
 	searches    searches
 	monitor     *netio.Monitor // nil if nothing is watched
+	mapper      PortMapper     // nil: no port is mapped
 	shared      shared
 	request     atomic.Uint64
 	life        actors.Life
@@ -114,6 +115,7 @@ func (cl *Client) start(label func()) error {
 	if !cl.config.NoPortSearch && (cl.config.Link == nil || cl.config.OpenLink != nil) {
 		cl.channels.Search = cl.searches.begin
 	}
+	cl.mapper = cl.config.chooseMapper()
 	pid, err := cl.sys.Spawn(cl.sys.Props(func() actor.Actor { return &clientActor{cl: cl} },
 		actor.WithSupervisor(&actors.Backoff{Max: retryAtLeast, MaxRestarts: -1})), "conec.client")
 	if err != nil {
@@ -205,15 +207,16 @@ func (cl *Client) doubtRelay() {
 }
 
 // candidates returns the addresses at which peers might reach this client: the
-// one that the coordinator sees first.
+// one that the coordinator sees first, then one at the gateway.
 func (cl *Client) candidates() []netip.AddrPort {
 	var all []netip.AddrPort
 	if observed := cl.shared.observed.Load(); observed != nil {
 		all = append(all, *observed)
 	}
-	all = append(all, cl.link.Addrs()...)
-	for _, own := range cl.ownLinks() {
-		all = append(append(all, own.observed), own.Link.Addrs()...)
+	own := cl.link.Addrs()
+	all = append(append(all, cl.mappedAddr(own)), own...)
+	for _, other := range cl.ownLinks() {
+		all = append(append(all, other.observed), other.Link.Addrs()...)
 	}
 	var once []netip.AddrPort
 	for _, addr := range all {

@@ -84,7 +84,7 @@ func (cl *Client) end(drain func() error) error {
 			cl.monitor.Close()
 		}
 		cl.resumptions.end(messages.ErrClosed)
-		// Nothing from here on waits for the network.
+		// Nothing from here on waits for the network, but to give a port at the gateway back, for up to half a second.
 		err = errors.Join(err, cl.sys.Close(context.Background()))
 		cl.events.end()
 		cl.closeErr = errors.Join(err, cl.transport.Close())

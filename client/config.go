@@ -88,6 +88,18 @@ type Config struct {
 	// bytes to random ports of its address, 200 a second; once an hour for each peer.
 	NoPortSearch bool
 
+	// NoPortMapping asks no gateway for a port. Otherwise, where this host has private IPv4
+	// addresses only and the coordinator sees the client under another, its UDP port is mapped
+	// at the default gateway by PCP, NAT-PMP or UPnP, for an hour at a time, and offered to
+	// peers. It is asked again after half of that, when the network has changed or was gone, but
+	// not within 5 seconds; after a failure in 10 minutes, later in up to 80. An attempt takes up
+	// to 10 seconds, in which nothing waits for it. Close has the mapping deleted, and waits up
+	// to half a second for that. A client with RelayOnly asks for none.
+	NoPortMapping bool
+	// PortMapper asks the gateway. For simulators. If nil, a [portmap.Mapper], and none if Link
+	// is set.
+	PortMapper PortMapper
+
 	// MaxMessage is the largest message in bytes, sent or received. If zero, 16 MiB.
 	MaxMessage int
 	// MaxChannels is how many channels there may be, whoever opened them, until

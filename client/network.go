@@ -56,6 +56,7 @@ func (c *clientActor) networkChanged(ctx actor.Context, change netio.NetworkChan
 		ctx.Send(c.home, hereNow())
 	}
 	c.tellChannels(ctx, actors.AddrsChanged{Moved: true})
+	c.keepPort(ctx)
 }
 
 // tellChannels tells all channels, in order.

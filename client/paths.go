@@ -86,9 +86,10 @@ const (
 	KindInterface                      // an interface of the peer's host has it
 	KindObserved                       // the peer's coordinator sees it: the outside of a NAT
 	KindReflexive                      // the peer does not offer it, but its probes come from there
+	KindMapped                         // the peer's gateway has mapped it to the peer, which asked for that
 )
 
-var candidateKinds = [...]string{KindUnknown: "offered", KindInterface: "interface", KindObserved: "observed", KindReflexive: "reflexive"}
+var candidateKinds = [...]string{KindUnknown: "offered", KindInterface: "interface", KindObserved: "observed", KindReflexive: "reflexive", KindMapped: "mapped"}
 
 // String returns a word, such as "observed".
 func (k CandidateKind) String() string {
@@ -109,6 +110,8 @@ func kindOf(c *conecv1.PathCandidate) CandidateKind {
 		return KindInterface
 	case c.GetKind() == conecv1.AddressKind_ADDRESS_KIND_OBSERVED:
 		return KindObserved
+	case c.GetKind() == conecv1.AddressKind_ADDRESS_KIND_MAPPED:
+		return KindMapped
 	}
 	return KindUnknown
 }

@@ -16,12 +16,13 @@ import (
 // grid says which path a channel takes in the end, for who opens it in rows and who accepts it in columns:
 //
 //   - + direct, at the first attempt
-//   - ~ direct by a search, where one side is behind a NAT that takes another port for each destination
+//   - ~ direct later: by a search, where one side is behind a NAT that takes another port for each destination, or from a
+//     fresh port
 //   - - relayed
 //
 // Two that let in only what they have sent to find each other unless one of them sends from a port that the other does not
 // know. A symmetric gateway always does. An open masquerade does to whoever sent to it first: who accepts a channel begins,
-// since the opener's addresses come to it first. IPv6 is filtered and not translated. A gateway that passes no UDP at all
+// since the opener's addresses come to it first. From a fresh port it is the opener that begins. IPv6 is filtered and not translated. A gateway that passes no UDP at all
 // is not here: clients behind it use TCP, which the simulator has none of (sim/suite, TestGatewayWithoutUDP).
 const grid = `
            public full address port firewall double open symmetric dual six shut
@@ -31,7 +32,7 @@ address    +      +    +       +    +        +      +    +         +    -   -
 port       +      +    +       +    +        +      +    ~         ~    -   -
 firewall   +      +    +       +    +        +      +    ~         ~    -   -
 double     +      +    +       +    +        +      +    ~         ~    -   -
-open       +      +    +       -    -        -      -    -         -    -   -
+open       +      +    +       ~    ~        ~      -    -         -    -   -
 symmetric  +      +    +       ~    ~        ~      -    -         -    -   -
 dual       +      +    +       ~    ~        ~      -    -         +    +   -
 six        -      -    -       -    -        -      -    -         +    +   -

@@ -76,7 +76,7 @@ var outcomes = []outcome{
 		every: 20 * time.Second, slowest: direct, moves: 24,
 	},
 	{
-		name: "another host has the address", slowest: 400 * time.Millisecond, moves: 1,
+		name: "another host has the address", slowest: 450 * time.Millisecond, moves: 1,
 		happens: takeOver, check: leftAlone,
 	},
 	{

@@ -22,7 +22,8 @@ const (
 	doctorPing = 20 * time.Millisecond // between pings there: QUIC searches while there is traffic
 	peerWait   = 10 * time.Second      // default of -w
 	peerPing   = 100 * time.Millisecond
-	clockLimit = time.Minute // a difference that can make certificates look invalid
+	portWait   = 11 * time.Second // for a gateway's answer, a second more than an attempt may take
+	clockLimit = time.Minute      // a difference that can make certificates look invalid
 )
 
 // fullPacket is a size in bytes of QUIC's packets at which its search for larger ones may end: it goes to 1,452, in steps of 20.
@@ -77,6 +78,13 @@ type diagnosis struct {
 	PortKept bool `json:"nat_port_kept"`
 	// Hairpin tells whether our own packets to Observed come back: yes, no, or unneeded without a NAT.
 	Hairpin string `json:"hairpin,omitempty"`
+
+	// PortMap tells whether the gateway maps our port: mapped, none, asking, unneeded or off. PortMapProtocol made the mapping,
+	// and PortMapAddr is its outer address; PortMapError is why there is none.
+	PortMap         string `json:"port_map,omitempty"`
+	PortMapProtocol string `json:"port_map_protocol,omitempty"`
+	PortMapAddr     string `json:"port_map_addr,omitempty"`
+	PortMapError    string `json:"port_map_error,omitempty"`
 
 	// RTT is the round trip to the coordinator.
 	RTT millis `json:"coordinator_rtt_ms"`
@@ -153,6 +161,7 @@ func (d *diagnosis) look(ctx context.Context, cl *client.Client, f *doctorFlags)
 		ended.Go(func() { hairpin = hairpins(ctx, cl) })
 	}
 	ended.Go(func() { d.MaxPacket = maxPacket(ctx, cl) })
+	ended.Go(func() { d.ported(portMapping(ctx, cl)) })
 	var err error
 	if f.peer != "" {
 		d.Peer, err = reach(ctx, cl, f.peer, modes[f.mode], f.wait)
@@ -165,6 +174,36 @@ func (d *diagnosis) look(ctx context.Context, cl *client.Client, f *doctorFlags)
 		d.Hairpin = "yes"
 	}
 	return err
+}
+
+// portMapping returns what the gateway says to our wish for a port, once it has, or there is no more time.
+func portMapping(ctx context.Context, cl *client.Client) client.PortMapping {
+	ctx, cancel := context.WithTimeout(ctx, portWait)
+	defer cancel()
+	ticker := time.NewTicker(peerPing)
+	defer ticker.Stop()
+	for {
+		mapping := cl.PortMapping()
+		if mapping.State != client.PortMapAsking {
+			return mapping
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return mapping
+		}
+	}
+}
+
+// ported says what is known of a port at the gateway.
+func (d *diagnosis) ported(mapping client.PortMapping) {
+	d.PortMap = mapping.State.String()
+	if mapping.State == client.PortMapped {
+		d.PortMapProtocol, d.PortMapAddr = mapping.Protocol, mapping.Addr.String()
+	}
+	if mapping.Err != nil {
+		d.PortMapError = mapping.Err.Error()
+	}
 }
 
 // hairpins reports whether the NAT gives us back what we send to our own outer address: on a channel to ourselves, that is a

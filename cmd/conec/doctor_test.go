@@ -38,7 +38,7 @@ func TestDoctorInNetworks(t *testing.T) {
 		},
 		{
 			"hard NAT", new(sim.Symmetric()), nil, 0,
-			[]string{"NAT          yes, changes the port, mapping endpoint-dependent\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct ", "  203.0.113.2:49152  interface  in use"},
+			[]string{"mapped port  off\n", "NAT          yes, changes the port, mapping endpoint-dependent\n", "hairpin      no", "seen as      203.0.113.9:", "bob: direct ", "  203.0.113.2:49152  interface  in use"},
 		},
 		{
 			"easy NAT with hairpin", &hairpin, nil, 0,
@@ -113,6 +113,30 @@ func TestUnattached(t *testing.T) {
 	}
 }
 
+// TestMappedPort holds what is said of a port at the gateway.
+func TestMappedPort(t *testing.T) {
+	mapped := client.PortMapping{State: client.PortMapped, Protocol: "PCP", Addr: netip.MustParseAddrPort("203.0.113.9:7")}
+	for _, test := range []struct {
+		observed string
+		mapping  client.PortMapping
+		want     string
+	}{
+		{"203.0.113.9:33007", mapped, "203.0.113.9:7, by PCP"},
+		{"198.51.100.1:33007", mapped, "203.0.113.9:7, by PCP; the gateway is behind another NAT"},
+		{"[2001:db8::1]:7", mapped, "203.0.113.9:7, by PCP"},
+		{"203.0.113.9:33007", client.PortMapping{State: client.PortNotMapped, Err: errors.Join(errors.New("PCP: refused"), errors.New("UPnP: no answer"))}, "none: PCP: refused; UPnP: no answer"},
+		{"192.168.1.2:7", client.PortMapping{}, "not needed"},
+		{"203.0.113.9:33007", client.PortMapping{State: client.PortMapAsking}, "asking"},
+		{"203.0.113.9:33007", client.PortMapping{State: client.PortMapOff}, "off"},
+	} {
+		d := &diagnosis{Attached: true, Observed: test.observed}
+		d.ported(test.mapping)
+		if want := "\nmapped port  " + test.want + "\n"; !strings.Contains(d.String(), want) {
+			t.Errorf("%v: no %q in:\n%v", test.mapping, want, d)
+		}
+	}
+}
+
 // TestPathHints holds that there is advice for each reason to be relayed that somebody can do something about.
 func TestPathHints(t *testing.T) {
 	for reason := client.ReasonUnknown; reason <= client.ReasonNoLink; reason++ {
@@ -149,6 +173,7 @@ func TestDoctorPage(t *testing.T) {
 		if err := d.look(context.Background(), alice, &doctorFlags{joinFlags: joinFlags{peer: "bob"}, wait: 10 * time.Second}); err != nil {
 			t.Error(err)
 		}
+		d.ported(client.PortMapping{State: client.PortNotMapped, Err: errors.New("PCP: no answer\nNAT-PMP: no answer\nUPnP: no answer")})
 		d.advise()
 		figures := regexp.MustCompile(`[0-9.]+|  +`)
 		plain := func(text string) string { return figures.ReplaceAllString(text, "#") }

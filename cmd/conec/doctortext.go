@@ -26,7 +26,7 @@ func (d *diagnosis) advise() {
 	if !d.Attached {
 		return // the error has a hint of its own
 	}
-	if d.NAT == "yes" && d.Mapping == client.EndpointDependent.String() {
+	if d.NAT == "yes" && d.Mapping == client.EndpointDependent.String() && d.PortMap != client.PortMapped.String() {
 		say(doctorHints.hardNAT)
 	}
 	if d.MaxPacket > 0 && d.MaxPacket < fullPacket {
@@ -66,6 +66,7 @@ func (d *diagnosis) String() string {
 	row("hairpin", "%s", map[string]string{
 		"yes": "yes", "no": "no: clients behind the same NAT reach each other by inner addresses only", "unneeded": "not needed",
 	}[d.Hairpin])
+	row("mapped port", "%s", d.mappedPort())
 	row("MTU", "%s", d.mtu())
 	row("clock", "%s", d.clock())
 	_ = table.Flush() // as above
@@ -99,6 +100,24 @@ func (d *diagnosis) nat() string {
 		port = "keeps the port"
 	}
 	return "yes, " + port + ", mapping " + d.Mapping
+}
+
+func (d *diagnosis) mappedPort() string {
+	switch d.PortMap {
+	case client.PortMapped.String():
+		text := fmt.Sprintf("%s, by %s", d.PortMapAddr, d.PortMapProtocol)
+		outer, err := netip.ParseAddrPort(d.PortMapAddr)
+		observed, err2 := netip.ParseAddrPort(d.Observed)
+		if err == nil && err2 == nil && observed.Addr().Is4() && outer.Addr() != observed.Addr() {
+			text += "; the gateway is behind another NAT"
+		}
+		return text
+	case client.PortNotMapped.String():
+		return "none: " + strings.ReplaceAll(d.PortMapError, "\n", "; ")
+	case client.PortMapUnneeded.String():
+		return "not needed"
+	}
+	return d.PortMap
 }
 
 func (d *diagnosis) mtu() string {

@@ -53,9 +53,9 @@ const attachers = 8
 
 // experiments is the table of what conec promises, in the order in which it is printed.
 func experiments() []experiment {
-	const mega, kibi = 1e6, 1 << 10
+	const mega = 1e6
 	const micro = float64(time.Microsecond)
-	return []experiment{
+	return append([]experiment{
 		{name: "direct", streams: true, measure: pouring(Kind{Mode: client.DirectOnly, Size: largeMessage}), rows: []row{
 			{what: "direct stream, 64 KiB messages", figure: "bytes", scale: mega, unit: "MB/s", target: 1.15},
 		}},
@@ -118,6 +118,13 @@ func experiments() []experiment {
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 			{what: "  the flow", figure: "bytes", scale: mega, unit: "MB/s"},
 		}},
+	}, attachments()...)
+}
+
+// attachments is the part of the table that needs no channels.
+func attachments() []experiment {
+	const kibi = 1 << 10
+	return []experiment{
 		{name: idleName, measure: idling, rows: []row{
 			{what: "attached idle client, coordinator side", figure: "host", scale: kibi, unit: "KiB", target: 1.3, atMost: true},
 			{what: "  client side", figure: "client", scale: kibi, unit: "KiB", target: 1.3, atMost: true},

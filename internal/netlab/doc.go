@@ -33,7 +33,8 @@
 // IPv4 and UDP, one interface per host. Lines have no delay, loss or rate: what
 // needs those is for package sim. Gateways are those that nft can be told to be:
 // see [Lab.Gateway]. Behind a full cone or an address-restricted one, two
-// hosts must not use the same port.
+// hosts must not use the same port. Only a gateway with [Gateway.MapPorts] maps ports on
+// request, and that takes miniupnpd.
 //
 // # Testing
 //

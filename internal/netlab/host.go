@@ -1,6 +1,7 @@
 package netlab
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net"
@@ -65,6 +66,16 @@ func (h *Host) DialTCP(ctx context.Context, network, addr string) (conn net.Conn
 		return err
 	})
 	return conn, err
+}
+
+// Do calls f on a thread that is on the host. What f opens is there, too, but not what goroutines do that it starts.
+func (h *Host) Do(f func() error) error { return h.inside.do(f) }
+
+// Run runs a program on the host, for 20 seconds at most, and returns what it wrote.
+func (h *Host) Run(program string, args ...string) (string, error) {
+	var output bytes.Buffer
+	err := h.inside.run("", &output, program, args...)
+	return output.String(), err
 }
 
 // link is a socket in a namespace, which a thread must enter to see its addresses.

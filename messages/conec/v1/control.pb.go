@@ -84,6 +84,8 @@ const (
 	AddressKind_ADDRESS_KIND_INTERFACE AddressKind = 1
 	// The coordinator sees it: a NAT translates to it.
 	AddressKind_ADDRESS_KIND_OBSERVED AddressKind = 2
+	// A gateway has mapped it to the client, which had asked for that (PCP, NAT-PMP, UPnP).
+	AddressKind_ADDRESS_KIND_MAPPED AddressKind = 3
 )
 
 // Enum value maps for AddressKind.
@@ -92,11 +94,13 @@ var (
 		0: "ADDRESS_KIND_UNSPECIFIED",
 		1: "ADDRESS_KIND_INTERFACE",
 		2: "ADDRESS_KIND_OBSERVED",
+		3: "ADDRESS_KIND_MAPPED",
 	}
 	AddressKind_value = map[string]int32{
 		"ADDRESS_KIND_UNSPECIFIED": 0,
 		"ADDRESS_KIND_INTERFACE":   1,
 		"ADDRESS_KIND_OBSERVED":    2,
+		"ADDRESS_KIND_MAPPED":      3,
 	}
 )
 
@@ -1864,11 +1868,12 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vMODE_DIRECT\x10\x01\x12\x0e\n" +
 	"\n" +
-	"MODE_RELAY\x10\x02*b\n" +
+	"MODE_RELAY\x10\x02*{\n" +
 	"\vAddressKind\x12\x1c\n" +
 	"\x18ADDRESS_KIND_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16ADDRESS_KIND_INTERFACE\x10\x01\x12\x19\n" +
-	"\x15ADDRESS_KIND_OBSERVED\x10\x02B\x92\x01\n" +
+	"\x15ADDRESS_KIND_OBSERVED\x10\x02\x12\x17\n" +
+	"\x13ADDRESS_KIND_MAPPED\x10\x03B\x92\x01\n" +
 	"\fcom.conec.v1B\fControlProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
