@@ -70,7 +70,7 @@ func (p *paths) wantsFresh(now time.Time) bool {
 	if p.spec.dialed {
 		after = freshAfter
 	}
-	if p.fresh.tried || !p.set.allowDirect || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < after || s.done != nil ||
+	if p.fresh.tried || !p.set.allowDirect || p.set.use.only || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < after || s.done != nil ||
 		s.varies || p.varies() || p.spec.config.OpenLink == nil || p.spec.config.Observe == nil || len(p.set.candidates) == 0 {
 		return false
 	}

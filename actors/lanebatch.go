@@ -179,9 +179,9 @@ func (l *lane) push(bytes []byte) {
 }
 
 // fail ends the lane, since its stream has refused the batch: the pump that listens says
-// why. Called with mu held.
+// why, and then what is in the batch waits again. Called with mu held.
 func (l *lane) fail() {
-	l.untaken()
+	l.over, l.batch.waiting = true, false
 	l.peer.told = append(l.peer.told, l.stream.Reset)
 }
 
@@ -190,6 +190,9 @@ func (l *lane) taken() {
 	bytes := l.batch.bytes[:0]
 	if l.batch.lent != nil {
 		l.batch.lent.free()
+		bytes = nil
+	}
+	if cap(bytes) > keepBuffer {
 		bytes = nil
 	}
 	l.batch = laneBatch{bytes: bytes, frames: l.batch.frames[:0], gathers: l.batch.gathers}

@@ -99,10 +99,32 @@ func (p *pathSet) useLinks(now time.Time, links []netio.Link, use linkUse) {
 
 // lose forgets a link that is gone, and leaves it at once.
 func (p *pathSet) lose(now time.Time, link netio.Link) {
+	p.forget(link) // first, so that none of them takes the place of the path in use
 	if p.current != nil && p.current.link == link {
 		p.giveUp(now, p.current)
+		p.forget(link)
 	}
-	p.forget(link)
+}
+
+// chosenIdle is the time between probes of a path in use that the program has chosen: the peer may send by another one, and
+// what comes from there says nothing of this.
+const chosenIdle = time.Second
+
+// watchChosen has the path in use probed often if the program has chosen it, and the others if it does not answer.
+func (p *pathSet) watchChosen(now time.Time, sending bool) {
+	c := p.current
+	if c == nil || p.use.prefer == nil || !sending {
+		return
+	}
+	if c.asked.IsZero() {
+		c.due = earliest(c.due, c.answered.Add(chosenIdle))
+		return
+	}
+	for _, other := range p.candidates {
+		if other != c && other.proven() && other.asked.IsZero() && other.answered.Before(c.asked) && now.Sub(c.asked) >= c.patience() {
+			other.due = now
+		}
+	}
 }
 
 // spread has the addresses that the peer offered tried over one more link.

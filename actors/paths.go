@@ -44,7 +44,7 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       DescribePaths    answers what it knows
 //	any       linksChanged     takes them; if the host moved, probes all paths, and has QUIC begin an epoch, if this side dialed
 //	any       networkBack      has QUIC begin an epoch, if this side dialed
-//	any       Stopping         stops its timer
+//	any       Stopping, Restarting  stops its timers, ends a search and closes a fresh port
 //
 // Parent: channel, which hears PathChosen.
 type paths struct {
@@ -176,6 +176,7 @@ func (p *paths) start(ctx actor.Context) {
 	p.own = p.spec.config.Transport.Switch().Links()[0]
 	p.set.allowRelay = true // in direct mode until the first direct path is found
 	p.set.allowDirect = p.spec.mode != conecv1.Mode_MODE_RELAY
+	p.spec.conn.Port().SetCopies(netio.Path{}) // a former life's
 	p.syncLinks()
 	p.set.spend = func(now time.Time) bool { return p.spec.config.strangers.spend(p.spec.about.peer, now) }
 	dialer, err := p.spec.conn.ExportKey("probe-dialer")

@@ -227,6 +227,7 @@ func (p *pathSet) look(now time.Time, on heard) (pings []ping, again time.Durati
 			p.giveUp(now, c)
 		}
 	}
+	p.watchChosen(now, on.sending)
 	for _, c := range p.candidates {
 		if now.Before(c.due) {
 			again = min(again, c.due.Sub(now))

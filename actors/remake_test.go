@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -91,4 +92,57 @@ func TestGatheredIsSentAgain(t *testing.T) {
 			t.Errorf("got %d bytes\n%.500q\nwant %d\n%.500q", got.tape.Len(), tape(got), want.tape.Len(), tape(want))
 		}
 	})
+}
+
+// What waited for a stream that then takes nothing goes to the next one, in order and once, also if it is large and its frame's
+// head is long.
+func TestWaitingIsSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sys := actors.NewSystem(&actors.SystemConfig{Name: "conec/alice~1"})
+		tape := &tapeStream{sizedStream: sizedStream{limit: 1 << 20, over: make(chan struct{})}}
+		refuses := &busyStream{sizedStream{limit: 1 << 20, over: make(chan struct{})}}
+		hold := make(chan struct{})
+		var opened atomic.Int64
+		open := func(context.Context, string, bool) (actors.LaneStream, error) {
+			if opened.Add(1) == 1 {
+				<-hold
+				return refuses, nil
+			}
+			return tape, nil
+		}
+		r := actors.NewRemote(sys, &actors.RemoteConfig{Name: "alice", Open: open})
+		who, long := r.PID("bob", "log"), map[string]string{"a": strings.Repeat("b", 100)}
+		want := ""
+		for i := range 8 {
+			text := strings.Repeat(strconv.Itoa(i), 5000)
+			sys.Root.Send(who, &actor.MessageEnvelope{Message: []byte(text), Header: long})
+			want += text
+		}
+		close(hold)
+		time.Sleep(time.Second)
+		got := strings.Map(func(r rune) rune {
+			if r >= '0' && r <= '7' {
+				return r
+			}
+			return -1
+		}, tape.tape.String())
+		if queued := sys.Snapshot().Peers[0].Queued; queued > 0 || strings.Count(got, "0") < 5000 || !ordered(got, want) {
+			t.Errorf("%d bytes wait; %d bytes came of %d", queued, len(got), len(want))
+		}
+		tape.Close()
+		_ = sys.Close(t.Context())
+	})
+}
+
+// ordered reports whether the runs of digits are those that are wanted, but for what of the frames' heads looks like a digit.
+func ordered(got, want string) bool {
+	at := 0
+	for i := 0; i < len(want); i += 5000 {
+		found := strings.Index(got[at:], want[i:i+5000])
+		if found < 0 || found > 16 {
+			return false
+		}
+		at += found + 5000
+	}
+	return len(got)-at < 16
 }

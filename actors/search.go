@@ -88,7 +88,7 @@ func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 // wantsSearch reports whether it is this side that is to begin a search, now.
 func (p *paths) wantsSearch(now time.Time) bool {
 	s := &p.search
-	if !p.set.allowDirect || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < searchAfter ||
+	if !p.set.allowDirect || p.set.use.only || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < searchAfter ||
 		!s.able || s.varies || !p.varies() || p.spec.config.OpenLink == nil || p.spec.config.Search == nil {
 		return false
 	}

@@ -214,10 +214,11 @@ func (cl *Client) candidates() []netip.AddrPort {
 		all = append(all, *observed)
 	}
 	own := cl.link.Addrs()
-	all = append(append(all, cl.mappedAddr(own)), own...)
+	all = append(all, cl.mappedAddr(own))
 	for _, other := range cl.ownLinks() {
 		all = append(append(all, other.observed), other.Link.Addrs()...)
 	}
+	all = append(all, own...)
 	var once []netip.AddrPort
 	for _, addr := range all {
 		if addr.IsValid() && !slices.Contains(once, addr) {

@@ -28,7 +28,8 @@ type LinkChoice struct {
 	Only bool
 	// Copy is the link over which a copy of each packet goes while a path over it answers
 	// and the packet itself goes elsewhere; empty: none. The peer drops the second. So the
-	// death of either path costs no time, and twice the traffic.
+	// death of either path costs no time, and twice the traffic. Where there is no path, there
+	// are no copies.
 	Copy string
 }
 
@@ -76,11 +77,14 @@ func (ch *Channel) SetLinks(choice LinkChoice) error {
 type ownLink struct {
 	actors.OwnLink
 	observed netip.AddrPort // as the coordinator sees it; not valid: not known
+	keep     func() bool    // has it no longer closed when the client actor's life ends
 }
 
 // linkOpened is sent by the pump that opens a link.
 type linkOpened struct {
+	actors.Life
 	name string
+	keep func() bool
 	link netio.Link
 	err  error
 }
@@ -127,9 +131,11 @@ func (c *clientActor) syncLinks(ctx actor.Context) {
 			continue
 		}
 		c.cl.config.Logger.Info("link closed", "link", own.Name)
+		own.keep()
 		c.cl.transport.Switch().RemoveLink(own.Link)
 	}
 	c.cl.shared.links.Store(&there)
+	c.openAgain = len(c.opening) > 0
 	for _, name := range c.cl.config.Links {
 		if !c.opening[name] && !slices.ContainsFunc(there, func(own ownLink) bool { return own.Name == name }) {
 			c.openLink(ctx, name)
@@ -142,11 +148,11 @@ func (c *clientActor) openLink(ctx actor.Context, name string) {
 	c.opening[name] = true
 	life, root, self, open, sw := c.life, ctx.ActorSystem().Root, ctx.Self(), c.cl.config.OpenLinkOn, c.cl.transport.Switch()
 	c.cl.sys.Pumps.Go(func() {
-		link, err := open(name)
-		if err == nil {
-			context.AfterFunc(life.Context(), func() { sw.RemoveLink(link) }) // also if nobody hears of it
+		opened := linkOpened{Life: life, name: name}
+		if opened.link, opened.err = open(name); opened.err == nil {
+			opened.keep = context.AfterFunc(life.Context(), func() { sw.RemoveLink(opened.link) }) // also if nobody hears of it
 		}
-		root.Send(self, linkOpened{name, link, err})
+		root.Send(self, opened)
 	})
 }
 
@@ -154,13 +160,21 @@ func (c *clientActor) openLink(ctx actor.Context, name string) {
 // changes.
 func (c *clientActor) linkOpened(ctx actor.Context, msg linkOpened) {
 	delete(c.opening, msg.name)
+	if c.openAgain { // the network has changed meanwhile
+		defer c.syncLinks(ctx)
+	}
 	if msg.err != nil {
 		c.cl.config.Logger.Info("link not opened", "link", msg.name, "err", msg.err)
 		return
 	}
+	if len(msg.link.Addrs()) == 0 {
+		msg.keep()
+		_ = msg.link.Close() // nothing uses it
+		return
+	}
 	c.cl.config.Logger.Info("link opened", "link", msg.name, "addr", msg.link.LocalAddr().String())
 	c.cl.transport.Switch().AddLink(msg.link)
-	there := append(slices.Clone(c.cl.ownLinks()), ownLink{OwnLink: actors.OwnLink{Name: msg.name, Link: msg.link}})
+	there := append(slices.Clone(c.cl.ownLinks()), ownLink{OwnLink: actors.OwnLink{Name: msg.name, Link: msg.link}, keep: msg.keep})
 	c.cl.shared.links.Store(&there)
 	c.askLinks()
 	c.tellChannels(ctx, actors.AddrsChanged{})
@@ -174,8 +188,20 @@ func (c *clientActor) askLinks() {
 		return
 	}
 	clear(c.observes) // who still wants to know asks again
-	for _, own := range c.cl.ownLinks() {
-		c.askBy(own.Link, relay.To)
+	c.unasked = c.cl.ownLinks()
+	if n := len(c.unasked); n > 0 { // another one first, in case this one's answers are lost
+		c.askRound++
+		c.unasked = slices.Concat(c.unasked[c.askRound%n:], c.unasked[:c.askRound%n])
+	}
+	c.askNext()
+}
+
+// askNext asks how the next link is seen. The coordinator and the switch take what is older
+// than what came before for a replay, so there is one question at a time.
+func (c *clientActor) askNext() {
+	if relay := c.cl.shared.relay.Load(); len(c.unasked) > 0 && relay != nil {
+		c.askBy(c.unasked[0].Link, relay.To)
+		c.unasked = c.unasked[1:]
 	}
 }
 
@@ -211,6 +237,7 @@ func (c *clientActor) linkSeen(ctx actor.Context, msg boundHeard) bool {
 	if i < 0 {
 		return false
 	}
+	c.askNext()
 	if links[i].observed != msg.frame.Observed {
 		links[i].observed = msg.frame.Observed
 		c.cl.shared.links.Store(&links)

@@ -182,7 +182,7 @@ func (k *portKeeper) answered(ctx actor.Context, msg portAnswered) {
 // set makes known what there is, and tells the client if peers should know.
 func (k *portKeeper) set(ctx actor.Context, now PortMapping) {
 	former := k.cl.shared.mapped.Swap(&now)
-	if former == nil && now.Addr.IsValid() || former != nil && former.Addr != now.Addr {
+	if former == nil && now.Addr.IsValid() || former != nil && (former.Addr != now.Addr || former.inner != now.inner) {
 		ctx.Send(ctx.Parent(), portChanged{})
 	}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // PortMapper asks a gateway to map a port of its own address to this client: a
-// [portmap.Mapper], or one of a simulator. Both methods may block until ctx ends; they are
-// called by one goroutine after the other.
+// [portmap.Mapper], or one of a simulator. Both methods may block until ctx ends. They may
+// be called while a former call, whose ctx has ended, is still under way.
 type PortMapper interface {
 	// Map has the UDP port mapped, or renews that.
 	Map(ctx context.Context, inner netip.AddrPort) (portmap.Mapping, error)

@@ -20,7 +20,7 @@ func bindToInterface(fd uintptr, is6 bool, ifi *net.Interface) error {
 	var index [4]byte
 	binary.BigEndian.PutUint32(index[:], uint32(ifi.Index))
 	err := windows.SetsockoptInt(windows.Handle(fd), windows.IPPROTO_IP, ipUnicastIf, int(binary.NativeEndian.Uint32(index[:])))
-	if is6 {
+	if is6 && err == nil {
 		err = windows.SetsockoptInt(windows.Handle(fd), windows.IPPROTO_IPV6, ipv6UnicastIf, ifi.Index)
 	}
 	return os.NewSyscallError("IP_UNICAST_IF", err)

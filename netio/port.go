@@ -11,7 +11,7 @@ import (
 )
 
 // MaxSources is how many sources may deliver direct packets to one port; allowing one more forgets the oldest.
-const MaxSources = 64
+const MaxSources = 320
 
 // Path is where a port's packets go. The zero Path is nowhere: packets are dropped and counted, which QUIC sees as loss.
 type Path struct {

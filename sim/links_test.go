@@ -181,3 +181,29 @@ func TestCopies(t *testing.T) {
 		t.Errorf("longest without a message: %v with copies, want at most 60ms; %v without", gaps[true], gaps[false])
 	}
 }
+
+// The coordinator says how it sees each link, though the slower one's question arrives after the faster one's.
+func TestLinksAreSeen(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		host := w.Host("a", w.Gateway("home", w.Internet(), sim.PortRestricted(), near), sim.Line{})
+		mobile := w.Gateway("mobile", w.Internet(), sim.PortRestricted(), near)
+		w.must(host.Plug(radio, mobile, sim.Line{Latency: 50 * time.Millisecond}))
+		a := &program{w.Client(host, func(c *client.Config) { c.Links = []string{radio, cable} }), w}
+		w.clients = append(w.clients, a)
+		b := w.client("b", near, nil)
+		_, f := w.over(a, b, client.LinkChoice{})
+		back, err := b.AcceptChannel(within(time.Second))
+		w.must(err)
+		w.Eventually(time.Minute, "the outside of both gateways is offered", func() bool {
+			report, err := back.Paths(within(time.Second))
+			seen := map[netip.Addr]bool{}
+			for _, c := range report.Candidates {
+				if c.Kind == client.KindObserved {
+					seen[c.Addr.Addr()] = true
+				}
+			}
+			return err == nil && len(seen) == 2
+		})
+		w.check(f.end())
+	})
+}
