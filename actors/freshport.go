@@ -2,6 +2,7 @@ package actors
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -63,8 +64,8 @@ func (p *paths) lookFresh(ctx actor.Context) time.Duration {
 	return relayTick
 }
 
-// wantsFresh reports whether to try from a fresh port, now. Where ports are searched, or change with each destination, it
-// would be of no use.
+// wantsFresh reports whether to try from a fresh port, now. Without a NAT, or where ports are searched, or change with each
+// destination, it would be of no use.
 func (p *paths) wantsFresh(now time.Time) bool {
 	s, after := &p.search, freshAfterThat
 	if p.spec.dialed {
@@ -79,7 +80,8 @@ func (p *paths) wantsFresh(now time.Time) bool {
 			return false
 		}
 	}
-	return true
+	return p.spec.config.Kinds != nil &&
+		slices.Contains(p.spec.config.Kinds(p.spec.config.Addrs()), conecv1.AddressKind_ADDRESS_KIND_OBSERVED) // there is a NAT
 }
 
 func (p *paths) openFresh(ctx actor.Context) {

@@ -120,6 +120,7 @@ func TestWaitingIsSentAgain(t *testing.T) {
 		}
 		close(hold)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		got := strings.Map(func(r rune) rune {
 			if r >= '0' && r <= '7' {
 				return r
