@@ -4,7 +4,7 @@ SHELL := bash
 BUF := go tool -modfile=.ci/tools.mod buf
 LINT := go tool -modfile=.ci/tools.mod golangci-lint
 # A number of runs: with a time limit, the go command now and then calls its own deadline a failure.
-FUZZTIME ?= 100000x
+FUZZTIME ?= 30000x
 FUZZSCHEDULES ?= 300x -fuzzminimizetime 1x
 .PHONY: check tidy generated generate fmt lint test race netns fuzz cross bench
 

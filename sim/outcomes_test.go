@@ -145,7 +145,10 @@ func leftAlone(w *world, _, _ *program, b *client.Stream) {
 
 // TestOutcomes has each of the events happen to a channel under traffic.
 func TestOutcomes(t *testing.T) {
-	for _, test := range outcomes {
+	for i, test := range outcomes {
+		if testing.Short() && i%2 == 1 {
+			continue
+		}
 		t.Run(test.name, func(t *testing.T) { inWorld(t, 1, test.play) })
 	}
 }
