@@ -184,9 +184,12 @@ func (m *Mapper) Unmap(ctx context.Context) error {
 }
 
 func (m *Mapper) begin(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err // select might take the turn all the same
+	}
 	select {
 	case m.turn <- struct{}{}:
-		return ctx.Err()
+		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}

@@ -328,3 +328,31 @@ func TestCancel(t *testing.T) {
 		t.Errorf("unmap: %v", err)
 	}
 }
+
+// TestOver holds that calls whose context had ended before leave the mapper to others.
+func TestOver(t *testing.T) {
+	f, m := newFake(t)
+	f.speaksPCP()
+	if _, err := f.mapPort(m, inner); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		if _, err := m.Map(over, inner); !errors.Is(err, context.Canceled) {
+			t.Fatalf("map: %v", err)
+		}
+		if err := m.Unmap(over); !errors.Is(err, context.Canceled) {
+			t.Fatalf("unmap: %v", err)
+		}
+	}
+	select {
+	case m.turn <- struct{}{}:
+		<-m.turn
+	default:
+		t.Fatal("a call that is over has the turn")
+	}
+	if err := f.unmapPort(m); err != nil || len(f.mapped) > 0 {
+		t.Errorf("%v, the gateway has %v", err, f.mapped)
+	}
+}
