@@ -28,11 +28,12 @@ const (
 
 // freshPort is what a path set knows of its fresh port.
 type freshPort struct {
-	tried bool       // once is enough
-	link  netio.Link // nil unless there is one
-	told  bool       // the peer was told of it
-	due   time.Time  // when to ask again how it is seen
-	until time.Time
+	opened bool       // once is enough
+	looked bool       // it was found out whether there is a NAT, since the host's addresses changed
+	link   netio.Link // nil unless there is one
+	told   bool       // the peer was told of it
+	due    time.Time  // when to ask again how it is seen
+	until  time.Time
 }
 
 // Told by the pump that opens a fresh port, and by the client. A link is closed when its life ends.
@@ -52,8 +53,9 @@ func (p *paths) lookFresh(ctx actor.Context) time.Duration {
 	f, now := &p.fresh, p.now()
 	switch {
 	case f.link == nil && p.wantsFresh(now):
-		f.tried = true
-		p.openFresh(ctx)
+		if f.looked, f.opened = true, p.hasNAT(); f.opened {
+			p.openFresh(ctx)
+		}
 	case f.link == nil || p.set.link() == f.link:
 	case p.set.current != nil, now.After(f.until):
 		p.endFresh()
@@ -64,24 +66,21 @@ func (p *paths) lookFresh(ctx actor.Context) time.Duration {
 	return relayTick
 }
 
-// wantsFresh reports whether to try from a fresh port, now. Without a NAT, or where ports are searched, or change with each
+// wantsFresh reports whether to try from a fresh port, now, if there is a NAT. Where ports are searched, or change with each
 // destination, it would be of no use.
 func (p *paths) wantsFresh(now time.Time) bool {
 	s, after := &p.search, freshAfterThat
 	if p.spec.dialed {
 		after = freshAfter
 	}
-	if p.fresh.tried || !p.set.allowDirect || p.set.use.only || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < after || s.done != nil ||
-		s.varies || p.varies() || p.spec.config.OpenLink == nil || p.spec.config.Observe == nil || len(p.set.candidates) == 0 {
-		return false
-	}
-	for _, c := range p.set.candidates {
-		if c.answers > 0 {
-			return false
-		}
-	}
-	return p.spec.config.Kinds != nil &&
-		slices.Contains(p.spec.config.Kinds(p.spec.config.Addrs()), conecv1.AddressKind_ADDRESS_KIND_OBSERVED) // there is a NAT
+	return !p.fresh.opened && !p.fresh.looked && s.done == nil && !s.varies && !p.varies() && p.spec.config.Observe != nil &&
+		len(p.set.candidates) > 0 && p.inVain(now, after)
+}
+
+// hasNAT reports whether this client is seen under an address that is not its own. That costs system calls.
+func (p *paths) hasNAT() bool {
+	config := p.spec.config
+	return config.Kinds != nil && slices.Contains(config.Kinds(config.Addrs()), conecv1.AddressKind_ADDRESS_KIND_OBSERVED)
 }
 
 func (p *paths) openFresh(ctx actor.Context) {

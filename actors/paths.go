@@ -157,6 +157,7 @@ func (p *paths) Receive(ctx actor.Context) {
 	case *conecv1.DescribePaths:
 		ctx.Respond(p.describe())
 	case linksChanged:
+		p.fresh.looked = false
 		p.syncLinks()
 		if msg.moved {
 			p.set.moved(p.now())

@@ -152,7 +152,7 @@ func (p *pathSet) verify(now time.Time) {
 }
 
 func (p *pathSet) add(now time.Time, link netio.Link, addr netip.AddrPort, reflexed bool) {
-	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates*len(p.ways()) && !p.evict(now, reflexed) {
+	if !addr.IsValid() || addr.Port() == 0 || len(p.candidates) >= maxCandidates*(1+len(p.links)) && !p.evict(now, reflexed) {
 		return
 	}
 	added := &candidate{link: link, addr: addr, reflexed: reflexed, due: now, sent: map[uint64]sentProbe{}, tally: tally{since: now}}

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -88,16 +89,17 @@ func (p *paths) lookSearch(ctx actor.Context) time.Duration {
 // wantsSearch reports whether it is this side that is to begin a search, now.
 func (p *paths) wantsSearch(now time.Time) bool {
 	s := &p.search
-	if !p.set.allowDirect || p.set.use.only || p.set.current != nil || s.began.IsZero() || now.Sub(s.began) < searchAfter ||
-		!s.able || s.varies || !p.varies() || p.spec.config.OpenLink == nil || p.spec.config.Search == nil {
+	return s.able && !s.varies && p.varies() && p.spec.config.Search != nil && p.inVain(now, searchAfter)
+}
+
+// inVain reports whether no candidate has answered for so long after the peer's first addresses, though direct paths are looked
+// for, and more links can be opened for that.
+func (p *paths) inVain(now time.Time, after time.Duration) bool {
+	began := p.search.began
+	if !p.set.allowDirect || p.set.use.only || p.set.current != nil || began.IsZero() || now.Sub(began) < after || p.spec.config.OpenLink == nil {
 		return false
 	}
-	for _, c := range p.set.candidates {
-		if c.answers > 0 {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(p.set.candidates, func(c *candidate) bool { return c.answers > 0 })
 }
 
 func (p *paths) openSearch(ctx actor.Context) {

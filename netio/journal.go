@@ -343,6 +343,7 @@ func (j *journal) pump() {
 				j.mu.Unlock()
 				_ = to.raw.Close() // only says that the stream was reset before
 				j.mu.Lock()
+				continue // somebody may have found it busy meanwhile
 			}
 			break
 		}
