@@ -63,23 +63,19 @@ type clientActor struct {
 	timer    *time.Timer
 	apart    actors.Apart
 
-	key       [32]byte  // of bind frames
-	id        uint64    // of this attachment, 0 while there is none
-	sequence  uint64    // of bind frames
-	bound     bool      // the relay knows our address
-	tries     int       // bind frames since the last answer…
-	first     uint64    // …and the sequence of the first of them
-	gaveUp    uint64    // the attachment that was given up
-	final     error     // why the client does not attach again
-	asks      time.Time // when this attachment was asked for
-	look      look      // for the NAT before this client
-	tcp       overTCP
-	openAgain bool      // the network has changed while a pump opens one
-	unasked   []ownLink // of which the coordinator is still to say how it sees them
-	askRound  int
-	opening   map[string]bool                     // links that a pump opens
-	observes  map[netio.Link]func(netip.AddrPort) // who wants to know how links are seen
-	port      *actor.PID                          // keeps a port at the gateway; nil if none was needed yet
+	key      [32]byte  // of bind frames
+	id       uint64    // of this attachment, 0 while there is none
+	sequence uint64    // of bind frames
+	bound    bool      // the relay knows our address
+	tries    int       // bind frames since the last answer…
+	first    uint64    // …and the sequence of the first of them
+	gaveUp   uint64    // the attachment that was given up
+	final    error     // why the client does not attach again
+	asks     time.Time // when this attachment was asked for
+	look     look      // for the NAT before this client
+	tcp      overTCP
+	links    linkState
+	port     *actor.PID // keeps a port at the gateway; nil if none was needed yet
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
 	request  uint64                // last request number

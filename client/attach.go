@@ -19,7 +19,7 @@ import (
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
-	c.opening, c.observes = map[string]bool{}, map[netio.Link]func(netip.AddrPort){}
+	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
 	c.homeInfo = &actors.Channel{Peer: c.cl.config.Coordinator}

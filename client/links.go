@@ -80,6 +80,21 @@ type ownLink struct {
 	keep     func() bool    // has it no longer closed when the client actor's life ends
 }
 
+// errNoAddrs is why a link is not of use yet.
+var errNoAddrs = errors.New("the interface has no address")
+
+// linkState is what a client actor knows of links beside the first one.
+type linkState struct {
+	opening  map[string]bool                     // those that a pump opens: whether the network has changed meanwhile
+	unasked  []ownLink                           // of which the coordinator is still to say how it sees them
+	rounds   int                                 // of asking about all of them
+	observes map[netio.Link]func(netip.AddrPort) // who wants to know how links of channels are seen
+}
+
+func newLinkState() linkState {
+	return linkState{opening: map[string]bool{}, observes: map[netio.Link]func(netip.AddrPort){}}
+}
+
 // linkOpened is sent by the pump that opens a link.
 type linkOpened struct {
 	actors.Life
@@ -135,9 +150,10 @@ func (c *clientActor) syncLinks(ctx actor.Context) {
 		c.cl.transport.Switch().RemoveLink(own.Link)
 	}
 	c.cl.shared.links.Store(&there)
-	c.openAgain = len(c.opening) > 0
 	for _, name := range c.cl.config.Links {
-		if !c.opening[name] && !slices.ContainsFunc(there, func(own ownLink) bool { return own.Name == name }) {
+		if _, opens := c.links.opening[name]; opens {
+			c.links.opening[name] = true
+		} else if !slices.ContainsFunc(there, func(own ownLink) bool { return own.Name == name }) {
 			c.openLink(ctx, name)
 		}
 	}
@@ -145,7 +161,7 @@ func (c *clientActor) syncLinks(ctx actor.Context) {
 
 // openLink has a pump open a link.
 func (c *clientActor) openLink(ctx actor.Context, name string) {
-	c.opening[name] = true
+	c.links.opening[name] = false
 	life, root, self, open, sw := c.life, ctx.ActorSystem().Root, ctx.Self(), c.cl.config.OpenLinkOn, c.cl.transport.Switch()
 	c.cl.sys.Pumps.Go(func() {
 		opened := linkOpened{Life: life, name: name}
@@ -159,17 +175,18 @@ func (c *clientActor) openLink(ctx actor.Context, name string) {
 // linkOpened takes a link. One that could not be opened is tried again when the network
 // changes.
 func (c *clientActor) linkOpened(ctx actor.Context, msg linkOpened) {
-	delete(c.opening, msg.name)
-	if c.openAgain { // the network has changed meanwhile
-		defer c.syncLinks(ctx)
+	changed := c.links.opening[msg.name]
+	delete(c.links.opening, msg.name)
+	if msg.err == nil && len(msg.link.Addrs()) == 0 {
+		msg.keep()
+		_ = msg.link.Close() // nothing uses it
+		msg.err = errNoAddrs
 	}
 	if msg.err != nil {
 		c.cl.config.Logger.Info("link not opened", "link", msg.name, "err", msg.err)
-		return
-	}
-	if len(msg.link.Addrs()) == 0 {
-		msg.keep()
-		_ = msg.link.Close() // nothing uses it
+		if changed {
+			c.openLink(ctx, msg.name)
+		}
 		return
 	}
 	c.cl.config.Logger.Info("link opened", "link", msg.name, "addr", msg.link.LocalAddr().String())
@@ -187,21 +204,24 @@ func (c *clientActor) askLinks() {
 	if !c.bound || relay == nil {
 		return
 	}
-	clear(c.observes) // who still wants to know asks again
-	c.unasked = c.cl.ownLinks()
-	if n := len(c.unasked); n > 0 { // another one first, in case this one's answers are lost
-		c.askRound++
-		c.unasked = slices.Concat(c.unasked[c.askRound%n:], c.unasked[:c.askRound%n])
+	clear(c.links.observes) // who still wants to know asks again
+	all := c.cl.ownLinks()
+	if n := len(all); n > 0 { // another one first, in case this one's answers are lost
+		c.links.rounds++
+		first := c.links.rounds % n
+		all = slices.Concat(all[first:], all[:first])
 	}
+	c.links.unasked = all
 	c.askNext()
 }
 
 // askNext asks how the next link is seen. The coordinator and the switch take what is older
 // than what came before for a replay, so there is one question at a time.
 func (c *clientActor) askNext() {
-	if relay := c.cl.shared.relay.Load(); len(c.unasked) > 0 && relay != nil {
-		c.askBy(c.unasked[0].Link, relay.To)
-		c.unasked = c.unasked[1:]
+	l := &c.links
+	if relay := c.cl.shared.relay.Load(); len(l.unasked) > 0 && relay != nil {
+		c.askBy(l.unasked[0].Link, relay.To)
+		l.unasked = l.unasked[1:]
 	}
 }
 
@@ -217,18 +237,18 @@ const maxObserves = 256
 // observe asks how a channel's own link is seen.
 func (c *clientActor) observe(msg observeLink) {
 	relay := c.cl.shared.relay.Load()
-	if _, asked := c.observes[msg.link]; !c.bound || relay == nil || !asked && len(c.observes) == maxObserves {
+	if _, asked := c.links.observes[msg.link]; !c.bound || relay == nil || !asked && len(c.links.observes) == maxObserves {
 		return
 	}
-	c.observes[msg.link] = msg.tell
+	c.links.observes[msg.link] = msg.tell
 	c.askBy(msg.link, relay.To)
 }
 
 // linkSeen takes under which address the coordinator sees a link. It returns false if it is
 // about no such link.
 func (c *clientActor) linkSeen(ctx actor.Context, msg boundHeard) bool {
-	if tell := c.observes[msg.link]; tell != nil {
-		delete(c.observes, msg.link)
+	if tell := c.links.observes[msg.link]; tell != nil {
+		delete(c.links.observes, msg.link)
 		tell(msg.frame.Observed)
 		return true
 	}

@@ -29,7 +29,7 @@ func TestFreshPort(t *testing.T) {
 			inWorld(t, 1, func(w *world) {
 				var opened, open atomic.Int64
 				join := func(name string, nat sim.NAT) *program {
-					host := w.Host(name, w.Gateway(name+"-gateway", w.Internet(), nat, near), sim.Line{})
+					host := home(nat)(w.World, name, near)
 					p := &program{w.Client(host, func(c *client.Config) {
 						c.OpenLink = func() (netio.Link, error) {
 							if test.none {

@@ -1,12 +1,15 @@
 package sim_test
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -185,7 +188,7 @@ func TestCopies(t *testing.T) {
 // The coordinator says how it sees each link, though the slower one's question arrives after the faster one's.
 func TestLinksAreSeen(t *testing.T) {
 	inWorld(t, 1, func(w *world) {
-		host := w.Host("a", w.Gateway("home", w.Internet(), sim.PortRestricted(), near), sim.Line{})
+		host := home(sim.PortRestricted())(w.World, "a", near)
 		mobile := w.Gateway("mobile", w.Internet(), sim.PortRestricted(), near)
 		w.must(host.Plug(radio, mobile, sim.Line{Latency: 50 * time.Millisecond}))
 		a := &program{w.Client(host, func(c *client.Config) { c.Links = []string{radio, cable} }), w}
@@ -205,5 +208,27 @@ func TestLinksAreSeen(t *testing.T) {
 			return err == nil && len(seen) == 2
 		})
 		w.check(f.end())
+	})
+}
+
+// Links that are not there are tried again once when the network has changed while they were being opened, and then not until it
+// changes again.
+func TestLinksAreAwaited(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		var tries atomic.Int64
+		host := w.host("a", near)
+		w.Client(host, func(c *client.Config) {
+			c.Links = []string{"x", "y"}
+			c.OpenLinkOn = func(name string) (netio.Link, error) {
+				tries.Add(1)
+				<-time.After(time.Second)
+				return nil, errors.New("no such interface: " + name)
+			}
+		})
+		w.must(host.Plug(radio, w.Internet(), radioLine))
+		<-time.After(30 * time.Second)
+		if got := tries.Load(); got != 4 {
+			t.Errorf("opened %d times, want each when the client starts, and again after the change", got)
+		}
 	})
 }
