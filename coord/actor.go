@@ -12,6 +12,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
@@ -206,12 +207,16 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	if name != msg.GetName() {
 		return fmt.Errorf("%w: it is for %q, not %q", messages.ErrNameMismatch, name, msg.GetName())
 	}
+	subject := policy.Subject{Name: name, Certificate: certificate, Addr: c.real(h)}
+	if err := c.config.Policy.Attach(&subject); err != nil {
+		return err
+	}
 	key, err := h.conn.ExportKey("bind")
 	if err != nil {
 		return err
 	}
 	client := &attachment{
-		id: newClientID(), name: name, accepts: msg.GetAccepts(),
+		id: newClientID(), subject: subject, name: name, accepts: msg.GetAccepts(),
 		key: certificate.RawSubjectPublicKeyInfo, certificate: certificate.Raw,
 	}
 	superseded, says, err := c.registry.attach(time.Now(), client)

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/netio"
 )
 
@@ -60,6 +61,8 @@ type Config struct {
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE). If nil, none. Channels between
 	// clients have keys of their own, which never come here.
 	KeyLog io.Writer
+	// Policy decides what clients may do. If nil, [policy.AllowAll].
+	Policy policy.Policy
 	// Limits bound what clients can make the coordinator hold.
 	Limits Limits
 	// Logger receives logs. If nil, nothing is logged.
@@ -157,6 +160,9 @@ func (c *Config) withDefaults() Config {
 	}
 	if config.Now == nil {
 		config.Now = time.Now
+	}
+	if config.Policy == nil {
+		config.Policy = policy.AllowAll{}
 	}
 	config.Limits = config.Limits.withDefaults()
 	return config

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
@@ -53,6 +54,7 @@ type routeTable interface {
 // attachment is one attached client.
 type attachment struct {
 	id          uint64
+	subject     policy.Subject
 	name        string
 	key         []byte // public key, DER
 	certificate []byte // DER
