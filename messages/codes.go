@@ -57,6 +57,8 @@ var (
 	ErrNotResumable error = &sentinel{"stream is not resumable", nil}
 	// ErrNoSuchStream: the other process does not know the resumable stream.
 	ErrNoSuchStream error = &sentinel{"no such stream", nil}
+	// ErrNoSuchGroup: nobody has brought a group of that name to life.
+	ErrNoSuchGroup error = &sentinel{"no such group", nil}
 )
 
 // sentinel is an error that may also match a broader one.
@@ -95,6 +97,7 @@ var codes = map[conecv1.Code]error{
 	conecv1.Code_CODE_RESET:          ErrReset,
 	conecv1.Code_CODE_NO_SUCH_ACTOR:  ErrNoSuchActor,
 	conecv1.Code_CODE_NO_SUCH_STREAM: ErrNoSuchStream,
+	conecv1.Code_CODE_NO_SUCH_GROUP:  ErrNoSuchGroup,
 }
 
 // FromCode makes an error of a code and the text that came with it. The error

@@ -23,8 +23,8 @@ type Conn struct {
 	transport *Transport
 	port      *Port
 	remote    netip.AddrPort
-	carriers  *carriers // nil for a home channel
-	epochs    *epochs   // nil unless this side dialed a channel
+	carriers  *carriers
+	epochs    *epochs // nil unless this side dialed a channel
 	tls       tls.ConnectionState
 }
 
@@ -33,7 +33,8 @@ func (t *Transport) newConn(raw *quic.Conn, port *Port, peer string) *Conn {
 	// Once an epoch begins, quic-go must not be asked for these any more: it is a data race.
 	c := &Conn{raw: raw, transport: t, port: port, remote: addrPort(raw.RemoteAddr()), tls: raw.ConnectionState().TLS}
 	if peer == "" {
-		return c // it has the control stream alone
+		c.carriers = newCarriers(raw, newBudget(t.config.PeerMemory))
+		return c
 	}
 	budget, done := t.budgetFor(peer)
 	c.carriers = newCarriers(raw, budget)
@@ -84,7 +85,7 @@ const datagramHead = 1 + 20 + 16
 // MaxPacket returns the size in bytes of the largest packets that QUIC sends now, as
 // far as it has searched for what the path carries (RFC 8899); 0 for a home channel.
 func (c *Conn) MaxPacket() int {
-	if c.carriers == nil || c.carriers.takesDatagrams() != nil {
+	if c.carriers.takesDatagrams() != nil {
 		return 0
 	}
 	return c.carriers.maxDatagram() + datagramHead

@@ -32,6 +32,7 @@ type outbox struct {
 	done     chan struct{} // closed when sending is over and the pump has ended
 	finished bool          // done is closed
 	total    uint64        // messages accepted
+	feed     *follower     // sends more; nil: nothing does
 }
 
 // rawSender is what the outbox needs of a QUIC stream.
@@ -80,7 +81,7 @@ func (o *outbox) granted(g grant) {
 	o.mu.Lock()
 	g.messages = min(g.messages, o.total)
 	o.credit.take(g)
-	if len(o.waiting) > 0 {
+	if len(o.waiting) > 0 || o.feed != nil {
 		o.startPump()
 	}
 	o.mu.Unlock()
@@ -147,14 +148,14 @@ func (o *outbox) startPump() {
 func (o *outbox) pump() {
 	o.mu.Lock()
 	for o.err == nil {
-		frames, counts := o.take()
+		frames, kind := o.take()
 		if frames == nil {
 			break
 		}
 		o.mu.Unlock()
-		err := o.writer.write(frames, counts)
+		err := o.writer.write(frames, kind != firstFrames)
 		o.mu.Lock()
-		if counts {
+		if kind == queuedFrames {
 			o.spare = frames
 		}
 		if err != nil {
@@ -173,15 +174,28 @@ func (o *outbox) pump() {
 	}
 }
 
-// take returns what is to be written next, and whether it counts against the
-// credit; nil if nothing may be. Called with mu held.
-func (o *outbox) take() (frames []byte, counts bool) {
+// taken is what kind of frames an outbox gives to its pump.
+type taken int
+
+const (
+	firstFrames  taken = iota // they need no credit
+	queuedFrames              // their memory can be used again
+	feedFrames                // their memory is a feed's
+)
+
+// take returns what is to be written next; nil if nothing may be. Called with mu held.
+func (o *outbox) take() (frames []byte, kind taken) {
 	if frames, o.first = o.first, nil; len(frames) > 0 {
-		return frames, false
+		return frames, firstFrames
+	}
+	if len(o.waiting) == 0 && o.feed != nil && !o.ending {
+		if frames := o.follow(); frames != nil || len(o.waiting) == 0 {
+			return frames, feedFrames
+		}
 	}
 	n := o.credit.cut(o.waiting)
 	if n == 0 {
-		return nil, false
+		return nil, queuedFrames
 	}
 	frames, rest := o.waiting[:n], o.waiting[n:]
 	if cap(o.spare) < len(rest) {
@@ -191,7 +205,7 @@ func (o *outbox) take() (frames []byte, counts bool) {
 	o.waiting, o.spare = append(o.spare[:0], rest...), nil
 	o.credit.put += uint64(n)
 	o.space.wake()
-	return frames, true
+	return frames, queuedFrames
 }
 
 // rest gives the buffers back, but for a small one: an idle stream costs little.
@@ -232,6 +246,9 @@ func (o *outbox) fail(err error) {
 		o.err = err
 		o.first, o.waiting = nil, nil
 		o.writer.end()
+		if o.feed != nil {
+			o.feed.leave()
+		}
 	}
 	o.space.wake()
 }

@@ -22,11 +22,11 @@ import (
 type Config struct {
 	// Limits bound each stream.
 	Limits Limits
-	// MaxStreams is how many streams the other side may have open on a channel
-	// at the same time. If zero, 1,024.
+	// MaxStreams is how many streams the other side may have open on a channel, or a
+	// client on its home channel, at the same time. If zero, 1,024.
 	MaxStreams int
 	// PeerMemory is how many bytes one peer can make this side hold, on all of its
-	// channels. A fourth is for what streams may receive at first, 64 KiB each: a
+	// channels, and the other side of a home channel on that. A fourth is for what streams may receive at first, 64 KiB each: a
 	// stream for which that is not left is refused. A fourth is for streams that are
 	// read fast, one for large messages, and one for what resumable streams keep until
 	// the peer has it; what is not left there is waited for. QUIC holds up to 16 MiB
@@ -82,7 +82,8 @@ const (
 	streamWindow     = 1 << 20   // of a stream, at first
 	maxStreamWindow  = 8 << 20   // of a stream
 	channelWindow    = 16 << 20  // of a channel: all streams are always read
-	homeWindow       = 256 << 10 // of a control stream
+	homeWindow       = 512 << 10 // of a stream of a home channel, at first
+	maxHomeWindow    = 4 << 20   // of a stream of a home channel, and of all
 	firstPacket      = 1200      // size of the first packets: fits every path that QUIC may use
 	expectedChannels = 1         // connections that wait for each port's acceptor
 )
@@ -157,7 +158,7 @@ func (t *Transport) listen() error {
 	t.listening.Do(func() {
 		tlsConfig, quicConfig := t.channelServer(), t.channelConfig()
 		if t.coordinator {
-			tlsConfig, quicConfig = t.homeServer(), t.homeConfig(1)
+			tlsConfig, quicConfig = t.homeServer(), t.homeConfig(int64(t.config.MaxStreams)+1)
 		}
 		if t.listener, t.listenErr = t.quic.Listen(tlsConfig, quicConfig); t.listenErr == nil {
 			t.accepting.Go(t.accept)
@@ -233,17 +234,18 @@ func orDefault(value, otherwise time.Duration) time.Duration {
 	return value
 }
 
+// homeConfig lets the client open streams, and each side one for credit.
 func (t *Transport) homeConfig(incoming int64) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
 		MaxIdleTimeout:                 orDefault(t.config.IdleTimeout, 15*time.Second),
 		KeepAlivePeriod:                orDefault(t.config.KeepAlive, 5*time.Second),
 		InitialStreamReceiveWindow:     homeWindow,
-		MaxStreamReceiveWindow:         homeWindow,
+		MaxStreamReceiveWindow:         maxHomeWindow,
 		InitialConnectionReceiveWindow: 2 * homeWindow,
-		MaxConnectionReceiveWindow:     2 * homeWindow,
+		MaxConnectionReceiveWindow:     maxHomeWindow,
 		MaxIncomingStreams:             incoming,
-		MaxIncomingUniStreams:          -1,
+		MaxIncomingUniStreams:          1,
 		InitialPacketSize:              firstPacket,
 		DisablePathMTUDiscovery:        true, // it says little, and what TCP takes would tell nothing about UDP
 	}

@@ -74,6 +74,8 @@ const (
 	// No resumable stream of that name is known: the process is another one, or
 	// waited no longer.
 	Code_CODE_NO_SUCH_STREAM Code = 22
+	// There is no group of that name.
+	Code_CODE_NO_SUCH_GROUP Code = 23
 )
 
 // Enum value maps for Code.
@@ -102,6 +104,7 @@ var (
 		20: "CODE_RESET",
 		21: "CODE_NO_SUCH_ACTOR",
 		22: "CODE_NO_SUCH_STREAM",
+		23: "CODE_NO_SUCH_GROUP",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":    0,
@@ -127,6 +130,7 @@ var (
 		"CODE_RESET":          20,
 		"CODE_NO_SUCH_ACTOR":  21,
 		"CODE_NO_SUCH_STREAM": 22,
+		"CODE_NO_SUCH_GROUP":  23,
 	}
 )
 
@@ -161,7 +165,7 @@ var File_conec_v1_code_proto protoreflect.FileDescriptor
 
 const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
-	"\x13conec/v1/code.proto\x12\bconec.v1*\xd5\x03\n" +
+	"\x13conec/v1/code.proto\x12\bconec.v1*\xed\x03\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCODE_CLOSED\x10\x01\x12\x11\n" +
@@ -188,7 +192,8 @@ const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
 	"CODE_RESET\x10\x14\x12\x16\n" +
 	"\x12CODE_NO_SUCH_ACTOR\x10\x15\x12\x17\n" +
-	"\x13CODE_NO_SUCH_STREAM\x10\x16B\x8f\x01\n" +
+	"\x13CODE_NO_SUCH_STREAM\x10\x16\x12\x16\n" +
+	"\x12CODE_NO_SUCH_GROUP\x10\x17B\x8f\x01\n" +
 	"\fcom.conec.v1B\tCodeProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (

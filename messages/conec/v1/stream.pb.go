@@ -283,7 +283,9 @@ type OpenStream struct {
 	Resume *Resume `protobuf:"bytes,5,opt,name=resume,proto3" json:"resume,omitempty"`
 	// How many bytes of messages frames the acceptor may send until it is told more,
 	// if that is more than 65,536.
-	Credit        uint64 `protobuf:"varint,6,opt,name=credit,proto3" json:"credit,omitempty"`
+	Credit uint64 `protobuf:"varint,6,opt,name=credit,proto3" json:"credit,omitempty"`
+	// On a home channel: the group that the stream is for.
+	Join          *JoinGroup `protobuf:"bytes,7,opt,name=join,proto3" json:"join,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -358,6 +360,13 @@ func (x *OpenStream) GetCredit() uint64 {
 		return x.Credit
 	}
 	return 0
+}
+
+func (x *OpenStream) GetJoin() *JoinGroup {
+	if x != nil {
+		return x.Join
+	}
+	return nil
 }
 
 // Resume says which resumable stream a QUIC stream is to carry.
@@ -942,7 +951,7 @@ var File_conec_v1_stream_proto protoreflect.FileDescriptor
 
 const file_conec_v1_stream_proto_rawDesc = "" +
 	"\n" +
-	"\x15conec/v1/stream.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x16conec/v1/control.proto\"<\n" +
+	"\x15conec/v1/stream.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x16conec/v1/control.proto\x1a\x14conec/v1/group.proto\"<\n" +
 	"\rControlFrames\x12+\n" +
 	"\acontrol\x18\x01 \x03(\v2\x11.conec.v1.ControlR\acontrol\"\x85\x02\n" +
 	"\fStreamFrames\x12(\n" +
@@ -951,7 +960,7 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\arefused\x18\x03 \x01(\v2\x17.conec.v1.StreamRefusedR\arefused\x12\x1a\n" +
 	"\bmessages\x18\x04 \x03(\fR\bmessages\x12%\n" +
 	"\x03ack\x18\x05 \x03(\v2\x13.conec.v1.StreamAckR\x03ack\x12%\n" +
-	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"\xde\x01\n" +
+	"\x03end\x18\x06 \x01(\v2\x13.conec.v1.StreamEndR\x03end\"\x87\x02\n" +
 	"\n" +
 	"OpenStream\x12\x18\n" +
 	"\apurpose\x18\x01 \x01(\tR\apurpose\x12.\n" +
@@ -959,7 +968,8 @@ const file_conec_v1_stream_proto_rawDesc = "" +
 	"\aone_way\x18\x03 \x01(\bR\x06oneWay\x12+\n" +
 	"\aurgency\x18\x04 \x01(\x0e2\x11.conec.v1.UrgencyR\aurgency\x12(\n" +
 	"\x06resume\x18\x05 \x01(\v2\x10.conec.v1.ResumeR\x06resume\x12\x16\n" +
-	"\x06credit\x18\x06 \x01(\x04R\x06credit\"\x84\x01\n" +
+	"\x06credit\x18\x06 \x01(\x04R\x06credit\x12'\n" +
+	"\x04join\x18\a \x01(\v2\x13.conec.v1.JoinGroupR\x04join\"\x84\x01\n" +
 	"\x06Resume\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\fR\vincarnation\x12\x12\n" +
@@ -1036,7 +1046,8 @@ var file_conec_v1_stream_proto_goTypes = []any{
 	(*GivenUp)(nil),       // 12: conec.v1.GivenUp
 	(*DeliveryEnd)(nil),   // 13: conec.v1.DeliveryEnd
 	(*Control)(nil),       // 14: conec.v1.Control
-	(Code)(0),             // 15: conec.v1.Code
+	(*JoinGroup)(nil),     // 15: conec.v1.JoinGroup
+	(Code)(0),             // 16: conec.v1.Code
 }
 var file_conec_v1_stream_proto_depIdxs = []int32{
 	14, // 0: conec.v1.ControlFrames.control:type_name -> conec.v1.Control
@@ -1048,17 +1059,18 @@ var file_conec_v1_stream_proto_depIdxs = []int32{
 	10, // 6: conec.v1.OpenStream.delivery:type_name -> conec.v1.Delivery
 	1,  // 7: conec.v1.OpenStream.urgency:type_name -> conec.v1.Urgency
 	5,  // 8: conec.v1.OpenStream.resume:type_name -> conec.v1.Resume
-	10, // 9: conec.v1.StreamOpened.delivery:type_name -> conec.v1.Delivery
-	15, // 10: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
-	0,  // 11: conec.v1.Delivery.mode:type_name -> conec.v1.DeliveryMode
-	12, // 12: conec.v1.DeliveryNews.given_up:type_name -> conec.v1.GivenUp
-	13, // 13: conec.v1.DeliveryNews.end:type_name -> conec.v1.DeliveryEnd
-	15, // 14: conec.v1.DeliveryNews.stop:type_name -> conec.v1.Code
-	15, // [15:15] is the sub-list for method output_type
-	15, // [15:15] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	15, // 9: conec.v1.OpenStream.join:type_name -> conec.v1.JoinGroup
+	10, // 10: conec.v1.StreamOpened.delivery:type_name -> conec.v1.Delivery
+	16, // 11: conec.v1.StreamRefused.code:type_name -> conec.v1.Code
+	0,  // 12: conec.v1.Delivery.mode:type_name -> conec.v1.DeliveryMode
+	12, // 13: conec.v1.DeliveryNews.given_up:type_name -> conec.v1.GivenUp
+	13, // 14: conec.v1.DeliveryNews.end:type_name -> conec.v1.DeliveryEnd
+	16, // 15: conec.v1.DeliveryNews.stop:type_name -> conec.v1.Code
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_stream_proto_init() }
@@ -1068,6 +1080,7 @@ func file_conec_v1_stream_proto_init() {
 	}
 	file_conec_v1_code_proto_init()
 	file_conec_v1_control_proto_init()
+	file_conec_v1_group_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
