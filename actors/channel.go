@@ -13,7 +13,7 @@ import (
 )
 
 // channel owns one channel: the connection to one other side, and the actors on
-// it: control stream, path set, streams. Home channels have only the first.
+// it: control stream, path set, streams. Home channels have no path set.
 //
 //	behavior     message            does                                       then
 //	any          Started            asks to be introduced, or starts to dial   introducing, connecting
@@ -291,9 +291,13 @@ func (c *channel) openStream(ctx actor.Context, open pendingOpen) {
 
 func (c *channel) spawnStream(ctx actor.Context, spec streamSpec) *actor.PID {
 	spec.peer, spec.conn = c.shared.Peer, c.conn
+	offer := c.spec.Offer
+	if c.spec.Home == nil {
+		offer = c.spec.Config.Offer
+	}
 	spec.offer = func(incoming Incoming) error {
 		incoming.Channel = c.shared
-		return c.spec.Config.Offer(incoming)
+		return offer(incoming)
 	}
 	return ctx.Spawn(streamProps(c.sys, spec))
 }

@@ -282,7 +282,7 @@ func (c *channel) becomeUp(ctx actor.Context) {
 	for _, open := range pending {
 		c.openStream(ctx, open)
 	}
-	if c.spec.Home == nil {
+	if c.spec.Home == nil || c.spec.Offer != nil {
 		life, root, self, conn := c.life, ctx.ActorSystem().Root, ctx.Self(), c.conn
 		c.sys.Pumps.Go(func() { acceptStreams(life, root, self, conn) })
 	}

@@ -171,6 +171,9 @@ type ChannelSpec struct {
 	// HomeDialed tells whether Home dials: then this side opens the control
 	// stream, and a failure restarts the channel.
 	HomeDialed bool
+	// Offer is given each stream that the other side of a home channel opens, like
+	// that of [ChannelConfig]. If nil, it opens none.
+	Offer func(Incoming) error
 	// Introduction is what an accepted channel starts with. Nil for channels
 	// that this side opens: they ask their parent to be introduced.
 	Introduction *conecv1.Introduction

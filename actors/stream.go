@@ -72,6 +72,8 @@ type Incoming struct {
 	Stream *netio.Stream
 	// Resume says which resumable stream it is to carry; nil if none.
 	Resume *conecv1.Resume
+	// Join says which group it is for, on a home channel; nil if none.
+	Join *conecv1.JoinGroup
 }
 
 // Sent by the pump.
@@ -222,7 +224,7 @@ func (s *stream) accept(ctx context.Context, incoming *netio.Stream) error {
 		incoming.Reset(why)
 		return err
 	}
-	if err = s.spec.offer(Incoming{Peer: s.spec.peer, Purpose: open.GetPurpose(), Stream: incoming, Resume: open.GetResume()}); err != nil {
+	if err = s.spec.offer(Incoming{Peer: s.spec.peer, Purpose: open.GetPurpose(), Stream: incoming, Resume: open.GetResume(), Join: open.GetJoin()}); err != nil {
 		incoming.Refuse(err)
 	}
 	return err

@@ -49,10 +49,12 @@ const (
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
-//	any       Terminated         forgets the channel once its last words were heard, takes its request back
+//	any       joinGroup          spawns a group
+//	any       awaitHome          answers with the home channel, once attached
+//	any       Terminated         forgets the group, or the channel once its last words were heard, and takes its request back
 //	any       Stopping           ends timers
 //
-// Children: the home channel, the channels and, behind a gateway, a [portKeeper]; supervised by [actors.Backoff]
+// Children: the home channel, the channels, the groups and, behind a gateway, a [portKeeper]; supervised by [actors.Backoff]
 // without a limit; a channel itself decides when to stop for good.
 type clientActor struct {
 	cl *Client
@@ -83,6 +85,8 @@ type clientActor struct {
 	channels map[string]*entry     // by actor id
 	spawned  uint64                // channels so far
 	attached []*actor.PID          // want to know when the client is attached
+	homeless []*actor.PID          // want the home channel once the client is attached
+	groups   map[*Group]*actor.PID
 }
 
 // entry is one channel.
@@ -161,6 +165,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.stopTimer()
 		c.leaveTCP()
 	case *actor.Terminated:
+		c.groupGone(msg.Who)
 		ctx.Send(ctx.Self(), channelGone{msg.Who}) // it has overtaken the channel's last words
 	case channelGone:
 		c.terminated(ctx, msg.who)
@@ -238,6 +243,16 @@ func (c *clientActor) asked(ctx actor.Context) {
 		default:
 			c.attached = append(c.attached, ctx.Sender())
 		}
+	case awaitHome:
+		c.awaitHome(ctx)
+	case joinGroup:
+		c.joinGroup(ctx, msg)
+	case abandonGroup:
+		if pid := c.groups[msg.group]; pid != nil {
+			ctx.Stop(pid)
+		}
+	case listGroups:
+		ctx.Respond(&groupList{slices.Collect(maps.Values(c.groups))})
 	case listChannels:
 		list := &channelList{}
 		for _, e := range c.inOrder() {

@@ -18,7 +18,7 @@ import (
 
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
-	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
+	c.requests, c.channels, c.groups = map[uint64]*actor.PID{}, map[string]*entry{}, map[*Group]*actor.PID{}
 	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
@@ -47,6 +47,9 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 		ctx.Send(asker, &attachResult{err, remote})
 	}
 	c.attached, c.waiting = nil, nil
+	if c.final != nil {
+		c.tellHomeless(ctx, &homeResult{err: err, remote: remote})
+	}
 	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)
@@ -168,6 +171,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		ctx.Send(asker, &attachResult{})
 	}
 	c.attached = nil
+	c.tellHomeless(ctx, &homeResult{pid: c.home})
 	for _, e := range c.inOrder() {
 		if e.id != "" {
 			c.say(ctx, &conecv1.Control{Said: &conecv1.Control_RestoreChannel{RestoreChannel: &conecv1.RestoreChannel{

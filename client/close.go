@@ -22,7 +22,7 @@ const cutTimeout = time.Second
 // error returned. Later calls return the result of the first.
 func (cl *Client) Close(ctx context.Context) error {
 	return cl.end(func() error {
-		kept := errors.Join(cl.remote.Close(ctx), cl.resumptions.drain(ctx))
+		kept := errors.Join(cl.remote.Close(ctx), cl.resumptions.drain(ctx), cl.leaveGroups(ctx))
 		list, err := actors.Ask[*channelList](ctx, cl.sys, cl.pid, listChannels{})
 		if err != nil {
 			return errors.Join(err, kept)
@@ -46,6 +46,25 @@ func (cl *Client) Close(ctx context.Context) error {
 		}
 		return errors.Join(append(errs, kept)...)
 	})
+}
+
+// leaveGroups leaves all groups in order.
+func (cl *Client) leaveGroups(ctx context.Context) error {
+	list, err := actors.Ask[*groupList](ctx, cl.sys, cl.pid, listGroups{})
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(list.pids))
+	var all sync.WaitGroup
+	for i, pid := range list.pids {
+		all.Go(func() {
+			if _, err := actors.Ask[*joinResult](ctx, cl.sys, pid, leaveGroup{}); ctx.Err() != nil {
+				errs[i] = err
+			}
+		})
+	}
+	all.Wait()
+	return errors.Join(errs...)
 }
 
 // Abort ends the client at once: what was sent and has not arrived is lost.

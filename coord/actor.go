@@ -31,11 +31,14 @@ const expiry = time.Second
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
 //	any       listUsage      answers with who is attached and has which channels
+//	any       streamOffered  passes it on to a group, which it brings to life if need be
+//	any       groupEmpty     ends the group, unless somebody is about to join
+//	any       Terminated     forgets a group that failed
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
 //
-// Children: one home channel per connection; they are not restarted: the client
-// dials again.
+// Children: one home channel per connection, one [groupActor] per group; they are not
+// restarted: the client dials again, and joins again.
 type coordinator struct {
 	sys       *actors.System
 	config    *Config
@@ -50,6 +53,7 @@ type coordinator struct {
 	registry *registry
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
+	halls    map[string]*hall // by the group's name
 }
 
 // home is the coordinator's end of one home channel.
@@ -62,7 +66,7 @@ type home struct {
 
 // counters are shared with whoever asks for [Stats].
 type counters struct {
-	connections, attached, refused, channels, pending, introductions atomic.Int64
+	connections, attached, refused, channels, pending, introductions, groups atomic.Int64
 }
 
 // Sent by the pump, the timer and [Coordinator.Introduce].
@@ -105,6 +109,12 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		}
 	case *conecv1.ChannelLost:
 		c.lost(ctx, msg)
+	case streamOffered:
+		c.offered(ctx, msg)
+	case groupEmpty:
+		c.emptied(ctx, msg)
+	case *actor.Terminated:
+		c.hallGone(msg.Who)
 	case introduce:
 		c.introduce(ctx, msg)
 	case cancelIntroduce:
@@ -124,7 +134,7 @@ func (c *coordinator) count() {
 func (c *coordinator) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.registry = newRegistry(c.config.Limits, c.relay)
-	c.homes, c.attached = map[string]*home{}, map[uint64]*home{}
+	c.homes, c.attached, c.halls = map[string]*home{}, map[uint64]*home{}, map[string]*hall{}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.sys.Pumps.Go(func() {
 		for {
@@ -152,8 +162,13 @@ func (c *coordinator) accepted(ctx actor.Context, conn *netio.Conn) {
 		c.sys.Pumps.Go(func() { conn.Close(err) })
 		return
 	}
-	pid := ctx.Spawn(homeProps(c.sys, conn))
-	c.homes[pid.GetId()] = &home{pid: pid, conn: conn, deadline: time.Now().Add(c.config.Limits.AttachTimeout)}
+	h := &home{conn: conn, deadline: time.Now().Add(c.config.Limits.AttachTimeout)}
+	root, self := ctx.ActorSystem().Root, ctx.Self()
+	h.pid = ctx.Spawn(homeProps(c.sys, conn, func(in actors.Incoming) error {
+		root.Send(self, streamOffered{h, in})
+		return nil
+	}))
+	c.homes[h.pid.GetId()] = h
 	c.counters.connections.Store(int64(len(c.homes)))
 }
 

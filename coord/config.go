@@ -93,6 +93,25 @@ type Limits struct {
 	// bytes per second. Clients share it evenly, and their channels the part of
 	// each. If zero, it is not limited.
 	RelayTotalRate int64
+	// StreamsPerClient is how many streams a client may have open on its home channel:
+	// one for each group that it is in. If zero, 128.
+	StreamsPerClient int
+	// MemoryPerClient is how many bytes of what a client says may wait for the
+	// coordinator. A client that sends to n groups needs 256 KiB for each. If zero, 32 MiB.
+	MemoryPerClient int
+	// Groups is how many groups there may be. If zero, 1,000.
+	Groups int
+	// GroupsPerClient is how many of them a client may have made. If zero, 64.
+	GroupsPerClient int
+	// MembersPerGroup is how many members a group may have. If zero, 1,000.
+	MembersPerGroup int
+	// GroupMessage is the size in bytes of the largest message to a group. If zero, 1 MiB.
+	GroupMessage int
+	// GroupKeep is how many bytes a group may keep for slow and returning members and as
+	// history; who makes it says how many it does. If zero, 16 MiB.
+	GroupKeep int
+	// GroupMemory is how many bytes all groups together may keep. If zero, 256 MiB.
+	GroupMemory int
 	// AttachTimeout is how long a connected client may take to say who it is. If
 	// zero, 10 seconds.
 	AttachTimeout time.Duration
@@ -133,6 +152,14 @@ func (c *Config) Validate() error {
 		{"Limits.Clients", int64(c.Limits.Clients)},
 		{"Limits.ChannelsPerClient", int64(c.Limits.ChannelsPerClient)},
 		{"Limits.PendingPerClient", int64(c.Limits.PendingPerClient)},
+		{"Limits.StreamsPerClient", int64(c.Limits.StreamsPerClient)},
+		{"Limits.MemoryPerClient", int64(c.Limits.MemoryPerClient)},
+		{"Limits.Groups", int64(c.Limits.Groups)},
+		{"Limits.GroupsPerClient", int64(c.Limits.GroupsPerClient)},
+		{"Limits.MembersPerGroup", int64(c.Limits.MembersPerGroup)},
+		{"Limits.GroupMessage", int64(c.Limits.GroupMessage)},
+		{"Limits.GroupKeep", int64(c.Limits.GroupKeep)},
+		{"Limits.GroupMemory", int64(c.Limits.GroupMemory)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
 		{"Limits.RelayClientRate", c.Limits.RelayClientRate},
 		{"Limits.RelayTotalRate", c.Limits.RelayTotalRate},
@@ -177,6 +204,14 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.Clients, 10_000)
 	defaultTo(&l.ChannelsPerClient, 1024)
 	defaultTo(&l.PendingPerClient, 64)
+	defaultTo(&l.StreamsPerClient, 128)
+	defaultTo(&l.MemoryPerClient, 32<<20)
+	defaultTo(&l.Groups, 1000)
+	defaultTo(&l.GroupsPerClient, 64)
+	defaultTo(&l.MembersPerGroup, 1000)
+	defaultTo(&l.GroupMessage, 1<<20)
+	defaultTo(&l.GroupKeep, 16<<20)
+	defaultTo(&l.GroupMemory, 256<<20)
 	defaultTime := func(field *time.Duration, value time.Duration) {
 		if *field == 0 {
 			*field = value

@@ -101,6 +101,8 @@ func (c *Coordinator) listen() error {
 	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
 		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
 		StatelessRetry: c.config.StatelessRetry, ClientRoots: c.config.ClientRoots, Now: c.config.Now,
+		MaxStreams: c.config.Limits.StreamsPerClient, PeerMemory: c.config.Limits.MemoryPerClient,
+		Limits: netio.Limits{MaxMessage: c.config.Limits.GroupMessage},
 	})
 	if err != nil {
 		return errors.Join(err, sw.Close(), closeListener(listener))
@@ -117,12 +119,14 @@ func (c *Coordinator) props() *actor.Props {
 	}, actor.WithSupervisor(actors.Never()))
 }
 
-// homeProps makes the props of the home channel on an accepted connection.
-func homeProps(sys *actors.System, conn *netio.Conn) *actor.Props {
+// homeProps makes the props of the home channel on an accepted connection. offer is
+// given the streams that the client opens.
+func homeProps(sys *actors.System, conn *netio.Conn, offer func(actors.Incoming) error) *actor.Props {
 	peer, _ := netio.CertificateName(conn.Certificate()) // for logs; attaching says what is wrong with it
 	return actors.ChannelProps(sys, actors.ChannelSpec{
 		Channel: &actors.Channel{Peer: peer, Accepted: true},
 		Home:    func(context.Context) (*netio.Conn, error) { return conn, nil },
+		Offer:   offer,
 	})
 }
 
@@ -186,6 +190,8 @@ type Stats struct {
 	Pending int
 	// Introductions counts offers made since the start.
 	Introductions int
+	// Groups counts the groups.
+	Groups int
 	// Relay is what the relay did.
 	Relay netio.RelayStats
 	// Switch is what came in and went out.
@@ -199,8 +205,8 @@ func (c *Coordinator) Stats() Stats {
 	stats := Stats{
 		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
 		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()), Pending: int(c.counters.pending.Load()),
-		Introductions: int(c.counters.introductions.Load()),
-		Relay:         c.relay.Stats(), Switch: c.transport.Switch().Stats(),
+		Introductions: int(c.counters.introductions.Load()), Groups: int(c.counters.groups.Load()),
+		Relay: c.relay.Stats(), Switch: c.transport.Switch().Stats(),
 	}
 	if c.tcp != nil {
 		stats.TCP = c.tcp.Stats()

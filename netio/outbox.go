@@ -33,6 +33,8 @@ type outbox struct {
 	finished bool          // done is closed
 	total    uint64        // messages accepted
 	feed     *follower     // sends more; nil: nothing does
+
+	confirmed func(messages uint64) // told what has come; nil: nobody is
 }
 
 // rawSender is what the outbox needs of a QUIC stream.
@@ -81,6 +83,9 @@ func (o *outbox) granted(g grant) {
 	o.mu.Lock()
 	g.messages = min(g.messages, o.total)
 	o.credit.take(g)
+	if o.confirmed != nil {
+		o.confirmed(o.credit.grant.messages)
+	}
 	if len(o.waiting) > 0 || o.feed != nil {
 		o.startPump()
 	}

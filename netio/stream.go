@@ -401,6 +401,22 @@ func (s *Stream) cancelRead(why error) {
 	s.raw.CancelRead(quic.StreamErrorCode(code))
 }
 
+// Acknowledge has the other side told what has come so far, on an ordered stream: its
+// [Stream.Stats] show it as confirmed. Without, it is told when it may send more.
+func (s *Stream) Acknowledge() {
+	s.in.mu.Lock()
+	defer s.in.mu.Unlock()
+	s.in.tell()
+}
+
+// OnConfirmed has f called whenever the other side tells what has come. f must not block,
+// nor use the stream. It is set before anything is sent.
+func (s *Stream) OnConfirmed(f func(messages uint64)) {
+	s.out.mu.Lock()
+	defer s.out.mu.Unlock()
+	s.out.confirmed = f
+}
+
 // ReceiveEnded is closed when the last message of the other side has been read
 // off the network, or receiving failed.
 func (s *Stream) ReceiveEnded() <-chan struct{} {
@@ -409,6 +425,10 @@ func (s *Stream) ReceiveEnded() <-chan struct{} {
 	}
 	return s.in.over
 }
+
+// ReceiveErr returns why receiving is over, on an ordered stream: what Receive returns once
+// everything that came was received. Nil while it is not over.
+func (s *Stream) ReceiveErr() error { return s.in.reason() }
 
 // SendEnded is closed when sending is over and everything was handed to QUIC, or
 // sending failed.

@@ -280,7 +280,9 @@ type GroupJoined struct {
 	// What the group is.
 	Options *GroupOptions `protobuf:"bytes,8,opt,name=options,proto3" json:"options,omitempty"`
 	// The size in bytes of the largest message.
-	MaxMessage    uint64 `protobuf:"varint,9,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
+	MaxMessage uint64 `protobuf:"varint,9,opt,name=max_message,json=maxMessage,proto3" json:"max_message,omitempty"`
+	// It can not be said how many messages are missing.
+	Uncounted     bool `protobuf:"varint,10,opt,name=uncounted,proto3" json:"uncounted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,6 +378,13 @@ func (x *GroupJoined) GetMaxMessage() uint64 {
 		return x.MaxMessage
 	}
 	return 0
+}
+
+func (x *GroupJoined) GetUncounted() bool {
+	if x != nil {
+		return x.Uncounted
+	}
+	return false
 }
 
 // GroupMember is a member of a group.
@@ -735,7 +744,7 @@ const file_conec_v1_group_proto_rawDesc = "" +
 	"\fGroupOptions\x12(\n" +
 	"\x04slow\x18\x01 \x01(\x0e2\x14.conec.v1.SlowMemberR\x04slow\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\x04R\x04keep\x12\x16\n" +
-	"\x06rejoin\x18\x03 \x01(\x04R\x06rejoin\"\xad\x02\n" +
+	"\x06rejoin\x18\x03 \x01(\x04R\x06rejoin\"\xcb\x02\n" +
 	"\vGroupJoined\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x12\n" +
@@ -746,7 +755,9 @@ const file_conec_v1_group_proto_rawDesc = "" +
 	"\amembers\x18\a \x03(\v2\x15.conec.v1.GroupMemberR\amembers\x120\n" +
 	"\aoptions\x18\b \x01(\v2\x16.conec.v1.GroupOptionsR\aoptions\x12\x1f\n" +
 	"\vmax_message\x18\t \x01(\x04R\n" +
-	"maxMessage\"k\n" +
+	"maxMessage\x12\x1c\n" +
+	"\tuncounted\x18\n" +
+	" \x01(\bR\tuncounted\"k\n" +
 	"\vGroupMember\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +

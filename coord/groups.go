@@ -1,0 +1,112 @@
+package coord
+
+import (
+	"fmt"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// The part of the coordinator that knows which groups there are.
+
+// hall is one group, as the coordinator knows it.
+type hall struct {
+	pid   *actor.PID
+	maker string // the client that brought it to life
+	keep  int    // bytes
+	joins uint64 // that were passed on
+}
+
+// streamOffered is said by the actor of a stream that a client opens.
+type streamOffered struct {
+	home *home
+	actors.Incoming
+}
+
+// offered acts on a stream that a client opens: it is for a group.
+func (c *coordinator) offered(ctx actor.Context, msg streamOffered) {
+	h, join := msg.home, msg.Join
+	if h.client == nil || c.attached[h.client.id] != h {
+		msg.Stream.Refuse(fmt.Errorf("%w: the client is not attached", messages.ErrCanceled))
+		return
+	}
+	if msg.Purpose != messages.GroupPurpose || join == nil {
+		msg.Stream.Refuse(fmt.Errorf("%w: a coordinator has no streams for %q", messages.ErrVersion, msg.Purpose))
+		return
+	}
+	group, err := c.hall(ctx, h.client, join)
+	if err != nil {
+		msg.Stream.Refuse(err)
+		return
+	}
+	group.joins++
+	if join.GetAsks() {
+		ctx.Send(group.pid, countGroup{msg.Stream})
+		return
+	}
+	ctx.Send(group.pid, joinGroup{peer: h.client.name, key: string(h.client.key), stream: msg.Stream, join: join})
+}
+
+// hall returns a group, which it brings to life if the client may and wants to.
+func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.JoinGroup) (*hall, error) {
+	if err := checkJoin(join); err != nil {
+		return nil, err
+	}
+	name := join.GetGroup()
+	group := c.halls[name]
+	if err := c.config.Policy.Join(&client.subject, name, group == nil); err != nil {
+		return nil, err
+	}
+	if group != nil {
+		return group, nil
+	}
+	if join.GetMake() == nil || join.GetAsks() {
+		return nil, fmt.Errorf("%w: %q", messages.ErrNoSuchGroup, name)
+	}
+	limits := c.config.Limits
+	keep, all, own := int(groupOptions(join.GetMake(), limits).GetKeep()), 0, 0
+	for _, other := range c.halls {
+		if all += other.keep; other.maker == client.name {
+			own++
+		}
+	}
+	switch {
+	case own >= limits.GroupsPerClient:
+		return nil, fmt.Errorf("%w: %d groups that this client has made", messages.ErrLimit, own)
+	case len(c.halls) >= limits.Groups:
+		return nil, fmt.Errorf("%w: %d groups", messages.ErrLimit, len(c.halls))
+	case all+keep > limits.GroupMemory:
+		return nil, fmt.Errorf("%w: groups keep %d bytes", messages.ErrLimit, all)
+	}
+	group = &hall{pid: ctx.Spawn(groupProps(c.sys, name, join.GetMake(), limits)), maker: client.name, keep: keep}
+	c.halls[name] = group
+	c.counters.groups.Store(int64(len(c.halls)))
+	return group, nil
+}
+
+// emptied ends a group that nobody is in, unless somebody is about to join.
+func (c *coordinator) emptied(ctx actor.Context, msg groupEmpty) {
+	if group := c.halls[msg.name]; group != nil && actors.SentBy(ctx, group.pid) && group.joins == msg.joins {
+		c.closeHall(ctx, msg.name)
+	}
+}
+
+// closeHall ends a group.
+func (c *coordinator) closeHall(ctx actor.Context, name string) {
+	ctx.Stop(c.halls[name].pid)
+	delete(c.halls, name)
+	c.counters.groups.Store(int64(len(c.halls)))
+}
+
+// hallGone forgets a group whose actor failed.
+func (c *coordinator) hallGone(who *actor.PID) {
+	for name, group := range c.halls {
+		if group.pid.Equal(who) {
+			delete(c.halls, name)
+			c.counters.groups.Store(int64(len(c.halls)))
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package sim_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/sim"
+)
+
+// hall is a world for groups: a coordinator and clients, each at home behind a NAT.
+type hall struct {
+	*sim.World
+	hub     *sim.Coordinator
+	clients []*sim.Client
+}
+
+func newHall(w *sim.World, clients int, change func(*coord.Config)) *hall {
+	h := &hall{World: w, hub: w.Coordinator(w.Host("coordinator", w.Internet(), sim.Line{Latency: 10 * time.Millisecond}), change)}
+	home := w.Gateway("home", w.Internet(), sim.PortRestricted(), sim.Line{Latency: 5 * time.Millisecond})
+	for i := range clients {
+		host := w.Host(fmt.Sprintf("c%d", i), home, sim.Line{Latency: time.Millisecond})
+		h.clients = append(h.clients, w.Client(host, nil))
+	}
+	return h
+}
+
+// join joins a group with a client.
+func (h *hall) join(i int, options *client.JoinOptions) *client.Group {
+	h.T.Helper()
+	g, err := h.clients[i].Current().Join(h.soon(), "room", options)
+	if err != nil {
+		h.T.Fatal(err)
+	}
+	return g
+}
+
+// soon limits what a test waits for.
+func (h *hall) soon() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	h.T.Cleanup(cancel)
+	return ctx
+}
+
+func (h *hall) send(g *client.Group, text string) {
+	h.T.Helper()
+	if err := g.Send(h.soon(), []byte(text)); err != nil {
+		h.T.Fatal(err)
+	}
+}
+
+// next returns what happens next in a group, as text.
+func (h *hall) next(g *client.Group) string {
+	h.T.Helper()
+	event, err := g.Next(h.soon())
+	if err != nil {
+		h.T.Helper()
+		h.T.Fatal(err)
+	}
+	switch event := event.(type) {
+	case client.GroupMessage:
+		return event.From.Name + ": " + string(event.Data)
+	case client.MemberJoined:
+		return event.Member.Name + " joined"
+	case client.MemberLeft:
+		return fmt.Sprint(event.Member.Name, " left: ", event.Err)
+	}
+	return fmt.Sprintf("%T%+v", event, event)
+}
+
+func (h *hall) want(g *client.Group, events ...string) {
+	h.T.Helper()
+	for _, want := range events {
+		if got := h.next(g); got != want {
+			h.T.Fatalf("%s: %q, want %q", g.Self().Name, got, want)
+		}
+	}
+}
+
+// TestGroup is a group in which everything goes well: joining is in force at once, own messages come by option, counts and
+// members are right, who leaves is heard of, and the group ends with its last member.
+func TestGroup(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 4, nil)
+		if _, err := h.clients[3].Current().CountGroup(h.soon(), "room"); !errors.Is(err, messages.ErrNoSuchGroup) {
+			w.T.Error("counted a group that is not there:", err)
+		}
+		if _, err := h.clients[3].Current().Join(h.soon(), "room", &client.JoinOptions{Existing: true}); !errors.Is(err, messages.ErrNoSuchGroup) {
+			w.T.Error("joined a group that is not there:", err)
+		}
+		a := h.join(0, &client.JoinOptions{Own: true})
+		h.send(a, "alone")
+		h.want(a, "c0: alone")
+		b := h.join(1, nil)
+		h.send(a, "hello")
+		h.want(b, "c0: hello")
+		h.send(b, "hi")
+		h.want(a, "c1 joined", "c0: hello", "c1: hi")
+		late := h.join(2, &client.JoinOptions{History: 2, ReceiveOnly: true})
+		h.want(late, "c0: hello", "c1: hi")
+		if err := late.Send(h.soon(), nil); !errors.Is(err, messages.ErrRefused) {
+			w.T.Error("sent to a group as one that only receives:", err)
+		}
+		sender := h.join(3, &client.JoinOptions{SendOnly: true})
+		h.send(sender, "and I")
+		if err := sender.Confirm(h.soon()); err != nil {
+			w.T.Error(err)
+		}
+		h.want(late, "c3 joined", "c3: and I")
+		h.want(a, "c2 joined", "c3 joined", "c3: and I")
+		count, err := h.clients[2].Current().CountGroup(h.soon(), "room")
+		if want := (client.GroupCount{Senders: 3, Receivers: 3, Members: 4}); err != nil || count != want {
+			w.T.Errorf("counted %+v, %v, want %+v", count, err, want)
+		}
+		if members := a.Members(); len(members) != 4 || members[0].Name != "c0" || members[3].Receives {
+			w.T.Error("members", members)
+		}
+		h.send(b, "bye")
+		if err := b.Leave(h.soon()); err != nil {
+			w.T.Error(err)
+		}
+		if _, err := b.Next(h.soon()); !errors.Is(err, net.ErrClosed) {
+			w.T.Error("after leaving:", err)
+		}
+		h.want(a, "c1: bye", "c1 left: closed")
+		for _, g := range []*client.Group{a, late, sender} {
+			if err := g.Leave(h.soon()); err != nil {
+				w.T.Error(err)
+			}
+		}
+		w.Eventually(time.Second, "the group is gone", func() bool { return h.hub.Stats().Groups == 0 })
+	})
+}
+
+// TestGroupAway takes the network from a member for a while: the others notice nothing, and it has missed nothing when it is
+// back; what it has sent meanwhile comes once.
+func TestGroupAway(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 2, nil)
+		a, b := h.join(0, nil), h.join(1, nil)
+		h.want(a, "c1 joined")
+		for round := range 3 {
+			h.send(b, "before")
+			heal := w.Add(func(p sim.Packet) sim.Verdict {
+				if p.Source == "c1" || p.Destination == "c1" {
+					return sim.Drop()
+				}
+				return sim.Verdict{}
+			})
+			h.send(b, fmt.Sprint("away ", round))
+			h.send(a, fmt.Sprint("missing you ", round))
+			<-time.After(20 * time.Second)
+			synctest.Wait()
+			heal()
+			h.want(a, "c1: before", fmt.Sprint("c1: away ", round))
+			h.want(b, "client.GroupRejoined{Resumed:true InDoubt:0 Another:false}", fmt.Sprint("c0: missing you ", round))
+		}
+		w.Add(func(p sim.Packet) sim.Verdict { return dropIf(p.Source == "c1" || p.Destination == "c1") })
+		h.want(a, "c1 left: unreachable")
+	})
+}
+
+func dropIf(drop bool) sim.Verdict {
+	if drop {
+		return sim.Drop()
+	}
+	return sim.Verdict{}
+}
