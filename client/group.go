@@ -118,6 +118,9 @@ type GroupMessage struct {
 	From Member
 	// Data is the message. It is the caller's to keep; small messages share an allocation.
 	Data []byte
+	// Place is its place in the order of all that happens in the group: the same for all
+	// members, and ascending, as long as there is no [GroupRejoined] with Another.
+	Place uint64
 	// Missed is how many messages were missed since the one before. Only [Group.Receive]
 	// says it so; [Group.Next] has an event for it.
 	Missed uint64
@@ -192,7 +195,7 @@ func (cl *Client) Join(ctx context.Context, name string, options *JoinOptions) (
 		err = asRemote(result.err, result.remote)
 	}
 	if err != nil {
-		g.end(messages.ErrCanceled)
+		_ = g.end(messages.ErrCanceled) // nothing was sent
 		cl.sys.Root.Send(cl.pid, abandonGroup{g})
 		return nil, cl.groupError(ctx, "join", name, err)
 	}
@@ -279,7 +282,9 @@ func (g *Group) Receive(ctx context.Context) (GroupMessage, error) {
 }
 
 // Leave ends the membership in order: what was sent is in the group, and then the others are
-// told. It blocks until then, or ctx ends: then the others hear of it later.
+// told. It blocks until then, or ctx ends. While the coordinator is away it returns at once, and the
+// others hear of it when this member was away too long. A [*messages.DoubtError] says how
+// many of the messages that were sent may be lost.
 func (g *Group) Leave(ctx context.Context) error {
 	result, err := actors.Ask[*joinResult](ctx, g.cl.sys, g.pid.Load(), leaveGroup{})
 	if errors.Is(err, actors.ErrDeadLetter) {

@@ -135,10 +135,10 @@ func (g *groupActor) down(ctx actor.Context, msg groupDown) {
 
 // over ends the membership and tells who waits.
 func (g *groupActor) over(ctx actor.Context, err error, remote bool) {
-	g.group.end(err)
+	left := g.group.end(err)
 	g.answer(ctx, err, remote)
 	for _, leaver := range g.leavers {
-		ctx.Send(leaver, &joinResult{})
+		ctx.Send(leaver, &joinResult{err: left})
 	}
 	g.leavers = nil
 }

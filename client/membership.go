@@ -93,7 +93,7 @@ func (m *membership) send(ctx context.Context, message []byte) error {
 // doubt returns why the membership is over, and what of it may be lost. Called with mu
 // held.
 func (m *membership) doubt() error {
-	if len(m.queue) == 0 || errors.Is(m.err, messages.ErrClosed) && m.bytes == 0 {
+	if len(m.queue) == 0 {
 		return m.err
 	}
 	return &messages.DoubtError{Confirmed: m.first, InDoubt: uint64(len(m.queue)), Err: m.err}
@@ -245,10 +245,10 @@ func (m *membership) heard(body []byte) error {
 		if !known {
 			return fmt.Errorf("%w: message of member %d, who did not join", messages.ErrProtocol, sender)
 		}
-		m.next++
 		if sender != m.self || m.options.Own {
-			m.events = append(m.events, GroupMessage{From: from, Data: data})
+			m.events = append(m.events, GroupMessage{From: from, Data: data, Place: m.next})
 		}
+		m.next++
 		return nil
 	}
 	entry := &conecv1.GroupEntry{}
@@ -408,15 +408,25 @@ func (m *membership) isOver() bool {
 	return m.err != nil
 }
 
-// end ends the membership for the program.
-func (m *membership) end(why error) {
+// end ends the membership for the program. It returns an error if some of what was sent may
+// be lost. That the coordinator has ended the stream in order says that it has everything.
+func (m *membership) end(why error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.err != nil {
-		return
+	if m.err == nil {
+		m.over(why)
 	}
+	if len(m.queue) > 0 {
+		return m.doubt()
+	}
+	return nil
+}
+
+// over does it. Called with mu held.
+func (m *membership) over(why error) {
 	if errors.Is(why, io.EOF) {
 		why = messages.ErrClosed
+		m.forget(m.first + uint64(m.given))
 	}
 	m.err, m.stream = why, nil
 	m.change()
