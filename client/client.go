@@ -235,7 +235,7 @@ func (cl *Client) Name() string { return cl.config.Name }
 func (cl *Client) Fingerprint() string { return netio.Fingerprint(cl.identity.Chain()[0]) }
 
 // Actors returns the client's actor system and its way to those of peers.
-func (cl *Client) Actors() *Actors { return &Actors{System: cl.sys, Remote: cl.remote} }
+func (cl *Client) Actors() *Actors { return &Actors{System: cl.sys, Remote: cl.remote, cl: cl} }
 
 // Actors is an actor system whose actors can send to those of other clients:
 //
@@ -244,6 +244,7 @@ func (cl *Client) Actors() *Actors { return &Actors{System: cl.sys, Remote: cl.r
 type Actors struct {
 	*actors.System
 	*actors.Remote
+	cl *Client
 }
 
 // LocalAddr returns the address of the client's UDP socket.

@@ -47,7 +47,8 @@ type GroupOptions struct {
 // JoinOptions say how to join a group. A nil *JoinOptions and zero fields mean the
 // defaults.
 type JoinOptions struct {
-	// SendOnly makes a member that receives nothing, ReceiveOnly one that sends nothing.
+	// SendOnly makes a member that receives nothing, ReceiveOnly one that sends nothing. A
+	// member that receives has to: one that does not is slow.
 	SendOnly, ReceiveOnly bool
 	// Own has the member receive its own messages, too, in their place in the group's order.
 	Own bool

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
@@ -172,4 +174,92 @@ func dropIf(drop bool) sim.Verdict {
 		return sim.Drop()
 	}
 	return sim.Verdict{}
+}
+
+// nobody is a policy under which nobody joins a group whose name begins with "secret", nor makes one that begins with "old".
+type nobody struct{ policy.AllowAll }
+
+func (nobody) Join(_ *policy.Subject, group string, create bool) error {
+	if strings.HasPrefix(group, "secret") || create && strings.HasPrefix(group, "old") {
+		return fmt.Errorf("%w: not that group", messages.ErrRefused)
+	}
+	return nil
+}
+
+// TestGroupLimits shows that what exceeds a limit, or is not allowed, is refused with the reason, and has no effect on others.
+func TestGroupLimits(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 2, func(config *coord.Config) {
+			config.Policy = nobody{}
+			config.Limits = coord.Limits{Groups: 3, GroupsPerClient: 2, MembersPerGroup: 2, GroupMessage: 1000, StreamsPerClient: 5}
+		})
+		alice, bob := h.clients[0].Current(), h.clients[1].Current()
+		join := func(cl *client.Client, name string, want error) *client.Group {
+			h.T.Helper()
+			g, err := cl.Join(h.soon(), name, nil)
+			if !errors.Is(err, want) {
+				w.T.Errorf("join %q: %v, want %v", name, err, want)
+			}
+			return g
+		}
+		a := join(alice, "room", nil)
+		join(alice, "secret", messages.ErrRefused)
+		join(alice, "old", messages.ErrRefused)
+		join(alice, "Room", messages.ErrNameInvalid)
+		join(alice, "second", nil)
+		join(alice, "third", messages.ErrLimit) // that alice has made
+		b := join(bob, "room", nil)
+		join(bob, "room", messages.ErrLimit) // members
+		join(bob, "third", nil)
+		if _, err := bob.CountGroup(h.soon(), "secret"); !errors.Is(err, messages.ErrRefused) {
+			w.T.Error("counted a group that is not for bob:", err)
+		}
+		var size *messages.SizeError
+		if err := a.Send(h.soon(), make([]byte, 1001)); !errors.As(err, &size) || size.Limit != 1000 {
+			w.T.Error("sent a message that is too large:", err)
+		}
+		if err := a.Send(h.soon(), make([]byte, 1000)); err != nil {
+			w.T.Error(err)
+		}
+		if message, err := b.Receive(h.soon()); err != nil || len(message.Data) != 1000 {
+			w.T.Error(len(message.Data), err)
+		}
+	})
+}
+
+// TestGroupSlow has members that do not read: one that is skipped is told how many it missed, the membership of another ends,
+// and for a third all wait, so that it gets everything.
+func TestGroupSlow(t *testing.T) {
+	for _, slow := range []client.SlowMembers{client.SkipSlow, client.EndSlow, client.AwaitSlow} {
+		sim.Test(t, nil, func(w *sim.World) {
+			h := newHall(w, 2, nil)
+			options := &client.JoinOptions{Make: client.GroupOptions{Slow: slow, Keep: 64 << 10}}
+			a, b := h.join(0, &client.JoinOptions{SendOnly: true, Make: options.Make}), h.join(1, options)
+			const count, size = 800, 1000
+			w.Go(func() {
+				for range count {
+					if err := a.Send(h.soon(), make([]byte, size)); err != nil {
+						w.T.Error(err)
+						return
+					}
+				}
+			})
+			<-time.After(20 * time.Second)
+			came, missed := uint64(0), uint64(0)
+			for came+missed < count {
+				message, err := b.Receive(h.soon())
+				if slow == client.EndSlow && errors.Is(err, messages.ErrLimit) {
+					return
+				}
+				if err != nil {
+					w.T.Fatalf("%d: %v, %d came, %d were missed", slow, err, came, missed)
+				}
+				came++
+				missed += message.Missed
+			}
+			if slow == client.EndSlow || (missed == 0) != (slow == client.AwaitSlow) || came+missed != count {
+				w.T.Errorf("%d: %d messages came and %d were missed", slow, came, missed)
+			}
+		})
+	}
 }
