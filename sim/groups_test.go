@@ -263,3 +263,35 @@ func TestGroupSlow(t *testing.T) {
 		})
 	}
 }
+
+// TestGroupEnds has one client join, count and leave while another does, so that the group ends and begins anew at every
+// moment: each is answered.
+func TestGroupEnds(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 2, nil)
+		done := make(chan bool)
+		for i := range 2 {
+			w.Go(func() {
+				defer func() { done <- true }()
+				for n := range 40 {
+					<-time.After(time.Duration(n*(i+1)) * 100 * time.Microsecond)
+					g, err := h.clients[i].Current().Join(h.soon(), "room", nil)
+					if err != nil {
+						w.T.Error(err)
+						return
+					}
+					h.send(g, "hello")
+					if err := g.Leave(h.soon()); err != nil {
+						w.T.Error(err)
+					}
+					if _, err := h.clients[i].Current().CountGroup(h.soon(), "room"); err != nil && !errors.Is(err, messages.ErrNoSuchGroup) {
+						w.T.Error(err)
+					}
+				}
+			})
+		}
+		<-done
+		<-done
+		w.Eventually(time.Second, "the group is gone", func() bool { return h.hub.Stats().Groups == 0 })
+	})
+}
