@@ -288,14 +288,15 @@ func (g *Group) Receive(ctx context.Context) (GroupMessage, error) {
 // many of the messages that were sent may be lost.
 func (g *Group) Leave(ctx context.Context) error {
 	result, err := actors.Ask[*joinResult](ctx, g.cl.sys, g.pid.Load(), leaveGroup{})
-	if errors.Is(err, actors.ErrDeadLetter) {
-		return nil // it is over
-	}
-	if err == nil {
+	switch {
+	case errors.Is(err, actors.ErrDeadLetter): // it is over already
+		err = g.end(messages.ErrClosed)
+	case err == nil:
 		err = result.err
+	default:
+		g.cl.sys.Root.Send(g.cl.pid, abandonGroup{g})
 	}
 	if err != nil {
-		g.cl.sys.Root.Send(g.cl.pid, abandonGroup{g})
 		return g.cl.groupError(ctx, "leave", g.name, err)
 	}
 	return nil
