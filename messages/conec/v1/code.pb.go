@@ -74,6 +74,12 @@ const (
 	// No resumable stream of that name is known: the process is another one, or
 	// waited no longer.
 	Code_CODE_NO_SUCH_STREAM Code = 22
+	// The coordinator's policy does not allow it.
+	Code_CODE_FORBIDDEN Code = 23
+	// Who runs the coordinator has ended the client's attachment; it may come back.
+	Code_CODE_KICKED Code = 24
+	// Who runs the coordinator keeps the client away, for a time or for good.
+	Code_CODE_BANNED Code = 25
 )
 
 // Enum value maps for Code.
@@ -102,6 +108,9 @@ var (
 		20: "CODE_RESET",
 		21: "CODE_NO_SUCH_ACTOR",
 		22: "CODE_NO_SUCH_STREAM",
+		23: "CODE_FORBIDDEN",
+		24: "CODE_KICKED",
+		25: "CODE_BANNED",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":    0,
@@ -127,6 +136,9 @@ var (
 		"CODE_RESET":          20,
 		"CODE_NO_SUCH_ACTOR":  21,
 		"CODE_NO_SUCH_STREAM": 22,
+		"CODE_FORBIDDEN":      23,
+		"CODE_KICKED":         24,
+		"CODE_BANNED":         25,
 	}
 )
 
@@ -161,7 +173,7 @@ var File_conec_v1_code_proto protoreflect.FileDescriptor
 
 const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
-	"\x13conec/v1/code.proto\x12\bconec.v1*\xd5\x03\n" +
+	"\x13conec/v1/code.proto\x12\bconec.v1*\x8b\x04\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCODE_CLOSED\x10\x01\x12\x11\n" +
@@ -188,7 +200,10 @@ const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
 	"CODE_RESET\x10\x14\x12\x16\n" +
 	"\x12CODE_NO_SUCH_ACTOR\x10\x15\x12\x17\n" +
-	"\x13CODE_NO_SUCH_STREAM\x10\x16B\x8f\x01\n" +
+	"\x13CODE_NO_SUCH_STREAM\x10\x16\x12\x12\n" +
+	"\x0eCODE_FORBIDDEN\x10\x17\x12\x0f\n" +
+	"\vCODE_KICKED\x10\x18\x12\x0f\n" +
+	"\vCODE_BANNED\x10\x19B\x8f\x01\n" +
 	"\fcom.conec.v1B\tCodeProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (
