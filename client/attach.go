@@ -19,6 +19,7 @@ import (
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
+	c.between = map[uint64]*between{}
 	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
@@ -41,12 +42,14 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 		c.final = err
 		ctx.Stop(c.home)
 	}
+	c.cl.turned.away(err, remote, time.Now())
 	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
 	c.cl.events.put(Detached{Err: err, Final: c.final != nil})
 	for _, asker := range c.attached {
 		ctx.Send(asker, &attachResult{err, remote})
 	}
 	c.attached, c.waiting = nil, nil
+	c.failBetween(ctx, err)
 	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)
@@ -162,6 +165,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		return
 	}
 	c.bound, c.tcp.told = true, overTCP
+	c.cl.turned.attached()
 	c.cl.config.Logger.Info("attached", "addr", c.cl.config.Coordinator, "observed", observed.String(), "tcp", overTCP)
 	c.cl.events.put(Attached{Observed: observed.String(), TCP: overTCP})
 	for _, asker := range c.attached {
