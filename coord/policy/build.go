@@ -128,20 +128,19 @@ func (f *reading) introduceRule(from introduceContent, line int) introduceRule {
 func (f *reading) limitRule(from limitContent, line int) limitRule {
 	rule := limitRule{line: line, names: f.patterns(line, "name", from.Name, checkPattern)}
 	const most = 1 << 40
-	number := func(field string, value *int64, atMost int64) int64 {
-		switch {
-		case value == nil:
-			return 0
-		case *value < 1 || *value > atMost:
-			f.fail(line, "%s: is %d; want 1 to %d, or leave it out for the coordinator's own limit", field, *value, atMost)
+	given := false
+	number := func(field string, n number, atMost int64) int64 {
+		given = given || n.given
+		if n.given && !n.wrong && (n.value < 1 || n.value > atMost) {
+			f.fail(line, "%s: is %d; want 1 to %d, or leave it out for the coordinator's own limit", field, n.value, atMost)
 		}
-		return *value
+		return n.value
 	}
 	rule.limits = Limits{
 		Channels: int(number("channels", from.Channels, 1<<20)), Pending: int(number("pending", from.Pending, 1<<20)),
 		Opens: int(number("opens", from.Opens, 1<<20)), RelayRate: number("relay-rate", from.RelayRate, most),
 	}
-	if rule.limits == (Limits{}) {
+	if !given {
 		f.fail(line, "no limit; want one of channels, pending, opens, relay-rate")
 	}
 	return rule

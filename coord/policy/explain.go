@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -100,11 +99,16 @@ func (a *attachRule) proofs() string {
 	for _, by := range a.authorities {
 		ways = append(ways, "a certificate of "+by.file)
 	}
-	if n := len(a.fingerprints); n > 0 {
-		ways = append(ways, fmt.Sprintf("one of %d keys", n))
-	}
-	if n := len(a.tokens); n > 0 {
-		ways = append(ways, fmt.Sprintf("one of %d join tokens", n))
+	for _, proof := range []struct {
+		count int
+		name  string
+	}{{len(a.fingerprints), "key"}, {len(a.tokens), "join token"}} {
+		switch {
+		case proof.count == 1:
+			ways = append(ways, "the "+proof.name)
+		case proof.count > 1:
+			ways = append(ways, fmt.Sprintf("one of %d %ss", proof.count, proof.name))
+		}
 	}
 	return "with " + strings.Join(ways, " or ")
 }
@@ -117,7 +121,6 @@ func rightsText(may []right) string {
 	for i, what := range may {
 		words[i] = string(what)
 	}
-	slices.Sort(words)
 	return strings.Join(words, ", ")
 }
 

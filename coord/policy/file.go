@@ -107,10 +107,10 @@ type (
 	}
 	limitContent struct {
 		Name      list   `yaml:"name"`
-		Channels  *int64 `yaml:"channels"`
-		Pending   *int64 `yaml:"pending"`
-		Opens     *int64 `yaml:"opens"`
-		RelayRate *int64 `yaml:"relay-rate"`
+		Channels  number `yaml:"channels"`
+		Pending   number `yaml:"pending"`
+		Opens     number `yaml:"opens"`
+		RelayRate number `yaml:"relay-rate"`
 	}
 )
 
@@ -132,6 +132,23 @@ func (l *list) UnmarshalYAML(node *yaml.Node) error {
 			return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: want a word, or a list of words", element.Line)}}
 		}
 		l.words = append(l.words, element.Value)
+	}
+	return nil
+}
+
+// number is a whole number.
+type number struct {
+	value int64
+	given bool
+	wrong bool // it was complained about
+}
+
+// UnmarshalYAML implements [yaml.Unmarshaler].
+func (n *number) UnmarshalYAML(node *yaml.Node) error {
+	n.given = true
+	if err := node.Decode(&n.value); err != nil {
+		n.wrong = true
+		return &yaml.TypeError{Errors: []string{fmt.Sprintf("line %d: is %q; want a number", node.Line, node.Value)}}
 	}
 	return nil
 }
@@ -229,7 +246,7 @@ func (f *reading) failYAML(err error) {
 				}
 			}
 		}
-		if strings.Contains(text, "unknown anchor") {
+		if strings.Contains(text, "unknown anchor") || strings.Contains(text, "expected alphabetic or numeric character") {
 			text = `a pattern that begins with * needs quotes: "*"`
 		}
 		f.fail(line, "%s", plainer(text))
@@ -243,7 +260,7 @@ func plainer(text string) string {
 	}
 	text = strings.ReplaceAll(text, "!!", "")
 	for of, want := range map[string]string{
-		"int64": "a number", "bool": "true or false", "string": "a word", "[]policy.list": "a list of two patterns",
+		"bool": "true or false", "string": "a word", "[]policy.list": "a list of two patterns",
 		"policy.fileContent": "the sections " + strings.Join(fieldsOf["fileContent"], ", "),
 	} {
 		if head, ok := strings.CutSuffix(text, " into "+of); ok {
