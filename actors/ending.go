@@ -142,11 +142,13 @@ func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 // forbidden acts on the coordinator's word that its policy does not allow the channel any
 // more, or the relay for it: then it goes on if it has a direct path.
 func (c *channel) forbidden(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
-	if msg.GetDirectOnly() && c.paths != nil {
+	switch {
+	case msg.GetDirectOnly() && c.mode() == conecv1.Mode_MODE_DIRECT: // it does without
+	case msg.GetDirectOnly() && c.paths != nil:
 		ctx.Send(c.paths, relayForbidden{msg.GetReason()})
-		return
+	default:
+		c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), false)
 	}
-	c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), false)
 }
 
 // heardOfStreams reports whether the peer has said something on a stream, which may be

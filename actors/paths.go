@@ -362,6 +362,9 @@ func (p *paths) tell(ctx actor.Context) {
 // forbidRelay goes on over direct paths only, as if the channel had been opened so; without
 // one, that is the end.
 func (p *paths) forbidRelay(ctx actor.Context, why string) {
+	if p.spec.mode == conecv1.Mode_MODE_DIRECT {
+		return // told again: it does without already
+	}
 	if p.onRelay || !p.addr.IsValid() {
 		ctx.Send(ctx.Parent(), &conecv1.AbortChannel{Code: conecv1.Code_CODE_FORBIDDEN, Reason: why})
 		return

@@ -50,13 +50,24 @@ func (c *RelayConfig) burst(perSecond int64) int64 {
 
 // limit is how many of n bytes may pass, in whole segments, at the given time since the relay's start.
 func (r *Relay) limit(route *relayRoute, n, segment int, now time.Duration) int {
-	granted := n
-	if route.capped {
-		granted = route.spend(n, segment)
+	if !route.capped {
+		return r.pace(route, n, segment, now)
 	}
+	spent := route.spend(n, segment)
+	if spent == 0 {
+		return 0
+	}
+	passed := r.pace(route, spent, segment, now)
+	route.left.Add(int64(spent - passed))
+	return passed
+}
+
+// pace is what the limits on rates leave of n bytes.
+func (r *Relay) pace(route *relayRoute, n, segment int, now time.Duration) int {
+	granted := n
 	perRoute := r.cfg.BytesPerSecond
-	if perRoute > 0 && granted > 0 {
-		granted = route.bucket.take(granted, segment, now, perRoute, r.cfg.burst(perRoute))
+	if perRoute > 0 {
+		granted = route.bucket.take(n, segment, now, perRoute, r.cfg.burst(perRoute))
 	}
 	fromRate, toRate := r.rateOf(route.client), r.rateOf(route.peer.client)
 	if granted == 0 || fromRate <= 0 && toRate <= 0 && r.cfg.TotalBytesPerSecond <= 0 {
