@@ -42,7 +42,9 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 		c.final = err
 		ctx.Stop(c.home)
 	}
-	c.cl.turned.away(err, remote, time.Now())
+	if remote && c.cl.turned.away(err, time.Now()) {
+		c.endChannels(ctx)
+	}
 	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
 	c.cl.events.put(Detached{Err: err, Final: c.final != nil})
 	for _, asker := range c.attached {
@@ -55,6 +57,15 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 			delete(c.requests, e.request)
 			c.ask(ctx, e)
 		}
+	}
+}
+
+// endChannels ends all channels of a client that may not attach any more: the coordinator can
+// cut those that it relays, and asks for the others.
+func (c *clientActor) endChannels(ctx actor.Context) {
+	code, reason := messages.ToCode(fmt.Errorf("%w: the coordinator does not admit one of the two any more", messages.ErrForbidden))
+	for _, e := range c.inOrder() {
+		ctx.Send(e.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
 	}
 }
 

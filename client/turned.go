@@ -19,7 +19,7 @@ const (
 
 // turned holds a client back that its coordinator has turned away: nothing changes soon, and
 // a coordinator is not to be asked every two seconds by everybody whom it has banned. The
-// client actor says what happened, who dials waits. Safe for concurrent use.
+// client actor says what the coordinator has said, who dials waits. Safe for concurrent use.
 type turned struct {
 	mu    sync.Mutex
 	times int       // in a row
@@ -27,10 +27,12 @@ type turned struct {
 }
 
 // away takes why the attachment, or an attempt, has ended. Each time in a row doubles the
-// pause, which is then shortened by up to a fifth, at random.
-func (t *turned) away(err error, byCoordinator bool, now time.Time) {
-	if !byCoordinator || !errors.Is(err, messages.ErrKicked) && !errors.Is(err, messages.ErrBanned) && !errors.Is(err, messages.ErrForbidden) {
-		return
+// pause, which is then shortened by up to a fifth, at random. It tells whether the client may not
+// attach any more, as far as is known.
+func (t *turned) away(err error, now time.Time) (forbidden bool) {
+	forbidden = errors.Is(err, messages.ErrBanned) || errors.Is(err, messages.ErrForbidden)
+	if !forbidden && !errors.Is(err, messages.ErrKicked) {
+		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -43,6 +45,7 @@ func (t *turned) away(err error, byCoordinator bool, now time.Time) {
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand); who was turned away together does not come back together
 	early := time.Duration(binary.LittleEndian.Uint32(b[:])) * (pause / 5 / time.Microsecond) >> 32 * time.Microsecond
 	t.until = now.Add(pause - early)
+	return forbidden
 }
 
 // attached forgets former times.
