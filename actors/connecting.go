@@ -172,6 +172,10 @@ func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 	if c.conn != nil {
 		return // the connection's own end tells more
 	}
+	if msg.GetCode() == conecv1.Code_CODE_FORBIDDEN {
+		c.forbidden(ctx, msg)
+		return
+	}
 	if c.spec.Introduction != nil || c.introduction.GetDials() {
 		c.lost(ctx, messages.FromCode(msg.GetCode(), ""), msg.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER)
 		return
@@ -252,6 +256,9 @@ func (c *channel) addrsChanged(ctx actor.Context, msg AddrsChanged) {
 func (c *channel) mode() conecv1.Mode {
 	if c.spec.Config.RelayOnly {
 		return conecv1.Mode_MODE_RELAY
+	}
+	if c.introduction.GetDirectOnly() {
+		return conecv1.Mode_MODE_DIRECT
 	}
 	return c.introduction.GetMode()
 }

@@ -128,12 +128,26 @@ func (c *channel) awaitClose(ctx actor.Context, err error) {
 // got to know of it: it may have left between the two ends of the handshake.
 func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 	switch {
+	case msg.GetCode() == conecv1.Code_CODE_FORBIDDEN:
+		c.forbidden(ctx, msg)
 	case !c.confirmed && !c.heardOfStreams():
 		c.lost(ctx, fmt.Errorf("%w: the peer left before it was connected", messages.ErrClosed), true)
 	case msg.GetCode() == conecv1.Code_CODE_NO_SUCH_PEER: // it may come back to the channel
 	case c.done && c.read: // all was said, only its last packet may be lost
 	case c.behavior.Name() != "draining" || c.drains:
 		c.awaitClose(ctx, fmt.Errorf("%w: the other side has ended the channel", messages.ErrUnreachable))
+	}
+}
+
+// forbidden acts on the coordinator's word that its policy does not allow the channel any
+// more, or the relay for it: then it goes on if it has a direct path.
+func (c *channel) forbidden(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
+	switch {
+	case msg.GetDirectOnly() && c.mode() == conecv1.Mode_MODE_DIRECT: // it does without
+	case msg.GetDirectOnly() && c.paths != nil:
+		ctx.Send(c.paths, relayForbidden{msg.GetReason()})
+	default:
+		c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), false)
 	}
 }
 
@@ -214,7 +228,8 @@ func (c *channel) overResult() ChannelResult {
 
 // isLast decides between a restart and the end.
 func (c *channel) isLast(err error, remote bool) bool {
-	meant := errors.Is(err, messages.ErrClosed) || errors.Is(err, messages.ErrShutdown) || errors.Is(err, messages.ErrReset)
+	meant := errors.Is(err, messages.ErrClosed) || errors.Is(err, messages.ErrShutdown) || errors.Is(err, messages.ErrReset) ||
+		errors.Is(err, messages.ErrForbidden)
 	switch {
 	case c.spec.Home != nil:
 		return !c.spec.HomeDialed || !remote && errors.Is(err, messages.ErrClosed)

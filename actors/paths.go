@@ -91,8 +91,9 @@ type (
 		Life
 		netio.Probe
 	}
-	linksChanged struct{ moved bool } // from the channel
-	networkBack  struct{ Life }       // from the switch
+	linksChanged   struct{ moved bool } // from the channel
+	relayForbidden struct{ why string } // from the channel
+	networkBack    struct{ Life }       // from the switch
 )
 
 func pathsProps(sys *System, spec pathsSpec) *actor.Props {
@@ -165,6 +166,8 @@ func (p *paths) Receive(ctx actor.Context) {
 		if p.look(ctx); msg.moved {
 			p.back(ctx)
 		}
+	case relayForbidden:
+		p.forbidRelay(ctx, msg.why)
 	case networkBack:
 		if msg.Of(p.life) {
 			p.back(ctx)
@@ -354,6 +357,20 @@ func (p *paths) tell(ctx actor.Context) {
 	case moved:
 		p.sayMoved(ctx)
 	}
+}
+
+// forbidRelay goes on over direct paths only, as if the channel had been opened so; without
+// one, that is the end.
+func (p *paths) forbidRelay(ctx actor.Context, why string) {
+	if p.spec.mode == conecv1.Mode_MODE_DIRECT {
+		return // told again: it does without already
+	}
+	if p.onRelay || !p.addr.IsValid() {
+		ctx.Send(ctx.Parent(), &conecv1.AbortChannel{Code: conecv1.Code_CODE_FORBIDDEN, Reason: why})
+		return
+	}
+	p.spec.mode, p.set.allowRelay = conecv1.Mode_MODE_DIRECT, false
+	p.look(ctx)
 }
 
 // describe says which candidates there are, and why the path is what it is.

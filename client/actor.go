@@ -80,6 +80,7 @@ type clientActor struct {
 	port     *actor.PID // keeps a port at the gateway; nil if none was needed yet
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
+	between  map[uint64]*between   // introductions of others, by request
 	request  uint64                // last request number
 	waiting  []*conecv1.Control    // to say once bound
 	channels map[string]*entry     // by actor id
@@ -253,6 +254,10 @@ func (c *clientActor) asked(ctx actor.Context) {
 		}
 	case listGroups:
 		ctx.Respond(&groupList{slices.Collect(maps.Values(c.groups))})
+	case introducePeers:
+		c.introducePeers(ctx, msg)
+	case cancelIntroduce:
+		c.cancelIntroduce(ctx, msg)
 	case listChannels:
 		list := &channelList{}
 		for _, e := range c.inOrder() {
@@ -278,7 +283,7 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 	}
 	c.asks = time.Now()
 	ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_Attach{Attach: &conecv1.Attach{
-		Name: c.cl.config.Name, Accepts: !c.cl.config.NotAccepting,
+		Name: c.cl.config.Name, Accepts: !c.cl.config.NotAccepting, Token: c.cl.config.JoinToken,
 	}}})
 }
 
@@ -335,7 +340,7 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		c.offered(ctx, said.ChannelOffered)
 	case *conecv1.Control_OfferWithdrawn:
 		if e := c.byID(string(said.OfferWithdrawn.GetChannel())); e != nil {
-			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER { // the peer may come back to the channel
+			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER && !said.OfferWithdrawn.GetDirectOnly() { // the peer may come back to the channel
 				e.id = ""
 			}
 			ctx.Send(e.ref.pid, said.OfferWithdrawn)
@@ -346,6 +351,8 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		if pid := c.take(said.OpenRefused.GetRequest()); pid != nil {
 			ctx.Send(pid, said.OpenRefused)
 		}
+	case *conecv1.Control_PeersIntroduced:
+		c.peersIntroduced(ctx, said.PeersIntroduced)
 	case *conecv1.Control_ChannelRestored:
 		if e := c.toRestore(string(said.ChannelRestored.GetChannel())); e != nil {
 			e.restored = c.id

@@ -19,6 +19,7 @@ import (
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels, c.groups = map[uint64]*actor.PID{}, map[string]*entry{}, map[*Group]*actor.PID{}
+	c.between = map[uint64]*between{}
 	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
@@ -41,6 +42,9 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 		c.final = err
 		ctx.Stop(c.home)
 	}
+	if remote && c.cl.turned.away(err, time.Now()) {
+		c.endChannels(ctx)
+	}
 	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
 	c.cl.events.put(Detached{Err: err, Final: c.final != nil})
 	for _, asker := range c.attached {
@@ -50,11 +54,21 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	if c.final != nil {
 		c.tellHomeless(ctx, &homeResult{err: err, remote: remote})
 	}
+	c.failBetween(ctx, err)
 	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)
 			c.ask(ctx, e)
 		}
+	}
+}
+
+// endChannels ends all channels of a client that may not attach any more: the coordinator can
+// cut those that it relays, and asks for the others.
+func (c *clientActor) endChannels(ctx actor.Context) {
+	code, reason := messages.ToCode(fmt.Errorf("%w: the coordinator does not admit one of the two any more", messages.ErrForbidden))
+	for _, e := range c.inOrder() {
+		ctx.Send(e.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
 	}
 }
 
@@ -165,6 +179,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		return
 	}
 	c.bound, c.tcp.told = true, overTCP
+	c.cl.turned.attached()
 	c.cl.config.Logger.Info("attached", "addr", c.cl.config.Coordinator, "observed", observed.String(), "tcp", overTCP)
 	c.cl.events.put(Attached{Observed: observed.String(), TCP: overTCP})
 	for _, asker := range c.attached {

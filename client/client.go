@@ -36,6 +36,7 @@ type Client struct {
 	resumptions *resumptions
 	events      *events
 	searches    searches
+	turned      turned
 	monitor     *netio.Monitor // nil if nothing is watched
 	mapper      PortMapper     // nil: no port is mapped
 	shared      shared
@@ -51,11 +52,13 @@ type Client struct {
 // Connect attaches to a coordinator. It blocks until the coordinator has granted
 // the name and relays to this client, refuses, or ctx ends. Errors:
 // [messages.ErrNameTaken], [messages.ErrNameMismatch], [messages.ErrUntrusted],
-// [messages.ErrVersion], [messages.ErrLimit], [messages.ErrUnreachable].
+// [messages.ErrVersion], [messages.ErrLimit], [messages.ErrUnreachable],
+// [messages.ErrForbidden], [messages.ErrBanned].
 //
 // Once attached, the client attaches again by itself when it loses the
-// coordinator, until [Client.Close]; Config.OnEvent hears of it. The client's
-// goroutines have the pprof labels of ctx.
+// coordinator, until [Client.Close]; Config.OnEvent hears of it. One that was kicked,
+// banned or is not allowed any more waits before each attempt: 5 seconds at first, up to
+// 5 minutes later. The client's goroutines have the pprof labels of ctx.
 func Connect(ctx context.Context, config *Config) (*Client, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("client config: %w", err)
@@ -265,7 +268,9 @@ type ChannelOptions struct {
 // client does not put streams on it. It blocks until the channel is connected,
 // the peer or the coordinator refuses, or ctx ends. Errors:
 // [messages.ErrNoSuchPeer], [messages.ErrNotAccepting], [messages.ErrRefused],
-// [messages.ErrLimit], [messages.ErrUnreachable], [messages.ErrTimeout].
+// [messages.ErrLimit], [messages.ErrUnreachable], [messages.ErrTimeout],
+// [messages.ErrForbidden]. Where the coordinator's policy keeps the two off the relay,
+// the channel takes direct paths only, as in mode DirectOnly, whatever the mode.
 //
 // A channel that fails is connected again by its supervisor, with growing
 // pauses; it ends for good when the peer closes it or stays away.

@@ -43,6 +43,10 @@ type Config struct {
 	// coordinator has noticed.
 	Identity *netio.Identity
 
+	// JoinToken is shown to the coordinator, whose policy may ask for one: at most
+	// [messages.MaxToken] bytes. It is a secret. If empty, none is.
+	JoinToken string
+
 	// Bind is the local UDP address, "host:port". If empty, all addresses of both
 	// families and a free port.
 	Bind string
@@ -182,6 +186,9 @@ func (c *Config) Validate() error {
 		if err := netio.CheckFingerprint(c.Fingerprint); err != nil {
 			errs = append(errs, fmt.Errorf("Fingerprint: %w", err))
 		}
+	}
+	if len(c.JoinToken) > messages.MaxToken {
+		errs = append(errs, fmt.Errorf("JoinToken has %d bytes: want at most %d", len(c.JoinToken), messages.MaxToken))
 	}
 	if c.Bind != "" {
 		if _, _, err := net.SplitHostPort(c.Bind); err != nil {

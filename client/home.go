@@ -42,6 +42,9 @@ func (cl *Client) dialHome(ctx context.Context) (*netio.Conn, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+	if err := cl.turned.wait(ctx); err != nil {
+		return nil, err
+	}
 	host, port, err := splitHostPort(cl.config.Coordinator)
 	if err != nil {
 		return nil, err

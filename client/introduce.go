@@ -109,7 +109,7 @@ func (c *clientActor) refusal(intro *conecv1.Introduction) error {
 		return messages.ErrNotAccepting
 	case c.cl.cutting.Load():
 		return messages.ErrShutdown
-	case c.cl.config.RelayOnly && intro.GetMode() == conecv1.Mode_MODE_DIRECT:
+	case c.cl.config.RelayOnly && (intro.GetMode() == conecv1.Mode_MODE_DIRECT || intro.GetDirectOnly()):
 		return fmt.Errorf("%w: this client uses the relay only", messages.ErrRefused)
 	case len(c.channels) >= c.cl.config.MaxChannels:
 		return fmt.Errorf("%w: %d channels", messages.ErrLimit, len(c.channels))

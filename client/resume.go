@@ -298,7 +298,8 @@ func (r *resumable) attachAgain() {
 		case err == nil, r.Attached():
 			r.settle()
 			return
-		case errors.Is(err, messages.ErrNoSuchStream), errors.Is(err, messages.ErrProtocol), errors.Is(err, messages.ErrVersion):
+		case errors.Is(err, messages.ErrNoSuchStream), errors.Is(err, messages.ErrProtocol), errors.Is(err, messages.ErrVersion),
+			errors.Is(err, messages.ErrForbidden):
 			r.End(err)
 			return
 		case life.Err() != nil:

@@ -3,7 +3,6 @@ package coord
 import (
 	"crypto/rand"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -33,7 +32,9 @@ const expiry = time.Second
 //	any       listUsage      answers with who is attached and has which channels
 //	any       streamOffered  passes it on to a group, which it brings to life if need be
 //	any       groupEmpty     ends the group, unless somebody is about to join
+//	any       memberList     ends the memberships that are not allowed any more
 //	any       Terminated     forgets a group that failed
+//	any       setPolicy, kick, ban, unban, listBans  see govern
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
 //
@@ -51,6 +52,7 @@ type coordinator struct {
 	timer    *time.Timer
 	apart    actors.Apart
 	registry *registry
+	bans     banList
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
 	halls    map[string]*hall // by the group's name
@@ -113,6 +115,8 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.offered(ctx, msg)
 	case groupEmpty:
 		c.emptied(ctx, msg)
+	case memberList:
+		c.review(ctx, msg)
 	case *actor.Terminated:
 		c.hallGone(msg.Who)
 	case introduce:
@@ -121,6 +125,8 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
 	case listUsage:
 		ctx.Respond(c.registry.usage())
+	case setPolicy, kick, ban, unban, listBans:
+		c.govern(ctx)
 	}
 	c.count()
 }
@@ -135,6 +141,7 @@ func (c *coordinator) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.registry = newRegistry(c.config.Limits, c.relay)
 	c.homes, c.attached, c.halls = map[string]*home{}, map[uint64]*home{}, map[string]*hall{}
+	c.registry.policy = c.config.Policy
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.sys.Pumps.Go(func() {
 		for {
@@ -202,6 +209,8 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 		says = c.registry.release(id, said.ReleaseChannel)
 	case *conecv1.Control_RestoreChannel:
 		says = c.registry.restore(now, id, said.RestoreChannel)
+	case *conecv1.Control_IntroducePeers:
+		says = c.registry.introducePeers(now, id, said.IntroducePeers)
 	default:
 		c.disconnect(ctx, h, fmt.Errorf("%w: %T from a client", messages.ErrProtocol, said))
 		return
@@ -222,8 +231,10 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	if name != msg.GetName() {
 		return fmt.Errorf("%w: it is for %q, not %q", messages.ErrNameMismatch, name, msg.GetName())
 	}
-	subject := policy.Subject{Name: name, Certificate: certificate, Addr: c.real(h)}
-	if err := c.config.Policy.Attach(&subject); err != nil {
+	subject := policy.Subject{
+		Name: name, Certificate: certificate, Intermediates: h.conn.Intermediates(), Token: msg.GetToken(),
+	}
+	if err := c.admit(h, &subject); err != nil {
 		return err
 	}
 	key, err := h.conn.ExportKey("bind")
@@ -237,7 +248,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	superseded, says, err := c.registry.attach(time.Now(), client)
 	if old := c.attached[superseded]; old != nil {
 		c.forget(old)
-		c.disconnect(ctx, old, messages.ErrSuperseded)
+		c.end(ctx, old, messages.ErrSuperseded)
 	}
 	c.say(ctx, says)
 	if err != nil {
@@ -247,6 +258,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		c.say(ctx, c.registry.detach(time.Now(), client.id))
 		return fmt.Errorf("%w: %w", messages.ErrLimit, err)
 	}
+	c.relay.LimitClient(client.id, client.limits.RelayRate)
 	h.client = client
 	c.attached[client.id] = h
 	c.counters.attached.Store(int64(len(c.attached)))
@@ -285,11 +297,14 @@ func (c *coordinator) forget(h *home) {
 	c.counters.attached.Store(int64(len(c.attached)))
 }
 
-// disconnect ends a home channel and tells the client why.
+// disconnect ends a home channel because of what the client did.
 func (c *coordinator) disconnect(ctx actor.Context, h *home, why error) {
-	if !errors.Is(why, messages.ErrSuperseded) {
-		c.config.Logger.Info("client refused", "addr", c.real(h).String(), "err", why)
-	}
+	c.config.Logger.Info("client refused", "addr", c.real(h).String(), "err", why)
+	c.end(ctx, h, why)
+}
+
+// end ends a home channel and tells the client why.
+func (c *coordinator) end(ctx actor.Context, h *home, why error) {
 	code, reason := messages.ToCode(why)
 	ctx.Send(h.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
 }

@@ -61,7 +61,8 @@ type Config struct {
 	// KeyLog receives TLS secrets (SSLKEYLOGFILE). If nil, none. Channels between
 	// clients have keys of their own, which never come here.
 	KeyLog io.Writer
-	// Policy decides what clients may do. If nil, [policy.AllowAll].
+	// Policy decides what clients may do, until [Coordinator.SetPolicy] sets another. If
+	// nil, [policy.AllowAll].
 	Policy policy.Policy
 	// Limits bound what clients can make the coordinator hold.
 	Limits Limits
@@ -81,6 +82,12 @@ type Limits struct {
 	// PendingPerClient is how many introductions of a client may wait for an
 	// answer. If zero, 64.
 	PendingPerClient int
+	// OpenRate is how many channels and introductions of others a client may ask for,
+	// per second; five times as many at once. If zero, 200.
+	OpenRate int
+	// Bans is how many bans [Coordinator.Ban] may impose, until one ends or is lifted. If
+	// zero, 1,000.
+	Bans int
 	// RelayRate limits what one end of a channel may send over the relay, in
 	// bytes per second. If zero, it is not limited.
 	RelayRate int64
@@ -160,6 +167,8 @@ func (c *Config) Validate() error {
 		{"Limits.GroupMessage", int64(c.Limits.GroupMessage)},
 		{"Limits.GroupKeep", int64(c.Limits.GroupKeep)},
 		{"Limits.GroupMemory", int64(c.Limits.GroupMemory)},
+		{"Limits.OpenRate", int64(c.Limits.OpenRate)},
+		{"Limits.Bans", int64(c.Limits.Bans)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
 		{"Limits.RelayClientRate", c.Limits.RelayClientRate},
 		{"Limits.RelayTotalRate", c.Limits.RelayTotalRate},
@@ -212,6 +221,8 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.GroupMessage, 1<<20)
 	defaultTo(&l.GroupKeep, 16<<20)
 	defaultTo(&l.GroupMemory, 256<<20)
+	defaultTo(&l.OpenRate, 200)
+	defaultTo(&l.Bans, 1000)
 	defaultTime := func(field *time.Duration, value time.Duration) {
 		if *field == 0 {
 			*field = value

@@ -24,7 +24,8 @@ import (
 //	any       memberEnded   ends the membership, or waits for the member to come back
 //	any       countGroup    answers
 //	any       groupExpired  ends memberships of those that were away too long
-//	any       expelMember   ends memberships
+//	any       expelMembers  ends memberships
+//	any       listMembers   answers
 //	any       Stopping      resets all streams
 //
 // What members say does not pass here: a pump for each takes it off the member's stream
@@ -66,8 +67,11 @@ type (
 		err      error
 	}
 	groupExpired struct{ actors.Life }
-	expelMember  struct {
-		member func(name string) error // why not, for those that may not stay
+	expelMembers struct{ why map[string]error } // by the client's name
+	listMembers  struct{}
+	memberList   struct {
+		group string
+		names []string
 	}
 	countGroup struct{ stream *netio.Stream }
 	groupEmpty struct {
@@ -110,9 +114,15 @@ func (g *groupActor) Receive(ctx actor.Context) {
 			g.empty(ctx)
 			g.again(ctx)
 		}
-	case expelMember:
+	case expelMembers:
 		g.expel(msg)
 		g.empty(ctx)
+	case listMembers:
+		list := memberList{group: g.name}
+		for m := range g.on {
+			list.names = append(list.names, m.GetName())
+		}
+		ctx.Respond(list)
 	case countGroup:
 		g.joins++
 		answerCount(msg.stream, g.count())
@@ -269,15 +279,15 @@ func (g *groupActor) expire(now time.Time) {
 }
 
 // expel ends the memberships of those that may not stay.
-func (g *groupActor) expel(msg expelMember) {
+func (g *groupActor) expel(msg expelMembers) {
 	for m, seat := range g.on {
-		if why := msg.member(m.GetName()); why != nil {
+		if why := msg.why[m.GetName()]; why != nil {
 			seat.out = why
 			seat.stream.Reset(why)
 		}
 	}
 	for m := range g.away {
-		if why := msg.member(m.GetName()); why != nil {
+		if why := msg.why[m.GetName()]; why != nil {
 			delete(g.away, m)
 			g.end(m, nil, why)
 		}

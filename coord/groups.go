@@ -57,7 +57,7 @@ func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.
 	}
 	name := join.GetGroup()
 	group := c.halls[name]
-	if err := c.config.Policy.Join(&client.subject, name, group == nil); err != nil {
+	if err := coded(c.registry.policy.Join(&client.subject, name, group == nil)); err != nil {
 		return nil, err
 	}
 	if group != nil {
@@ -85,6 +85,29 @@ func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.
 	c.halls[name] = group
 	c.counters.groups.Store(int64(len(c.halls)))
 	return group, nil
+}
+
+// reviewHalls asks all groups who is in them, after the policy has changed.
+func (c *coordinator) reviewHalls(ctx actor.Context) {
+	for _, group := range c.halls {
+		ctx.Request(group.pid, listMembers{})
+	}
+}
+
+// review ends the memberships that are not allowed any more. Those of clients that are away
+// are looked at when these come back.
+func (c *coordinator) review(ctx actor.Context, msg memberList) {
+	denied := map[string]error{}
+	for _, name := range msg.names {
+		if h := c.named(name); h != nil {
+			if err := coded(c.registry.policy.Join(&h.client.subject, msg.group, false)); err != nil {
+				denied[name] = err
+			}
+		}
+	}
+	if group := c.halls[msg.group]; group != nil && len(denied) > 0 {
+		ctx.Send(group.pid, expelMembers{denied})
+	}
 }
 
 // emptied ends a group that nobody is in, unless somebody is about to join.

@@ -13,12 +13,19 @@ import (
 type fakeRoutes struct {
 	next uint32
 	held map[uint32]uint32 // both ends of each route
+
+	capped int // how many routes were, so far
 }
 
 func (f *fakeRoutes) AddRoute(_, _ uint64) (a, b uint32, err error) {
 	f.next += 2
 	f.held[f.next], f.held[f.next+1] = f.next+1, f.next
 	return f.next, f.next + 1, nil
+}
+
+func (f *fakeRoutes) AddCappedRoute(a, b uint64, _ int64) (routeA, routeB uint32, err error) {
+	f.capped++
+	return f.AddRoute(a, b)
 }
 
 func (f *fakeRoutes) RemoveRoute(route uint32) {

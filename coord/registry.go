@@ -20,6 +20,7 @@ import (
 type registry struct {
 	limits Limits
 	routes routeTable
+	policy policy.Policy
 
 	names    map[string]*attachment
 	clients  map[uint64]*attachment
@@ -48,6 +49,7 @@ func byNumber[T interface{ number() serial }](m map[string]T) []T {
 // routeTable is the relay, as far as the registry needs it.
 type routeTable interface {
 	AddRoute(a, b uint64) (routeA, routeB uint32, err error)
+	AddCappedRoute(a, b uint64, bytes int64) (routeA, routeB uint32, err error)
 	RemoveRoute(route uint32)
 }
 
@@ -59,7 +61,10 @@ type attachment struct {
 	key         []byte // public key, DER
 	certificate []byte // DER
 	accepts     bool
+	limits      policy.Limits            // of the policy or the configuration, whichever is less
+	opens       allowance                // of requests
 	opening     map[uint64]*introduction // by request
+	introducing map[uint64]*introduction // of others, by request
 	pending     int                      // introductions that this client is part of
 	channels    map[string]*introduced
 	wishes      int // channels that it wants a route for again
@@ -77,8 +82,12 @@ type introduction struct {
 	shared           bool
 	dialerRoute      uint32
 	acceptorRoute    uint32
+	directOnly       bool // the policy keeps it off the relay
 	asksDialer       bool // the acceptor is ready, the dialer was offered the channel too
 	deadline         time.Time
+	by               *warrant    // who introduces; nil if the dialer opens it
+	introducer       *attachment // the client that introduces and waits for the answer, nil if none does
+	introduces       uint64      // its request
 	ticket           uint64      // of the program's, if it introduces
 	done             func(error) // told how it ended, if the program introduces
 }
@@ -89,12 +98,16 @@ type introduced struct {
 	channel string
 	ends    [2]*attachment
 	routes  [2]uint32 // of the ends; removing one removes both
+	routed  bool      // it has a route
+	capped  time.Time // when its route goes, because it is for the handshake only; zero: it stays
+	by      *warrant  // who introduced the ends; nil if one opened it
 }
 
 // restore is one client's wish to have a route again for a channel it still has.
 type restore struct {
 	from     *attachment
 	peer     string
+	by       *warrant // the former channel's
 	deadline time.Time
 }
 
@@ -106,7 +119,7 @@ type say struct {
 
 func newRegistry(limits Limits, routes routeTable) *registry {
 	return &registry{
-		limits: limits, routes: routes,
+		limits: limits, routes: routes, policy: policy.AllowAll{},
 		names: map[string]*attachment{}, clients: map[uint64]*attachment{},
 		pending: map[string]*introduction{}, channels: map[string]*introduced{}, restores: map[string]*restore{},
 	}
@@ -126,6 +139,7 @@ func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says
 		return superseded, says, fmt.Errorf("%w: %d clients", messages.ErrLimit, len(r.clients))
 	}
 	a.opening, a.channels = map[uint64]*introduction{}, map[string]*introduced{}
+	a.introducing, a.limits = map[uint64]*introduction{}, r.limitsOf(a)
 	r.names[a.name], r.clients[a.id] = a, a
 	return superseded, says, nil
 }
@@ -146,11 +160,12 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 			says = append(says, r.fail(intro, a, conecv1.Code_CODE_NO_SUCH_PEER, "the peer left", false)...)
 		}
 	}
+	says = append(says, r.forgetIntroducer(a)...)
 	for _, channel := range byNumber(a.channels) {
 		r.drop(channel)
 		for _, other := range channel.ends {
 			if other != a { // one that is not connected yet gives up
-				r.wish(now, other, channel.channel, a.name)
+				r.wish(now, other, channel.channel, a.name, channel.by)
 				says = append(says, say{other.id, withdrawn(channel.channel, conecv1.Code_CODE_NO_SUCH_PEER)})
 			}
 		}
@@ -166,18 +181,26 @@ func (r *registry) detach(now time.Time, id uint64) (says []say) {
 // open answers an OpenChannel: it offers the channel to the peer, or refuses.
 func (r *registry) open(now time.Time, id uint64, msg *conecv1.OpenChannel) []say {
 	opener := r.clients[id]
-	peer := r.names[msg.GetPeer()]
+	peer := r.visible(opener, msg.GetPeer())
 	refuse := func(code conecv1.Code, reason string) []say {
 		return []say{{id, refused(msg.GetRequest(), code, reason, false)}}
 	}
 	switch {
+	case !opener.opens.take(now, opener.limits.Opens):
+		return refuse(conecv1.Code_CODE_LIMIT, tooFast(opener))
 	case len(msg.GetPurpose()) > messages.MaxPurpose:
 		return refuse(conecv1.Code_CODE_LIMIT, fmt.Sprintf("purpose of more than %d bytes", messages.MaxPurpose))
 	case peer == nil:
 		return refuse(conecv1.Code_CODE_NO_SUCH_PEER, "")
+	}
+	directOnly, err := r.mayOpen(opener, peer, msg.GetMode())
+	switch {
+	case err != nil:
+		code, reason := messages.ToCode(err)
+		return refuse(code, reason)
 	case !peer.accepts:
 		return refuse(conecv1.Code_CODE_NOT_ACCEPTING, "")
-	case opener.opening[msg.GetRequest()] != nil || msg.GetRequest() == 0:
+	case opener.opening[msg.GetRequest()] != nil || opener.introducing[msg.GetRequest()] != nil || msg.GetRequest() == 0:
 		return refuse(conecv1.Code_CODE_PROTOCOL, "request number is in use")
 	}
 	if msg.GetShared() && r.crossing(opener, peer, msg.GetMode()) {
@@ -185,7 +208,7 @@ func (r *registry) open(now time.Time, id uint64, msg *conecv1.OpenChannel) []sa
 	}
 	intro := &introduction{
 		dialer: opener, acceptor: peer, request: msg.GetRequest(),
-		mode: msg.GetMode(), purpose: msg.GetPurpose(), shared: msg.GetShared(),
+		mode: msg.GetMode(), purpose: msg.GetPurpose(), shared: msg.GetShared(), directOnly: directOnly,
 	}
 	says, err := r.offer(now, intro)
 	if err != nil {
@@ -209,15 +232,15 @@ func (r *registry) crossing(opener, peer *attachment, mode conecv1.Mode) bool {
 // offer begins an introduction: the acceptor is asked.
 func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 	for _, a := range []*attachment{intro.dialer, intro.acceptor} {
-		if a.pending >= r.limits.PendingPerClient {
+		if a.pending >= a.limits.Pending {
 			return nil, fmt.Errorf("%w: %d channels of %q wait to be answered", messages.ErrLimit, a.pending, a.name)
 		}
-		if len(a.channels) >= r.limits.ChannelsPerClient {
+		if len(a.channels) >= a.limits.Channels {
 			return nil, fmt.Errorf("%w: %q has %d channels", messages.ErrLimit, a.name, len(a.channels))
 		}
 	}
 	var err error
-	intro.dialerRoute, intro.acceptorRoute, err = r.routes.AddRoute(intro.dialer.id, intro.acceptor.id)
+	intro.dialerRoute, intro.acceptorRoute, err = r.route(intro)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", messages.ErrLimit, err)
 	}
@@ -229,46 +252,14 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 	return []say{{intro.acceptor.id, offered(intro, false)}}, nil
 }
 
-// introduce is an introduction by the coordinator's program. done is told once
-// both have accepted, or why not.
-func (r *registry) introduce(now time.Time, msg introduce, done func(error)) ([]say, error) {
-	intro := &introduction{mode: msg.mode, purpose: msg.purpose, ticket: msg.ticket, done: done}
-	var err error
-	if intro.dialer, err = r.accepting(msg.a); err != nil {
-		return nil, err
-	}
-	if intro.acceptor, err = r.accepting(msg.b); err != nil {
-		return nil, err
-	}
-	return r.offer(now, intro)
-}
-
-// cancelIntroduce takes an introduction by the coordinator's program back.
-func (r *registry) cancelIntroduce(ticket uint64) []say {
-	for _, intro := range r.pending {
-		if intro.ticket == ticket && intro.done != nil {
-			return r.fail(intro, intro.asked(), conecv1.Code_CODE_CANCELED, "", false)
-		}
-	}
-	return nil // it was answered meanwhile
-}
-
-// accepting returns the client of a name, if it accepts channels.
-func (r *registry) accepting(name string) (*attachment, error) {
-	a := r.names[name]
-	if a == nil {
-		return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNoSuchPeer}
-	}
-	if !a.accepts {
-		return nil, &messages.OpError{Op: "introduce", Peer: name, Err: messages.ErrNotAccepting}
-	}
-	return a, nil
-}
-
 // cancel takes an OpenChannel back.
 func (r *registry) cancel(id uint64, msg *conecv1.CancelOpen) []say {
-	if intro := r.clients[id].opening[msg.GetRequest()]; intro != nil {
+	a := r.clients[id]
+	if intro := a.opening[msg.GetRequest()]; intro != nil {
 		return r.withdraw(intro, intro.dialer, conecv1.Code_CODE_CANCELED)
+	}
+	if intro := a.introducing[msg.GetRequest()]; intro != nil {
+		return r.fail(intro, intro.asked(), conecv1.Code_CODE_CANCELED, "", false)
 	}
 	return nil // it was answered meanwhile
 }
@@ -289,12 +280,14 @@ func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 		return []say{{intro.dialer.id, offered(intro, true)}}
 	}
 	r.forget(intro)
-	channel := &introduced{channel: intro.channel, ends: [2]*attachment{intro.dialer, intro.acceptor}}
-	channel.routes = [2]uint32{intro.dialerRoute, intro.acceptorRoute}
+	channel := &introduced{channel: intro.channel, ends: [2]*attachment{intro.dialer, intro.acceptor}, by: intro.by}
+	channel.routes, channel.routed = [2]uint32{intro.dialerRoute, intro.acceptorRoute}, true
+	if intro.directOnly {
+		channel.capped = intro.deadline.Add(handshakeTime)
+	}
 	r.keep(channel)
 	if intro.request == 0 {
-		intro.done(nil)
-		return nil
+		return r.tellIntroducer(intro, nil, false, nil)
 	}
 	return []say{{intro.dialer.id, &conecv1.Control{Said: &conecv1.Control_ChannelIntroduced{ChannelIntroduced: &conecv1.ChannelIntroduced{
 		Request: intro.request, Introduction: intro.forEnd(true),
@@ -316,7 +309,7 @@ func (r *registry) drop(channel *introduced) {
 	for _, end := range channel.ends {
 		delete(end.channels, channel.channel)
 	}
-	r.routes.RemoveRoute(channel.routes[0])
+	r.unroute(channel)
 }
 
 // release acts on a client's word that its channel has ended.
@@ -343,25 +336,25 @@ func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) 
 // its clients want it. Who stayed attached while the other left wants it unasked.
 func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel) []say {
 	a, channel := r.clients[id], string(msg.GetChannel())
-	if len(channel) != channelIDSize || len(a.channels) >= r.limits.ChannelsPerClient || r.channels[channel] != nil {
+	if len(channel) != channelIDSize || len(a.channels) >= a.limits.Channels || r.channels[channel] != nil {
 		return nil
 	}
 	wish := r.restores[channel]
 	if wish != nil && wish.peer == a.name && msg.GetPeer() == wish.from.name { // of a client with itself, both from the same
 		r.unwish(channel)
-		return r.rejoin(channel, wish.from, a)
+		return r.rejoin(channel, wish.from, a, wish.by)
 	}
 	if wish == nil {
-		r.wish(now, a, channel, msg.GetPeer())
+		r.wish(now, a, channel, msg.GetPeer(), nil)
 	}
 	return nil
 }
 
 // wish notes that a client would like to have a route for a channel again.
-func (r *registry) wish(now time.Time, from *attachment, channel, peer string) {
+func (r *registry) wish(now time.Time, from *attachment, channel, peer string, by *warrant) {
 	r.unwish(channel)
 	if from.wishes < r.limits.ChannelsPerClient && len(r.restores) < r.limits.Clients*wishesPerClient {
-		r.restores[channel] = &restore{from: from, peer: peer, deadline: now.Add(r.limits.RestoreTimeout)}
+		r.restores[channel] = &restore{from: from, peer: peer, by: by, deadline: now.Add(r.limits.RestoreTimeout)}
 		from.wishes++
 	}
 }
@@ -373,13 +366,20 @@ func (r *registry) unwish(channel string) {
 	}
 }
 
-// rejoin makes a new route between the ends of a channel.
-func (r *registry) rejoin(channel string, a, b *attachment) []say {
+// rejoin makes a new route between the ends of a channel, if the policy still allows it.
+func (r *registry) rejoin(channel string, a, b *attachment, by *warrant) []say {
+	if err := r.mayKeep(a, b, by); err != nil {
+		return forbid(channel, a, b)
+	}
+	if !r.mayRelay(a, b) {
+		r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, by: by})
+		return confine(channel, a, b)
+	}
 	routeA, routeB, err := r.routes.AddRoute(a.id, b.id)
 	if err != nil {
 		return nil // the channel goes on without relay; its ends ask again when they attach again
 	}
-	r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, routes: [2]uint32{routeA, routeB}})
+	r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, routes: [2]uint32{routeA, routeB}, routed: true, by: by})
 	restored := func(route uint32) *conecv1.Control {
 		return &conecv1.Control{Said: &conecv1.Control_ChannelRestored{ChannelRestored: &conecv1.ChannelRestored{
 			Channel: []byte(channel), Route: route,
@@ -393,6 +393,11 @@ func (r *registry) expire(now time.Time) (says []say) {
 	for _, intro := range byNumber(r.pending) {
 		if now.After(intro.deadline) {
 			says = append(says, r.fail(intro, intro.asked(), conecv1.Code_CODE_TIMEOUT, "the peer did not answer", false)...)
+		}
+	}
+	for _, channel := range byNumber(r.channels) {
+		if channel.routed && !channel.capped.IsZero() && now.After(channel.capped) {
+			r.unroute(channel)
 		}
 	}
 	for channel, wish := range r.restores {
@@ -419,9 +424,7 @@ func (r *registry) withdraw(intro *introduction, by *attachment, code conecv1.Co
 func (r *registry) fail(intro *introduction, by *attachment, code conecv1.Code, reason string, byPeer bool) (says []say) {
 	r.forget(intro)
 	r.routes.RemoveRoute(intro.dialerRoute)
-	if intro.done != nil {
-		intro.done(&messages.OpError{Op: "introduce", Peer: by.name, Remote: byPeer, Err: messages.FromCode(code, reason)})
-	}
+	says = append(says, r.tellIntroducer(intro, by, byPeer, messages.FromCode(code, reason))...)
 	if intro.request != 0 {
 		says = append(says, say{intro.dialer.id, refused(intro.request, code, reason, byPeer)})
 	} else if intro.asksDialer {
@@ -442,6 +445,9 @@ func (i *introduction) asked() *attachment {
 func (r *registry) forget(intro *introduction) {
 	delete(r.pending, intro.channel)
 	delete(intro.dialer.opening, intro.request)
+	if intro.introducer != nil {
+		delete(intro.introducer.introducing, intro.introduces)
+	}
 	intro.dialer.pending--
 	intro.acceptor.pending--
 }
@@ -465,7 +471,7 @@ func (i *introduction) forEnd(dials bool) *conecv1.Introduction {
 	}
 	return &conecv1.Introduction{
 		Channel: []byte(i.channel), Peer: peer.name, Certificate: peer.certificate, Route: route,
-		Mode: i.mode, Purpose: i.purpose, Dials: dials, Shared: i.shared,
+		Mode: i.mode, Purpose: i.purpose, Dials: dials, Shared: i.shared, DirectOnly: i.directOnly,
 	}
 }
 

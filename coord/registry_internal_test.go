@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 )
@@ -35,7 +36,7 @@ func newBook(t *testing.T, limits Limits) *book {
 func (b *book) attach(name, key string) (uint64, error) {
 	b.last++
 	_, says, err := b.r.attach(b.now, &attachment{
-		id: b.last, name: name, key: []byte(name + key), certificate: []byte("certificate of " + name), accepts: true,
+		id: b.last, subject: policy.Subject{Name: name}, name: name, key: []byte(name + key), certificate: []byte("certificate of " + name), accepts: true,
 	})
 	b.deliver(says)
 	return b.last, err

@@ -59,6 +59,12 @@ var (
 	ErrNoSuchStream error = &sentinel{"no such stream", nil}
 	// ErrNoSuchGroup: nobody has brought a group of that name to life.
 	ErrNoSuchGroup error = &sentinel{"no such group", nil}
+	// ErrForbidden: the coordinator's policy does not allow it.
+	ErrForbidden error = &sentinel{"not allowed", nil}
+	// ErrKicked: who runs the coordinator has ended the attachment; the client may come back.
+	ErrKicked error = &sentinel{"kicked", net.ErrClosed}
+	// ErrBanned: who runs the coordinator keeps the client away.
+	ErrBanned error = &sentinel{"banned", nil}
 )
 
 // sentinel is an error that may also match a broader one.
@@ -98,6 +104,9 @@ var codes = map[conecv1.Code]error{
 	conecv1.Code_CODE_NO_SUCH_ACTOR:  ErrNoSuchActor,
 	conecv1.Code_CODE_NO_SUCH_STREAM: ErrNoSuchStream,
 	conecv1.Code_CODE_NO_SUCH_GROUP:  ErrNoSuchGroup,
+	conecv1.Code_CODE_FORBIDDEN:      ErrForbidden,
+	conecv1.Code_CODE_KICKED:         ErrKicked,
+	conecv1.Code_CODE_BANNED:         ErrBanned,
 }
 
 // FromCode makes an error of a code and the text that came with it. The error

@@ -17,6 +17,8 @@ const (
 	MaxReason = 512
 	// MaxPurpose limits the purpose of a channel or stream.
 	MaxPurpose = 255
+	// MaxToken limits join tokens.
+	MaxToken = 255
 )
 
 // Protocol versions, as TLS application protocols (RFC 7301).

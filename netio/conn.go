@@ -54,6 +54,10 @@ func (c *Conn) Certificate() *x509.Certificate {
 	return c.tls.PeerCertificates[0]
 }
 
+// Intermediates returns the certificates that the other side sent with its own. Nothing
+// says that they have to do with it.
+func (c *Conn) Intermediates() []*x509.Certificate { return c.tls.PeerCertificates[1:] }
+
 // ExportKey derives a key that only the two ends know (RFC 8446 section 7.5).
 func (c *Conn) ExportKey(label string) (key [32]byte, err error) {
 	material, err := c.tls.ExportKeyingMaterial("EXPORTER-conec-"+label, nil, len(key))

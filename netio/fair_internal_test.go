@@ -150,7 +150,10 @@ func payInParts(debts []float64, bytes float64) {
 
 // TestRelaySharesLimits has whole relays: how the limits on clients and on everything meet those on routes.
 func TestRelaySharesLimits(t *testing.T) {
-	const M = 1_000_000
+	const (
+		M       = 1_000_000
+		limited = 99 // a client that has a limit of its own, M/4
+	)
 	type flow struct {
 		from, to uint64
 		rate     float64
@@ -161,6 +164,18 @@ func TestRelaySharesLimits(t *testing.T) {
 		cfg   RelayConfig
 		flows []flow
 	}{
+		{"a client's own limit, for what it sends and what it is sent", RelayConfig{}, []flow{
+			{limited, 2, 2 * M, M / 4.}, {3, limited, 2 * M, M / 4.}, {4, 5, 2 * M, 2 * M},
+		}},
+		{"a client's own limit is lower than that of all", RelayConfig{ClientBytesPerSecond: M}, []flow{
+			{limited, 2, 2 * M, M / 4.}, {4, 5, 2 * M, M},
+		}},
+		{"a client's own limit is higher than that of all", RelayConfig{ClientBytesPerSecond: M / 10}, []flow{
+			{limited, 2, 2 * M, M / 10.}, {4, 5, 2 * M, M / 10.},
+		}},
+		{"a client's own limit, and the total", RelayConfig{TotalBytesPerSecond: M}, []flow{
+			{limited, 2, 2 * M, M / 4.}, {4, 5, 2 * M, M * 3 / 4.},
+		}},
 		{"a client's routes share what it sends", RelayConfig{ClientBytesPerSecond: M}, []flow{
 			{1, 2, 9 * M, 0.9 * M}, {1, 3, 0.1 * M, 0.1 * M}, {4, 5, 2 * M, M},
 		}},
@@ -188,6 +203,7 @@ func TestRelaySharesLimits(t *testing.T) {
 			routes := make([]*relayRoute, len(test.flows))
 			for i, f := range test.flows {
 				_, _ = r.AddClient(f.from, [32]byte{}), r.AddClient(f.to, [32]byte{})
+				r.LimitClient(limited, M/4)
 				number, _, err := r.AddRoute(f.from, f.to)
 				if err != nil {
 					t.Fatal(err)
@@ -207,6 +223,36 @@ func TestRelaySharesLimits(t *testing.T) {
 			for i, f := range test.flows {
 				if have := got[i] / lasts.Seconds(); math.Abs(have-f.want) > 0.03*f.want+M/10/lasts.Seconds() {
 					t.Errorf("%d to %d: %.0f bytes per second, want %.0f", f.from, f.to, have, f.want)
+				}
+			}
+		})
+	}
+}
+
+// TestCappedRoute sends more than a route may carry in all, at once and bit by bit, also beside a limit on the rate, which
+// must not use it up.
+func TestCappedRoute(t *testing.T) {
+	for name, cfg := range map[string]RelayConfig{
+		"alone": {}, "with a rate": {BytesPerSecond: 100_000}, "with the client's": {ClientBytesPerSecond: 100_000},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewRelay(cfg)
+			_, _ = r.AddClient(1, [32]byte{}), r.AddClient(2, [32]byte{})
+			const most = 200_500
+			here, there, err := r.AddCappedRoute(1, 2, most)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, number := range []uint32{here, there} { // each has its own
+				route, _ := r.routes.get(uint64(number))
+				passed, now := 0, time.Duration(0)
+				for range 100 {
+					passed += r.limit(route, 9000, 1000, now)
+					passed += r.limit(route, 700, 700, now)
+					now += time.Second
+				}
+				if passed > most || passed < most-700 {
+					t.Errorf("%d bytes passed, want %d but for what is no whole packet", passed, most)
 				}
 			}
 		})

@@ -143,6 +143,9 @@ type relayRoute struct {
 	limited   atomic.Uint64 // of those dropped
 	bucket    bucket
 	account   routeAccount
+
+	capped bool         // set before anybody knows the number
+	left   atomic.Int64 // bytes, if it is capped
 }
 
 // NewRelay makes a relay without clients.
@@ -162,6 +165,14 @@ func (r *Relay) AddClient(id uint64, key [32]byte) error {
 		return ErrClientExists
 	}
 	return nil
+}
+
+// LimitClient limits one client as RelayConfig.ClientBytesPerSecond does all; where both do, the smaller counts. If zero,
+// only that does.
+func (r *Relay) LimitClient(id uint64, bytesPerSecond int64) {
+	if c, ok := r.clients.get(id); ok {
+		c.account.rate.Store(max(bytesPerSecond, 0))
+	}
 }
 
 // RemoveClient forgets a client and drops its routes.
@@ -191,6 +202,16 @@ func (r *Relay) Bound(id uint64) (netip.AddrPort, bool) {
 // AddRoute connects two clients, which may be the same one. Each knows the route by its own number. It fails with
 // [ErrUnknownClient] or [ErrTooMany].
 func (r *Relay) AddRoute(aClient, bClient uint64) (routeA, routeB uint32, err error) {
+	return r.addRoute(aClient, bClient, 0)
+}
+
+// AddCappedRoute is AddRoute for a route each end of which may send so many bytes in all, more than none; what is more is
+// dropped.
+func (r *Relay) AddCappedRoute(aClient, bClient uint64, bytes int64) (routeA, routeB uint32, err error) {
+	return r.addRoute(aClient, bClient, bytes)
+}
+
+func (r *Relay) addRoute(aClient, bClient uint64, limit int64) (routeA, routeB uint32, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	ca, okA := r.clients.get(aClient)
@@ -212,6 +233,8 @@ func (r *Relay) AddRoute(aClient, bClient uint64) (routeA, routeB uint32, err er
 		return 0, 0, err
 	}
 	for _, end := range []*relayRoute{a, b} {
+		end.capped = limit > 0
+		end.left.Store(limit)
 		r.routes.put(uint64(end.number), end, int(^uint32(0)>>1), true)
 		end.client.routes[end.number] = end
 	}

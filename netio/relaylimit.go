@@ -16,10 +16,11 @@ type fairness struct {
 
 // clientAccount is what a client owes.
 type clientAccount struct {
-	sends, gets rated   // of routes
-	part        share   // of the total
-	parts       pool    // of routes, in part: paid as the total's level rises
-	level       float64 // the total's, when parts was last paid
+	rate        atomic.Int64 // of its own, 0: none
+	sends, gets rated        // of routes
+	part        share        // of the total
+	parts       pool         // of routes, in part: paid as the total's level rises
+	level       float64      // the total's, when parts was last paid
 }
 
 // routeAccount is what one end of a route owes for what it sends: among what its client sends, among what the other
@@ -49,33 +50,72 @@ func (c *RelayConfig) burst(perSecond int64) int64 {
 
 // limit is how many of n bytes may pass, in whole segments, at the given time since the relay's start.
 func (r *Relay) limit(route *relayRoute, n, segment int, now time.Duration) int {
+	if !route.capped {
+		return r.pace(route, n, segment, now)
+	}
+	spent := route.spend(n, segment)
+	if spent == 0 {
+		return 0
+	}
+	passed := r.pace(route, spent, segment, now)
+	route.left.Add(int64(spent - passed))
+	return passed
+}
+
+// pace is what the limits on rates leave of n bytes.
+func (r *Relay) pace(route *relayRoute, n, segment int, now time.Duration) int {
 	granted := n
 	perRoute := r.cfg.BytesPerSecond
 	if perRoute > 0 {
 		granted = route.bucket.take(n, segment, now, perRoute, r.cfg.burst(perRoute))
 	}
-	if granted == 0 || r.cfg.ClientBytesPerSecond <= 0 && r.cfg.TotalBytesPerSecond <= 0 {
+	fromRate, toRate := r.rateOf(route.client), r.rateOf(route.peer.client)
+	if granted == 0 || fromRate <= 0 && toRate <= 0 && r.cfg.TotalBytesPerSecond <= 0 {
 		return granted
 	}
-	shared := r.share(route, granted, segment, now)
+	shared := r.share(route, granted, segment, now, fromRate, toRate)
 	if perRoute > 0 && shared < granted {
 		route.bucket.giveBack(granted-shared, perRoute)
 	}
 	return shared
 }
 
-// share is what the limits that are shared leave of n bytes.
-func (r *Relay) share(route *relayRoute, n, segment int, now time.Duration) int {
+// rateOf is the limit of a client, 0: none.
+func (r *Relay) rateOf(c *relayClient) int64 {
+	own, all := c.account.rate.Load(), r.cfg.ClientBytesPerSecond
+	if own <= 0 || all > 0 && all < own {
+		return all
+	}
+	return own
+}
+
+// spend takes n bytes of what one end of a capped route may send in all, in whole segments.
+func (route *relayRoute) spend(n, segment int) int {
+	for {
+		left := route.left.Load()
+		granted := n
+		if left < int64(n) {
+			granted = int(left) / segment * segment
+		}
+		if granted == 0 || route.left.CompareAndSwap(left, left-int64(granted)) {
+			return granted
+		}
+	}
+}
+
+// share is what the limits that are shared leave of n bytes, the clients' among them.
+func (r *Relay) share(route *relayRoute, n, segment int, now time.Duration, fromRate, toRate int64) int {
 	f, from, to, owes := &r.fairness, &route.client.account, &route.peer.client.account, &route.account
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	perClient, total := r.cfg.ClientBytesPerSecond, r.cfg.TotalBytesPerSecond
-	if perClient > 0 {
-		burst := r.cfg.burst(perClient)
-		from.sends.advance(now, perClient)
-		to.gets.advance(now, perClient)
-		n = room(n, segment, burst, from.sends.owed, from.sends.owes(&owes.sends))
-		n = room(n, segment, burst, to.gets.owed, to.gets.owes(&owes.gets))
+	total := r.cfg.TotalBytesPerSecond
+	if fromRate > 0 {
+		from.sends.advance(now, fromRate)
+		n = room(n, segment, r.cfg.burst(fromRate), from.sends.owed, from.sends.owes(&owes.sends))
+	}
+	if toRate > 0 {
+		to.gets.advance(now, toRate)
+		n = room(n, segment, r.cfg.burst(toRate), to.gets.owed, to.gets.owes(&owes.gets))
 	}
 	if total > 0 {
 		f.total.advance(now, total)
@@ -86,8 +126,10 @@ func (r *Relay) share(route *relayRoute, n, segment int, now time.Duration) int 
 	if n == 0 {
 		return 0
 	}
-	if perClient > 0 {
+	if fromRate > 0 {
 		from.sends.charge(&owes.sends, float64(n))
+	}
+	if toRate > 0 {
 		to.gets.charge(&owes.gets, float64(n))
 	}
 	if total > 0 {

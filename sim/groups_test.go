@@ -227,6 +227,44 @@ func TestGroupLimits(t *testing.T) {
 	})
 }
 
+// TestGroupPolicy changes the policy, kicks and bans: who may not stay in a group is told why and the others see it leave, nobody
+// else notices, and who was kicked comes back.
+func TestGroupPolicy(t *testing.T) {
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 3, nil)
+		witness := h.join(0, nil)
+		secret, err := h.clients[1].Current().Join(h.soon(), "secret", nil)
+		if err != nil {
+			w.T.Fatal(err)
+		}
+		b, c := h.join(1, nil), h.join(2, nil)
+		h.want(witness, "c1 joined", "c2 joined")
+		if err := h.hub.SetPolicy(h.soon(), nobody{}); err != nil {
+			w.T.Fatal(err)
+		}
+		if _, err := secret.Next(h.soon()); !errors.Is(err, messages.ErrRefused) {
+			w.T.Error("a membership that is not allowed ends with", err)
+		}
+		h.send(b, "still here")
+		h.want(witness, "c1: still here")
+		if err := h.hub.Kick(h.soon(), "c1", "for a test"); err != nil {
+			w.T.Fatal(err)
+		}
+		h.want(witness, "c1 left: kicked", "c1 joined")
+		h.want(b, "c2 joined", "client.GroupRejoined{Resumed:false InDoubt:0 Another:false}")
+		if _, err := h.hub.Ban(h.soon(), policy.Ban{Name: "c2", Reason: "for a test"}); err != nil {
+			w.T.Fatal(err)
+		}
+		h.want(witness, "c2 left: banned")
+		for err == nil {
+			_, err = c.Next(h.soon())
+		}
+		if !errors.Is(err, messages.ErrBanned) {
+			w.T.Error("the membership of a client that is banned ends with", err)
+		}
+	})
+}
+
 // TestGroupSlow has members that do not read: one that is skipped is told how many it missed, the membership of another ends,
 // and for a third all wait, so that it gets everything.
 func TestGroupSlow(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord/policy"
+	"github.com/conec-go/conec/messages"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -26,7 +28,7 @@ const (
 )
 
 // TestRandomGroups has clients join and leave a group, send, read slowly, crash, and lose the network, while the coordinator
-// restarts, as the seed says. It holds that all see the same messages in the same order, that who missed some is told exactly how
+// restarts or is given another policy, as the seed says. It holds that all see the same messages in the same order, that who missed some is told exactly how
 // many, that nothing comes twice, and that what who left in order had sent is there.
 func TestRandomGroups(t *testing.T) {
 	seeds := *groupSeeds
@@ -113,6 +115,13 @@ func (c *choir) step() {
 	if busy {
 		return
 	}
+	if s != nil {
+		select {
+		case <-s.done: // it was too slow, or the policy does not allow it any more
+			s = nil
+		default:
+		}
+	}
 	what := c.random.IntN(20)
 	switch {
 	case s == nil:
@@ -129,7 +138,25 @@ func (c *choir) step() {
 		c.busily(i, func() { c.crash(i) })
 	case c.restarts:
 		c.hub.Start()
+	default:
+		if err := c.hub.SetPolicy(c.soon(), choosy{out: uint(c.random.IntN(1 << choirClients))}); err != nil {
+			c.T.Error(err)
+		}
 	}
+}
+
+// choosy is a policy that keeps some clients out of groups: a bit for each.
+type choosy struct {
+	policy.AllowAll
+	out uint
+}
+
+func (p choosy) Join(who *policy.Subject, _ string, _ bool) error {
+	var n int
+	if _, err := fmt.Sscanf(who.Name, "c%d", &n); err == nil && p.out>>n&1 != 0 {
+		return errors.New("not in this choir")
+	}
+	return nil
 }
 
 // busily does something with a client in the background, and nothing else with it meanwhile.
@@ -155,7 +182,7 @@ func (c *choir) sit(i int, options *client.JoinOptions) *singer {
 	}
 	group, err := cl.Join(ctx, "choir", options)
 	if err != nil {
-		if i == choirClients || !errors.Is(err, context.DeadlineExceeded) {
+		if i == choirClients || !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, messages.ErrForbidden) {
 			c.T.Errorf("c%d: %v", i, err)
 		}
 		return nil

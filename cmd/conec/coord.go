@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/coord/policy"
 )
 
 // closeTimeout limits how long a coordinator takes to say goodbye.
@@ -20,11 +21,11 @@ const closeTimeout = 10 * time.Second
 
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
-	addr, alternate, tcp, data, clientCA, log string
-	hosts                                     []string
-	retry                                     bool
-	limits                                    coord.Limits
-	stats                                     time.Duration
+	addr, alternate, tcp, data, clientCA, policy, log string
+	hosts                                             []string
+	retry                                             bool
+	limits                                            coord.Limits
+	stats                                             time.Duration
 }
 
 func parseCoord(args []string, std streams) (*coordFlags, error) {
@@ -37,6 +38,7 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	flags.Func("host", "`name` or address by which clients reach this host, for the certificate; may be repeated",
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
 	flags.StringVar(&f.clientCA, "client-ca", "", "PEM `file` of the authorities that must vouch for clients (default: any key may take a free name)")
+	flags.StringVar(&f.policy, "policy", "", "YAML `file` that says who may attach and do what; read again on SIGHUP (default: all is allowed)")
 	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
 	flags.IntVar(&f.limits.Clients, "clients", 0, "how many clients may be attached (default 10000)")
 	flags.Int64Var(&f.limits.RelayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
@@ -60,6 +62,9 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 
 // runCoord runs a coordinator until ctx ends.
 func runCoord(ctx context.Context, args []string, std streams) error {
+	if len(args) > 0 && args[0] == "check" {
+		return runCheck(args[1:], std)
+	}
 	f, err := parseCoord(args, std)
 	if err != nil {
 		return err
@@ -85,6 +90,9 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 	c, err := coord.Start(ctx, config)
 	if err != nil {
 		return err
+	}
+	if f.policy != "" {
+		defer f.reload(ctx, c, config.Logger, std)()
 	}
 	f.announce(std, c)
 	if f.stats > 0 {
@@ -116,6 +124,13 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 			return nil, fmt.Errorf("-client-ca: %w", err)
 		}
 		config.ClientRoots = roots
+	}
+	if f.policy != "" {
+		rules, err := policy.Load(f.policy)
+		if err != nil {
+			return nil, fmt.Errorf("%w:\n%w", errPolicy, err)
+		}
+		config.Policy = rules
 	}
 	return config, nil
 }

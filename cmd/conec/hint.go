@@ -30,6 +30,10 @@ var hints = []struct {
 	{"", messages.ErrNameMismatch, "the certificate's only DNS name, or its common name, must be what -name says"},
 	{"", messages.ErrNameInvalid, "a name has 1 to 63 of a-z, 0-9 and, inside, - _ ."},
 	{"", messages.ErrSuperseded, "the same certificate is in use by a newer client; each needs its own"},
+	{"", errPolicy, "docs/operations.md has a whole file, and says what each section means"},
+	{"attach", messages.ErrForbidden, "the coordinator's policy wants a certificate (-cert, -key) or a join token (-token, CONEC_TOKEN) for this name; ask who runs it"},
+	{"", messages.ErrForbidden, "the coordinator's policy decides that; ask who runs it"},
+	{"", messages.ErrBanned, "who runs the coordinator has decided that"},
 	{"attach", messages.ErrUntrusted, "compare -fingerprint or -ca with what the coordinator printed at its start, and the host with its -host; " +
 		"if it wants certificates (-client-ca), give -cert and -key"},
 	{"", messages.ErrUntrusted, "the peer's certificate is not the one that the coordinator vouched for; is its clock right?"},

@@ -30,6 +30,7 @@ const reservedPurposes = "conec."
 type joinFlags struct {
 	coordinator, fingerprint, ca string
 	name, certificate, key       string
+	token                        string
 	tcp, proxy                   string
 	mode                         string
 	accept, verbose              bool
@@ -47,6 +48,7 @@ func (f *joinFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.name, "name", os.Getenv("CONEC_NAME"), "this client's `name`; may be left out without -accept, then it is a random one")
 	flags.StringVar(&f.certificate, "cert", "", "PEM `file` of this client's certificate, with -key (default: made for this run)")
 	flags.StringVar(&f.key, "key", "", "PEM `file` of the certificate's key")
+	flags.StringVar(&f.token, "token", "", "join `token`, if the coordinator's policy wants one (default CONEC_TOKEN)")
 	flags.StringVar(&f.tcp, "tcp", "", "coordinator's TCP `address`, for networks that block UDP, or none (default that of -coordinator)")
 	flags.StringVar(&f.proxy, "proxy", "", "`URL` of an HTTP proxy for TCP, http://user:password@host:port, or none (default what HTTPS_PROXY and NO_PROXY say)")
 	flags.BoolVar(&f.verbose, "v", false, "print to stderr what happens")
@@ -88,6 +90,9 @@ func (f *joinFlags) complete(command string) {
 	if f.fingerprint == "" && f.ca == "" {
 		f.fingerprint = os.Getenv("CONEC_FINGERPRINT")
 	}
+	if f.token == "" { // not as the flag's default, which help would show
+		f.token = os.Getenv("CONEC_TOKEN")
+	}
 	if f.name == "" && !f.accept {
 		var raw [3]byte
 		_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
@@ -116,7 +121,7 @@ func (f *joinFlags) validate() error {
 // config is what the flags say about the client.
 func (f *joinFlags) config() (*client.Config, error) {
 	config := &client.Config{
-		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint, TCPAddr: f.tcp, Proxy: f.proxy,
+		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint, TCPAddr: f.tcp, Proxy: f.proxy, JoinToken: f.token,
 		NotAccepting: !f.accept, RelayOnly: f.accept && modes[f.mode] == client.RelayOnly,
 		IdleTimeout: peerTimeout, KeepAlive: keepAlive,
 	}

@@ -28,6 +28,7 @@ const (
 const usage = `conec connects programs behind any network by name.
 
 	conec coord [flags]               run a coordinator
+	conec coord check [flags] FILE    say what a policy file allows, or what is wrong with it
 	conec pipe [flags] PEER           connect stdin and stdout to a stream of PEER
 	conec pipe [flags] -accept [PEER] wait for such a stream
 	conec cp [flags] FILE|DIR PEER:[PATH]
@@ -47,14 +48,15 @@ Flags of a command: conec COMMAND -h. More on simulations: conec sim help
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
-Environment, as defaults of the flags of all commands that attach: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME.
+Environment, as defaults of the flags of all commands that attach: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME, CONEC_TOKEN.
 SSLKEYLOGFILE names a file that gets TLS secrets, for debugging.
 `
 
-// Ends that are not failures.
+// Ends that are not failures, or are of the user's making.
 var (
 	errUsage       = errors.New("usage")
 	errInterrupted = errors.New("interrupted")
+	errPolicy      = errors.New("the policy file is wrong")
 )
 
 // streams are what a command reads and writes.
@@ -96,7 +98,7 @@ func run(ctx context.Context, args []string, std streams) int {
 		return exitDone
 	case errors.Is(err, errInterrupted):
 		return exitInterrupted
-	case errors.Is(err, errUsage), errors.Is(err, errBadFile):
+	case errors.Is(err, errUsage), errors.Is(err, errBadFile), errors.Is(err, errPolicy):
 		complain(std.err, err)
 		return exitUsage
 	}

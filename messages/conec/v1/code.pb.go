@@ -76,6 +76,12 @@ const (
 	Code_CODE_NO_SUCH_STREAM Code = 22
 	// There is no group of that name.
 	Code_CODE_NO_SUCH_GROUP Code = 23
+	// The coordinator's policy does not allow it.
+	Code_CODE_FORBIDDEN Code = 24
+	// Who runs the coordinator has ended the client's attachment; it may come back.
+	Code_CODE_KICKED Code = 25
+	// Who runs the coordinator keeps the client away, for a time or for good.
+	Code_CODE_BANNED Code = 26
 )
 
 // Enum value maps for Code.
@@ -105,6 +111,9 @@ var (
 		21: "CODE_NO_SUCH_ACTOR",
 		22: "CODE_NO_SUCH_STREAM",
 		23: "CODE_NO_SUCH_GROUP",
+		24: "CODE_FORBIDDEN",
+		25: "CODE_KICKED",
+		26: "CODE_BANNED",
 	}
 	Code_value = map[string]int32{
 		"CODE_UNSPECIFIED":    0,
@@ -131,6 +140,9 @@ var (
 		"CODE_NO_SUCH_ACTOR":  21,
 		"CODE_NO_SUCH_STREAM": 22,
 		"CODE_NO_SUCH_GROUP":  23,
+		"CODE_FORBIDDEN":      24,
+		"CODE_KICKED":         25,
+		"CODE_BANNED":         26,
 	}
 )
 
@@ -165,7 +177,7 @@ var File_conec_v1_code_proto protoreflect.FileDescriptor
 
 const file_conec_v1_code_proto_rawDesc = "" +
 	"\n" +
-	"\x13conec/v1/code.proto\x12\bconec.v1*\xed\x03\n" +
+	"\x13conec/v1/code.proto\x12\bconec.v1*\xa3\x04\n" +
 	"\x04Code\x12\x14\n" +
 	"\x10CODE_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vCODE_CLOSED\x10\x01\x12\x11\n" +
@@ -193,7 +205,10 @@ const file_conec_v1_code_proto_rawDesc = "" +
 	"CODE_RESET\x10\x14\x12\x16\n" +
 	"\x12CODE_NO_SUCH_ACTOR\x10\x15\x12\x17\n" +
 	"\x13CODE_NO_SUCH_STREAM\x10\x16\x12\x16\n" +
-	"\x12CODE_NO_SUCH_GROUP\x10\x17B\x8f\x01\n" +
+	"\x12CODE_NO_SUCH_GROUP\x10\x17\x12\x12\n" +
+	"\x0eCODE_FORBIDDEN\x10\x18\x12\x0f\n" +
+	"\vCODE_KICKED\x10\x19\x12\x0f\n" +
+	"\vCODE_BANNED\x10\x1aB\x8f\x01\n" +
 	"\fcom.conec.v1B\tCodeProtoP\x01Z3github.com/conec-go/conec/messages/conec/v1;conecv1\xa2\x02\x03CXX\xaa\x02\bConec.V1\xca\x02\bConec\\V1\xe2\x02\x14Conec\\V1\\GPBMetadata\xea\x02\tConec::V1b\x06proto3"
 
 var (

@@ -153,6 +153,8 @@ type Control struct {
 	//	*Control_ReleaseChannel
 	//	*Control_RestoreChannel
 	//	*Control_ChannelRestored
+	//	*Control_IntroducePeers
+	//	*Control_PeersIntroduced
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -310,6 +312,24 @@ func (x *Control) GetChannelRestored() *ChannelRestored {
 	return nil
 }
 
+func (x *Control) GetIntroducePeers() *IntroducePeers {
+	if x != nil {
+		if x, ok := x.Said.(*Control_IntroducePeers); ok {
+			return x.IntroducePeers
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPeersIntroduced() *PeersIntroduced {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PeersIntroduced); ok {
+			return x.PeersIntroduced
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -437,6 +457,16 @@ type Control_ChannelRestored struct {
 	ChannelRestored *ChannelRestored `protobuf:"bytes,12,opt,name=channel_restored,json=channelRestored,proto3,oneof"`
 }
 
+type Control_IntroducePeers struct {
+	// Client to coordinator: hand two others a channel to each other.
+	IntroducePeers *IntroducePeers `protobuf:"bytes,26,opt,name=introduce_peers,json=introducePeers,proto3,oneof"`
+}
+
+type Control_PeersIntroduced struct {
+	// Coordinator to the client that introduces, the answer to introduce_peers.
+	PeersIntroduced *PeersIntroduced `protobuf:"bytes,27,opt,name=peers_introduced,json=peersIntroduced,proto3,oneof"`
+}
+
 type Control_OfferCandidates struct {
 	// Client to client: where the sender can be reached.
 	OfferCandidates *OfferCandidates `protobuf:"bytes,32,opt,name=offer_candidates,json=offerCandidates,proto3,oneof"`
@@ -496,6 +526,10 @@ func (*Control_RestoreChannel) isControl_Said() {}
 
 func (*Control_ChannelRestored) isControl_Said() {}
 
+func (*Control_IntroducePeers) isControl_Said() {}
+
+func (*Control_PeersIntroduced) isControl_Said() {}
+
 func (*Control_OfferCandidates) isControl_Said() {}
 
 func (*Control_CloseChannel) isControl_Said() {}
@@ -516,7 +550,9 @@ type Attach struct {
 	// The client's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether the client accepts channels that others open.
-	Accepts       bool `protobuf:"varint,2,opt,name=accepts,proto3" json:"accepts,omitempty"`
+	Accepts bool `protobuf:"varint,2,opt,name=accepts,proto3" json:"accepts,omitempty"`
+	// The join token, if the client has one; at most 255 bytes.
+	Token         string `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -563,6 +599,13 @@ func (x *Attach) GetAccepts() bool {
 		return x.Accepts
 	}
 	return false
+}
+
+func (x *Attach) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
 }
 
 // Attached grants the name.
@@ -777,11 +820,11 @@ func (x *OpenChannel) GetShared() bool {
 	return false
 }
 
-// CancelOpen takes an OpenChannel back. If the channel was introduced meanwhile,
-// the client releases it.
+// CancelOpen takes an OpenChannel or IntroducePeers back. If the channel was
+// introduced meanwhile, the client releases it.
 type CancelOpen struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the OpenChannel.
+	// The request of the OpenChannel or IntroducePeers.
 	Request       uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -936,13 +979,19 @@ func (x *AnswerOffer) GetReason() string {
 
 // OfferWithdrawn says that an offered channel will not come, or that the other
 // end of one that is there has given it up, or left (CODE_NO_SUCH_PEER): that
-// counts only while the channel is not connected, for the peer may come back.
+// counts only while the channel is not connected, for the peer may come back. With
+// CODE_FORBIDDEN, the policy does not allow it any more: both ends end it.
 type OfferWithdrawn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The offered channel.
 	Channel []byte `protobuf:"bytes,1,opt,name=channel,proto3" json:"channel,omitempty"`
 	// Why.
-	Code          Code `protobuf:"varint,2,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	Code Code `protobuf:"varint,2,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	// Why, for people.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Only the relay is not allowed any more: the channel goes on over direct paths, and
+	// ends if it has none.
+	DirectOnly    bool `protobuf:"varint,4,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -989,6 +1038,20 @@ func (x *OfferWithdrawn) GetCode() Code {
 		return x.Code
 	}
 	return Code_CODE_UNSPECIFIED
+}
+
+func (x *OfferWithdrawn) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OfferWithdrawn) GetDirectOnly() bool {
+	if x != nil {
+		return x.DirectOnly
+	}
+	return false
 }
 
 // ChannelIntroduced answers OpenChannel. It also comes unasked, with request 0,
@@ -1065,7 +1128,10 @@ type Introduction struct {
 	// Whether this client dials; the other one accepts.
 	Dials bool `protobuf:"varint,7,opt,name=dials,proto3" json:"dials,omitempty"`
 	// Whether streams to the peer may share the channel.
-	Shared        bool `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
+	Shared bool `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
+	// The policy allows direct paths only, as MODE_DIRECT does, whatever the mode says: the
+	// route is good for the handshake and for finding such a path.
+	DirectOnly    bool `protobuf:"varint,9,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1222,13 @@ func (x *Introduction) GetShared() bool {
 	return false
 }
 
+func (x *Introduction) GetDirectOnly() bool {
+	if x != nil {
+		return x.DirectOnly
+	}
+	return false
+}
+
 // OpenRefused answers OpenChannel.
 type OpenRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1229,6 +1302,162 @@ func (x *OpenRefused) GetByPeer() bool {
 	return false
 }
 
+// IntroducePeers asks the coordinator to hand two other clients a channel to each
+// other, as if each had accepted it.
+type IntroducePeers struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the client, not reused while a request is open; also not for OpenChannel.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The name of one, which dials.
+	One string `protobuf:"bytes,2,opt,name=one,proto3" json:"one,omitempty"`
+	// The name of the other.
+	Other string `protobuf:"bytes,3,opt,name=other,proto3" json:"other,omitempty"`
+	// What the channel is for; shown to both.
+	Purpose       string `protobuf:"bytes,4,opt,name=purpose,proto3" json:"purpose,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IntroducePeers) Reset() {
+	*x = IntroducePeers{}
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IntroducePeers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IntroducePeers) ProtoMessage() {}
+
+func (x *IntroducePeers) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IntroducePeers.ProtoReflect.Descriptor instead.
+func (*IntroducePeers) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IntroducePeers) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *IntroducePeers) GetOne() string {
+	if x != nil {
+		return x.One
+	}
+	return ""
+}
+
+func (x *IntroducePeers) GetOther() string {
+	if x != nil {
+		return x.Other
+	}
+	return ""
+}
+
+func (x *IntroducePeers) GetPurpose() string {
+	if x != nil {
+		return x.Purpose
+	}
+	return ""
+}
+
+// PeersIntroduced answers IntroducePeers.
+type PeersIntroduced struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the IntroducePeers.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// CODE_UNSPECIFIED if both have accepted the channel, else why not.
+	Code Code `protobuf:"varint,2,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	// Why not, for people.
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The peer whose matter that is, if it is one's.
+	Peer string `protobuf:"bytes,4,opt,name=peer,proto3" json:"peer,omitempty"`
+	// Whether it was that peer that refused, not the coordinator.
+	ByPeer        bool `protobuf:"varint,5,opt,name=by_peer,json=byPeer,proto3" json:"by_peer,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeersIntroduced) Reset() {
+	*x = PeersIntroduced{}
+	mi := &file_conec_v1_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeersIntroduced) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeersIntroduced) ProtoMessage() {}
+
+func (x *PeersIntroduced) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeersIntroduced.ProtoReflect.Descriptor instead.
+func (*PeersIntroduced) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PeersIntroduced) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *PeersIntroduced) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *PeersIntroduced) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PeersIntroduced) GetPeer() string {
+	if x != nil {
+		return x.Peer
+	}
+	return ""
+}
+
+func (x *PeersIntroduced) GetByPeer() bool {
+	if x != nil {
+		return x.ByPeer
+	}
+	return false
+}
+
 // ReleaseChannel says that a channel has ended and its route can go.
 type ReleaseChannel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1240,7 +1469,7 @@ type ReleaseChannel struct {
 
 func (x *ReleaseChannel) Reset() {
 	*x = ReleaseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1481,7 @@ func (x *ReleaseChannel) String() string {
 func (*ReleaseChannel) ProtoMessage() {}
 
 func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1494,7 @@ func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseChannel.ProtoReflect.Descriptor instead.
 func (*ReleaseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReleaseChannel) GetChannel() []byte {
@@ -1289,7 +1518,7 @@ type RestoreChannel struct {
 
 func (x *RestoreChannel) Reset() {
 	*x = RestoreChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1530,7 @@ func (x *RestoreChannel) String() string {
 func (*RestoreChannel) ProtoMessage() {}
 
 func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1543,7 @@ func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChannel.ProtoReflect.Descriptor instead.
 func (*RestoreChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestoreChannel) GetChannel() []byte {
@@ -1344,7 +1573,7 @@ type ChannelRestored struct {
 
 func (x *ChannelRestored) Reset() {
 	*x = ChannelRestored{}
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1585,7 @@ func (x *ChannelRestored) String() string {
 func (*ChannelRestored) ProtoMessage() {}
 
 func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1598,7 @@ func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRestored.ProtoReflect.Descriptor instead.
 func (*ChannelRestored) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChannelRestored) GetChannel() []byte {
@@ -1410,7 +1639,7 @@ type OfferCandidates struct {
 
 func (x *OfferCandidates) Reset() {
 	*x = OfferCandidates{}
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1651,7 @@ func (x *OfferCandidates) String() string {
 func (*OfferCandidates) ProtoMessage() {}
 
 func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1664,7 @@ func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferCandidates.ProtoReflect.Descriptor instead.
 func (*OfferCandidates) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OfferCandidates) GetTag() uint32 {
@@ -1490,7 +1719,7 @@ type PathMoved struct {
 
 func (x *PathMoved) Reset() {
 	*x = PathMoved{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1731,7 @@ func (x *PathMoved) String() string {
 func (*PathMoved) ProtoMessage() {}
 
 func (x *PathMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1744,7 @@ func (x *PathMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
 func (*PathMoved) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 // SearchPorts says that its sender, whose NAT shows it to each under another port,
@@ -1529,7 +1758,7 @@ type SearchPorts struct {
 
 func (x *SearchPorts) Reset() {
 	*x = SearchPorts{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1770,7 @@ func (x *SearchPorts) String() string {
 func (*SearchPorts) ProtoMessage() {}
 
 func (x *SearchPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1783,7 @@ func (x *SearchPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
 func (*SearchPorts) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1573,7 +1802,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1814,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1827,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1631,7 +1860,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1872,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1885,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -1671,7 +1900,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1912,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1925,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -1720,7 +1949,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1961,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1974,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -1766,7 +1995,8 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x90\t\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x9d\n" +
+	"\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1781,7 +2011,9 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0frelease_channel\x18\n" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
-	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
+	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12C\n" +
+	"\x0fintroduce_peers\x18\x1a \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
+	"\x10peers_introduced\x18\x1b \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -1790,10 +2022,11 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\fsearch_ports\x18& \x01(\v2\x15.conec.v1.SearchPortsH\x00R\vsearchPorts\x12$\n" +
 	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
 	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
-	"\x04said\"6\n" +
+	"\x04said\"L\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"\x93\x01\n" +
+	"\aaccepts\x18\x02 \x01(\bR\aaccepts\x12\x14\n" +
+	"\x05token\x18\x06 \x01(\tR\x05token\"\x93\x01\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
 	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12%\n" +
@@ -1816,13 +2049,16 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\vAnswerOffer\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\"\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
-	"\x06reason\x18\x03 \x01(\tR\x06reason\"N\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\"\x87\x01\n" +
 	"\x0eOfferWithdrawn\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\"\n" +
-	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\"i\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x1f\n" +
+	"\vdirect_only\x18\x04 \x01(\bR\n" +
+	"directOnly\"i\n" +
 	"\x11ChannelIntroduced\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12:\n" +
-	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\xe0\x01\n" +
+	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\x81\x02\n" +
 	"\fIntroduction\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12 \n" +
@@ -1831,12 +2067,25 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04mode\x18\x05 \x01(\x0e2\x0e.conec.v1.ModeR\x04mode\x12\x18\n" +
 	"\apurpose\x18\x06 \x01(\tR\apurpose\x12\x14\n" +
 	"\x05dials\x18\a \x01(\bR\x05dials\x12\x16\n" +
-	"\x06shared\x18\b \x01(\bR\x06shared\"|\n" +
+	"\x06shared\x18\b \x01(\bR\x06shared\x12\x1f\n" +
+	"\vdirect_only\x18\t \x01(\bR\n" +
+	"directOnly\"|\n" +
 	"\vOpenRefused\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\"\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x17\n" +
-	"\aby_peer\x18\x04 \x01(\bR\x06byPeer\"*\n" +
+	"\aby_peer\x18\x04 \x01(\bR\x06byPeer\"l\n" +
+	"\x0eIntroducePeers\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x10\n" +
+	"\x03one\x18\x02 \x01(\tR\x03one\x12\x14\n" +
+	"\x05other\x18\x03 \x01(\tR\x05other\x12\x18\n" +
+	"\apurpose\x18\x04 \x01(\tR\apurpose\"\x94\x01\n" +
+	"\x0fPeersIntroduced\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\"\n" +
+	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x12\n" +
+	"\x04peer\x18\x04 \x01(\tR\x04peer\x12\x17\n" +
+	"\aby_peer\x18\x05 \x01(\bR\x06byPeer\"*\n" +
 	"\x0eReleaseChannel\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\">\n" +
 	"\x0eRestoreChannel\x12\x18\n" +
@@ -1889,7 +2138,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -1905,17 +2154,19 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
 	(*Introduction)(nil),      // 12: conec.v1.Introduction
 	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
-	(*ReleaseChannel)(nil),    // 14: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 15: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 18: conec.v1.PathMoved
-	(*SearchPorts)(nil),       // 19: conec.v1.SearchPorts
-	(*CloseChannel)(nil),      // 20: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 21: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 22: conec.v1.Ping
-	(*Pong)(nil),              // 23: conec.v1.Pong
-	(Code)(0),                 // 24: conec.v1.Code
+	(*IntroducePeers)(nil),    // 14: conec.v1.IntroducePeers
+	(*PeersIntroduced)(nil),   // 15: conec.v1.PeersIntroduced
+	(*ReleaseChannel)(nil),    // 16: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 17: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 18: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 19: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 20: conec.v1.PathMoved
+	(*SearchPorts)(nil),       // 21: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 22: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 23: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 24: conec.v1.Ping
+	(*Pong)(nil),              // 25: conec.v1.Pong
+	(Code)(0),                 // 26: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1927,32 +2178,35 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
 	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
 	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	20, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	21, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	19, // 16: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	22, // 17: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	23, // 18: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 19: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 20: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 21: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	24, // 22: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	24, // 23: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 24: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 25: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	24, // 26: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	5,  // 27: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 28: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	24, // 29: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	16, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	17, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	18, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	14, // 12: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
+	15, // 13: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
+	19, // 14: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	22, // 15: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	23, // 16: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	20, // 17: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	21, // 18: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	24, // 19: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	25, // 20: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 21: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 22: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 23: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	26, // 24: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	26, // 25: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 26: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 27: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	26, // 28: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	26, // 29: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
+	5,  // 30: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 31: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	26, // 32: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1974,6 +2228,8 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ReleaseChannel)(nil),
 		(*Control_RestoreChannel)(nil),
 		(*Control_ChannelRestored)(nil),
+		(*Control_IntroducePeers)(nil),
+		(*Control_PeersIntroduced)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
@@ -1988,7 +2244,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
