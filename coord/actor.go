@@ -34,6 +34,9 @@ const expiry = time.Second
 //	any       groupEmpty     ends the group, unless somebody is about to join
 //	any       memberList     ends the memberships that are not allowed any more
 //	any       Terminated     forgets a group that failed
+//	any       drain          takes no clients any more, sends the first away
+//	any       drainNext      sends the next away; tells who waits when there is none
+//	any       listHalls      answers with the groups
 //	any       setPolicy, kick, ban, unban, listBans  see govern
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
@@ -53,6 +56,7 @@ type coordinator struct {
 	apart    actors.Apart
 	registry *registry
 	bans     banList
+	drains   drains
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
 	halls    map[string]*hall // by the group's name
@@ -69,6 +73,8 @@ type home struct {
 // counters are shared with whoever asks for [Stats].
 type counters struct {
 	connections, attached, refused, channels, pending, introductions, groups atomic.Int64
+
+	draining atomic.Bool
 }
 
 // Sent by the pump, the timer and [Coordinator.Introduce].
@@ -95,6 +101,7 @@ func (c *coordinator) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		c.life.End()
 		c.timer.Stop()
+		c.drains.stop()
 	case homeAccepted:
 		if msg.Of(c.life) {
 			c.accepted(ctx, msg.conn)
@@ -123,6 +130,14 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.introduce(ctx, msg)
 	case cancelIntroduce:
 		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
+	case drain:
+		c.drain(ctx, msg)
+	case drainNext:
+		if msg.Of(c.life) {
+			c.drainNext(ctx)
+		}
+	case listHalls:
+		ctx.Respond(c.listHalls())
 	case listUsage:
 		ctx.Respond(c.registry.usage())
 	case setPolicy, kick, ban, unban, listBans:
@@ -220,6 +235,9 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 
 // attach registers a client under the name that its certificate is for.
 func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) error {
+	if c.counters.draining.Load() {
+		return errDraining
+	}
 	if err := messages.CheckName(msg.GetName()); err != nil {
 		return err
 	}
@@ -242,7 +260,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		return err
 	}
 	client := &attachment{
-		id: newClientID(), subject: subject, name: name, accepts: msg.GetAccepts(),
+		id: newClientID(), subject: subject, since: c.config.Now(), name: name, accepts: msg.GetAccepts(),
 		key: certificate.RawSubjectPublicKeyInfo, certificate: certificate.Raw,
 	}
 	superseded, says, err := c.registry.attach(time.Now(), client)

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
 	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/netio"
 )
@@ -68,6 +70,9 @@ type Config struct {
 	Limits Limits
 	// Logger receives logs. If nil, nothing is logged.
 	Logger *slog.Logger
+	// Meters gets metrics (OpenTelemetry): how many clients, channels and groups there are,
+	// what the relay forwards and drops. If nil, none. Package coord/admin serves them.
+	Meters metric.MeterProvider
 	// Now is the wall clock for checks of certificates. If nil, time.Now.
 	Now func() time.Time
 }

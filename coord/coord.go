@@ -31,6 +31,8 @@ type Coordinator struct {
 	counters  *counters
 	tickets   atomic.Uint64 // of introductions by the program
 
+	unmeter func() error // ends the metrics
+
 	close  sync.Once
 	closed error
 }
@@ -42,7 +44,7 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 	if err := config.Validate(); err != nil {
 		return nil, fmt.Errorf("coordinator config: %w", err)
 	}
-	c := &Coordinator{config: config.withDefaults(), counters: &counters{}}
+	c := &Coordinator{config: config.withDefaults(), counters: &counters{}, unmeter: func() error { return nil }}
 	if err := c.identify(); err != nil {
 		return nil, err
 	}
@@ -54,6 +56,9 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 	c.pid, err = c.sys.Spawn(c.props(), "coordinator")
 	if err != nil {
 		return nil, errors.Join(err, c.transport.Close(), c.sys.Close(ctx))
+	}
+	if c.unmeter, err = c.meter(); err != nil {
+		return nil, errors.Join(err, c.Close(ctx))
 	}
 	c.config.Logger.Info("coordinator started", "addr", c.Addr().String(), "fingerprint", c.Fingerprint())
 	return c, nil
@@ -192,6 +197,8 @@ type Stats struct {
 	Introductions int
 	// Groups counts the groups.
 	Groups int
+	// Draining tells that clients are sent away, and none is taken ([Coordinator.Drain]).
+	Draining bool
 	// Relay is what the relay did.
 	Relay netio.RelayStats
 	// Switch is what came in and went out.
@@ -206,7 +213,8 @@ func (c *Coordinator) Stats() Stats {
 		Connections: int(c.counters.connections.Load()), Attached: int(c.counters.attached.Load()),
 		Refused: int(c.counters.refused.Load()), Channels: int(c.counters.channels.Load()), Pending: int(c.counters.pending.Load()),
 		Introductions: int(c.counters.introductions.Load()), Groups: int(c.counters.groups.Load()),
-		Relay: c.relay.Stats(), Switch: c.transport.Switch().Stats(),
+		Draining: c.counters.draining.Load(),
+		Relay:    c.relay.Stats(), Switch: c.transport.Switch().Stats(),
 	}
 	if c.tcp != nil {
 		stats.TCP = c.tcp.Stats()
@@ -219,7 +227,7 @@ func (c *Coordinator) Stats() Stats {
 // clients go on; clients attach again when a coordinator is back.
 func (c *Coordinator) Close(ctx context.Context) error {
 	c.close.Do(func() {
-		c.closed = errors.Join(c.sys.Close(ctx), c.transport.Close())
+		c.closed = errors.Join(c.unmeter(), c.sys.Close(ctx), c.transport.Close())
 	})
 	return c.closed
 }

@@ -11,7 +11,9 @@
 // the process. With Config.ClientRoots only clients that one of these authorities
 // vouches for may attach; without, a name belongs to the key that attached with it,
 // as long as it is attached. [Coordinator.Introduce] hands two clients a channel to
-// each other. A program that wants to talk to clients itself attaches an ordinary
+// each other. Config.Policy decides who may attach and do what to whom (package policy);
+// [Coordinator.SetPolicy] changes it, [Coordinator.Kick] and [Coordinator.Ban] remove
+// clients. A program that wants to talk to clients itself attaches an ordinary
 // client.
 //
 // Clients whose network blocks UDP come over TLS and TCP, at the same port number
@@ -30,7 +32,7 @@
 // # Limits
 //
 // [Limits] lists them with their defaults: clients, channels and open introductions
-// per client, relay rates, times. What exceeds one is refused with a reason, and
+// per client, relay rates, bans, times. What exceeds one is refused with a reason, and
 // counted ([Coordinator.Stats]; per client and channel, [Coordinator.Usage]).
 //
 // # Testing

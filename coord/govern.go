@@ -173,7 +173,7 @@ func (c *coordinator) removeUnwanted(ctx actor.Context) (removed int) {
 func (c *coordinator) remove(ctx actor.Context, h *home, why error) {
 	c.config.Logger.Info("client removed", "peer", h.client.name, "err", why)
 	var says []say
-	if errors.Is(why, messages.ErrKicked) {
+	if errors.Is(why, messages.ErrKicked) || errors.Is(why, messages.ErrShutdown) {
 		says = c.registry.detach(time.Now(), h.client.id)
 	} else {
 		says = c.registry.expel(time.Now(), h.client.id)

@@ -46,6 +46,7 @@ type group struct {
 	events  []uint64           // numbers of the entries that are no messages, ascending
 	forgot  uint64             // below this one, events were forgotten
 	last    uint64             // number of the last member
+	told    uint64             // entries that are no messages
 }
 
 // member is one membership.
@@ -163,6 +164,7 @@ func (g *group) tell(entry *conecv1.GroupEntry) (number uint64, err error) {
 	}
 	if number, err = g.feed.TryAdd(nil, body); err == nil {
 		g.events = append(g.events, number)
+		g.told++
 	}
 	return number, err
 }
@@ -276,4 +278,17 @@ func (g *group) count() *conecv1.GroupCount {
 		}
 	}
 	return count
+}
+
+// info returns what there is to be seen.
+func (g *group) info() GroupInfo {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	first, next := g.feed.Range()
+	kept := sort.Search(len(g.events), func(i int) bool { return g.events[i] >= first })
+	info := GroupInfo{Name: g.name, Messages: next - g.told, Kept: next - first - uint64(len(g.events)-kept)}
+	for _, m := range g.roster(next) {
+		info.Members = append(info.Members, GroupMember{Name: m.GetName(), Sends: m.GetSends(), Receives: m.GetReceives()})
+	}
+	return info
 }

@@ -34,8 +34,7 @@ import (
 // Parent: coordinator, which it tells when nobody is left. Never restarted: its members
 // join again.
 type groupActor struct {
-	sys  *actors.System
-	name string
+	sys *actors.System
 	*group
 
 	life  actors.Life
@@ -80,10 +79,8 @@ type (
 	}
 )
 
-func groupProps(sys *actors.System, name string, options *conecv1.GroupOptions, limits Limits) *actor.Props {
-	return sys.Props(func() actor.Actor {
-		return &groupActor{sys: sys, name: name, group: newGroup(name, options, limits)}
-	})
+func groupProps(sys *actors.System, g *group) *actor.Props {
+	return sys.Props(func() actor.Actor { return &groupActor{sys: sys, group: g} })
 }
 
 // Receive implements actor.Actor.

@@ -1,7 +1,10 @@
 package coord
 
 import (
+	"cmp"
+	"context"
 	"fmt"
+	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -15,6 +18,7 @@ import (
 // hall is one group, as the coordinator knows it.
 type hall struct {
 	pid   *actor.PID
+	group *group // asked without a message who is in it
 	maker string // the client that brought it to life
 	keep  int    // bytes
 	joins uint64 // that were passed on
@@ -81,7 +85,8 @@ func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.
 	case all+keep > limits.GroupMemory:
 		return nil, fmt.Errorf("%w: groups keep %d bytes", messages.ErrLimit, all)
 	}
-	group = &hall{pid: ctx.Spawn(groupProps(c.sys, name, join.GetMake(), limits)), maker: client.name, keep: keep}
+	made := newGroup(name, join.GetMake(), limits)
+	group = &hall{pid: ctx.Spawn(groupProps(c.sys, made)), group: made, maker: client.name, keep: keep}
 	c.halls[name] = group
 	c.counters.groups.Store(int64(len(c.halls)))
 	return group, nil
@@ -132,4 +137,55 @@ func (c *coordinator) hallGone(who *actor.PID) {
 			c.counters.groups.Store(int64(len(c.halls)))
 		}
 	}
+}
+
+// listHalls asks for all groups; the answer is a *hallList.
+type (
+	listHalls struct{}
+	hallList  struct{ halls []hall }
+)
+
+func (c *coordinator) listHalls() *hallList {
+	list := &hallList{}
+	for _, group := range c.halls {
+		list.halls = append(list.halls, *group)
+	}
+	return list
+}
+
+// GroupInfo is a group, as the coordinator has it.
+type GroupInfo struct {
+	// Name is the group's name.
+	Name string
+	// Maker is the client that brought it to life.
+	Maker string
+	// Members are its members in the order of joining, those that are away for a while, too.
+	Members []GroupMember
+	// Messages counts the messages since it came to life, and Kept those that are kept.
+	Messages, Kept uint64
+}
+
+// GroupMember is a member of a group.
+type GroupMember struct {
+	// Name is the client's name.
+	Name string
+	// Sends and Receives tell what it does.
+	Sends, Receives bool
+}
+
+// Groups returns all groups, by name. It blocks until the coordinator has answered, or ctx
+// ends.
+func (c *Coordinator) Groups(ctx context.Context) ([]GroupInfo, error) {
+	list, err := actors.Ask[*hallList](ctx, c.sys, c.pid, listHalls{})
+	if err != nil {
+		return nil, fmt.Errorf("list groups: %w", err)
+	}
+	infos := make([]GroupInfo, 0, len(list.halls))
+	for _, hall := range list.halls {
+		info := hall.group.info()
+		info.Maker = hall.maker
+		infos = append(infos, info)
+	}
+	slices.SortFunc(infos, func(a, b GroupInfo) int { return cmp.Compare(a.Name, b.Name) })
+	return infos, nil
 }

@@ -57,6 +57,7 @@ type routeTable interface {
 type attachment struct {
 	id          uint64
 	subject     policy.Subject
+	since       time.Time // by the wall clock
 	name        string
 	key         []byte // public key, DER
 	certificate []byte // DER

@@ -4,17 +4,25 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/netio"
 )
 
-// ClientUsage is what an attached client sent and was sent over the relay since it
+// ClientUsage is an attached client, and what it sent and was sent over the relay since it
 // attached.
 type ClientUsage struct {
 	// Name is the client's name.
 	Name string
+	// Addr is where the coordinator sees it.
+	Addr netip.AddrPort
+	// Fingerprint is that of its certificate.
+	Fingerprint string
+	// Since is when it attached, by the coordinator's wall clock.
+	Since time.Time
 	// Relay counts over all channels that it has or had.
 	Relay netio.ClientStats
 	// Channels are those that it has, the oldest first.
@@ -67,7 +75,9 @@ func (c *Coordinator) Usage(ctx context.Context) ([]ClientUsage, error) {
 func (r *registry) usage() *usageList {
 	list := &usageList{}
 	for id, client := range r.clients {
-		of := usageOf{id: id, usage: ClientUsage{Name: client.name}}
+		of := usageOf{id: id, usage: ClientUsage{
+			Name: client.name, Addr: client.subject.Addr, Fingerprint: netio.Fingerprint(client.certificate), Since: client.since,
+		}}
 		for _, channel := range byNumber(client.channels) {
 			for i, end := range channel.ends {
 				if end == client {

@@ -13,11 +13,7 @@ import (
 )
 
 // rules reads a policy that names no other files.
-func rules(t interface {
-	Helper()
-	Fatal(args ...any)
-}, text string,
-) *policy.Rules {
+func rules(t *testing.T, text string) *policy.Rules {
 	t.Helper()
 	r, err := policy.Parse("policy.yaml", []byte(text), nil)
 	if err != nil {
@@ -62,13 +58,13 @@ func (w *world) refused(from *program, to string, options *client.StreamOptions,
 	}
 }
 
-// ends waits until a stream has ended, and returns why.
-func (w *world) ends(s *client.Stream, limit time.Duration) error {
+// ends waits until a stream has ended, for a second, and returns why.
+func (w *world) ends(s *client.Stream) error {
 	w.T.Helper()
 	for {
-		if _, err := s.Receive(within(limit)); err != nil {
+		if _, err := s.Receive(within(time.Second)); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) {
-				w.T.Errorf("a stream to %s has not ended within %v", s.Peer(), limit)
+				w.T.Errorf("a stream to %s has not ended", s.Peer())
 			}
 			return err
 		}

@@ -37,7 +37,7 @@ peers: [{from: "c*", to: "c*", may: [see, open, relay]}]`
 
 		w.set(confined)
 		for _, s := range []*client.Stream{relayedA, relayedB} {
-			if err := w.ends(s, time.Second); !errors.Is(err, messages.ErrForbidden) {
+			if err := w.ends(s); !errors.Is(err, messages.ErrForbidden) {
 				w.T.Errorf("the relayed stream to %s ended with %v", s.Peer(), err)
 			}
 		}
@@ -60,7 +60,7 @@ peers: [{from: "c*", to: "c*", may: [see, open, relay]}]`
 		a, b = w.open(alice, bob, nil)
 		w.set(closed)
 		for _, s := range []*client.Stream{a, b} {
-			if err := w.ends(s, time.Second); !errors.Is(err, messages.ErrForbidden) {
+			if err := w.ends(s); !errors.Is(err, messages.ErrForbidden) {
 				w.T.Errorf("the stream to %s ended with %v", s.Peer(), err)
 			}
 		}
@@ -71,7 +71,7 @@ peers: [{from: "c*", to: "c*", may: [see, open, relay]}]`
 		w.direct(5*time.Second, a, b)
 		w.set(withoutAlice)
 		gone := time.Now()
-		if err := w.ends(b, time.Second); !errors.Is(err, messages.ErrForbidden) {
+		if err := w.ends(b); !errors.Is(err, messages.ErrForbidden) {
 			w.T.Errorf("bob's stream ended with %v", err)
 		}
 		<-time.After(10 * time.Minute) // how often does it try?
@@ -179,7 +179,7 @@ func TestBan(t *testing.T) {
 			w.T.Errorf("alice was told %v", err)
 		}
 		for _, s := range []*client.Stream{a, b} { // the direct channel, too, which the coordinator can not cut
-			if err := w.ends(s, time.Second); !errors.Is(err, messages.ErrForbidden) {
+			if err := w.ends(s); !errors.Is(err, messages.ErrForbidden) {
 				w.T.Errorf("the stream to %s ended with %v", s.Peer(), err)
 			}
 		}
@@ -253,7 +253,7 @@ peers: [{from: hub, to: "*", may: [see]}]
 				}
 				w.set(anyKey)
 				for _, s := range []*client.Stream{a, b} {
-					if err := w.ends(s, time.Second); !errors.Is(err, messages.ErrForbidden) {
+					if err := w.ends(s); !errors.Is(err, messages.ErrForbidden) {
 						w.T.Errorf("the stream to %s ended with %v", s.Peer(), err)
 					}
 				}
@@ -312,6 +312,7 @@ func TestReloadAtRandom(t *testing.T) {
 }
 
 func reloadAtRandom(t *testing.T, seed uint64) {
+	t.Helper()
 	random := rand.New(rand.NewPCG(seed, 7))
 	const others = 3
 	// draw makes a policy, and tells what it allows: by client, and from one to another.
@@ -349,6 +350,7 @@ func reloadAtRandom(t *testing.T, seed uint64) {
 		streams := map[[2]int]pair{}
 		for round := range 8 {
 			text, attach, open := draw()
+			may := func(i, j int) bool { return attach[i] && attach[j] && (open[i][j] || open[j][i] || i == j) }
 			w.set(text)
 			<-time.After(time.Second)
 			if round%4 == 3 {
@@ -356,11 +358,11 @@ func reloadAtRandom(t *testing.T, seed uint64) {
 			}
 			for ends, p := range streams {
 				i, j := ends[0], ends[1]
-				if attach[i] && attach[j] && (open[i][j] || open[j][i]) {
+				if may(i, j) {
 					continue // its relay may have gone, and the stream with it
 				}
 				for _, s := range []*client.Stream{p.near, p.far} {
-					if err := w.ends(s, time.Second); !errors.Is(err, messages.ErrForbidden) {
+					if err := w.ends(s); !errors.Is(err, messages.ErrForbidden) {
 						w.T.Errorf("round %d: c%d to c%d ended with %v", round, i, j, err)
 					}
 				}
@@ -375,7 +377,7 @@ func reloadAtRandom(t *testing.T, seed uint64) {
 					switch {
 					case err != nil && round%4 == 3 && attach[i] && attach[j] && (open[i][j] || i == j):
 						w.T.Errorf("round %d: c%d may open to c%d: %v", round, i, j, err)
-					case err == nil && !(attach[i] && attach[j] && (open[i][j] || open[j][i] || i == j)):
+					case err == nil && !may(i, j):
 						w.T.Errorf("round %d: c%d opened to c%d", round, i, j)
 					case err == nil:
 						there, err := free[j].AcceptStream(within(2 * time.Second))

@@ -31,7 +31,7 @@ type Error struct {
 	Text string
 }
 
-// Error reads like: policy.yaml:12: attach: no proof; want authorities, …
+// Error reads like: policy.yaml:12: may: open is of no use without see; want both.
 func (e *Error) Error() string { return fmt.Sprintf("%s:%d: %s", e.File, e.Line, e.Text) }
 
 // Load reads a policy file, and the certificates that it names, relative to its folder.

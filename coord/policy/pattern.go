@@ -54,8 +54,7 @@ func checkPattern(p pattern) error {
 		return fmt.Errorf("has %d characters; want 1 to %d", len(p), maxPattern)
 	}
 	for i := range len(p) {
-		c := p[i]
-		if !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9') && !strings.ContainsRune("-_.*?", rune(c)) {
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-_.*?", rune(p[i])) {
 			return fmt.Errorf("%q: no name has such a character; want a-z, 0-9, - _ . and the wildcards * and ?", p)
 		}
 	}

@@ -148,13 +148,13 @@ func (r *Rules) Open(who, whom *Subject) error { return r.allow(who, whom, mayOp
 func (r *Rules) Relay(who, whom *Subject) error { return r.allow(who, whom, mayRelay) }
 
 func (r *Rules) allow(who, whom *Subject, what right) error {
-	if rule := r.peerRule(who.Name, whom.Name); rule != nil && slices.Contains(rule.may, what) {
+	rule := r.peerRule(who.Name, whom.Name)
+	switch {
+	case rule != nil && slices.Contains(rule.may, what):
 		return nil
-	}
-	switch what {
-	case mayOpen:
+	case what == mayOpen:
 		return fmt.Errorf("%w: to open a channel to %q", messages.ErrForbidden, whom.Name)
-	case mayRelay:
+	case what == mayRelay:
 		return fmt.Errorf("%w: to use the relay with %q", messages.ErrForbidden, whom.Name)
 	}
 	return fmt.Errorf("%w: %q", messages.ErrNoSuchPeer, whom.Name)
