@@ -1,18 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"time"
 
 	"github.com/conec-go/conec/coord"
+	"github.com/conec-go/conec/coord/admin"
 	"github.com/conec-go/conec/coord/policy"
 )
 
@@ -22,6 +26,10 @@ const closeTimeout = 10 * time.Second
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
 	addr, alternate, tcp, data, clientCA, policy, log string
+	admin, adminToken                                 string
+	profile                                           bool
+	drain                                             time.Duration
+	metrics                                           http.Handler
 	hosts                                             []string
 	retry                                             bool
 	limits                                            coord.Limits
@@ -39,6 +47,10 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
 	flags.StringVar(&f.clientCA, "client-ca", "", "PEM `file` of the authorities that must vouch for clients (default: any key may take a free name)")
 	flags.StringVar(&f.policy, "policy", "", "YAML `file` that says who may attach and do what; read again on SIGHUP (default: all is allowed)")
+	flags.StringVar(&f.admin, "admin", "", "TCP `address` of the admin endpoint, such as "+admin.DefaultAddr+" (default none)")
+	flags.StringVar(&f.adminToken, "admin-token", "", "`token` that the admin endpoint wants, at least 16 bytes (default CONEC_ADMIN_TOKEN)")
+	flags.BoolVar(&f.profile, "admin-profile", false, "let the admin endpoint show profiles, at /debug/pprof")
+	flags.DurationVar(&f.drain, "drain", 0, "on SIGTERM or SIGINT, send clients away one after the other for so `long` (default all at once)")
 	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
 	flags.IntVar(&f.limits.Clients, "clients", 0, "how many clients may be attached (default 10000)")
 	flags.Int64Var(&f.limits.RelayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
@@ -53,6 +65,13 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	}
 	if flags.NArg() > 0 {
 		return nil, fmt.Errorf("%w: coord: unexpected argument %q", errUsage, flags.Arg(0))
+	}
+	f.adminToken = cmp.Or(f.adminToken, os.Getenv("CONEC_ADMIN_TOKEN"))
+	if err := (&admin.Config{Addr: f.admin, Token: f.adminToken}).Validate(); f.admin != "" && err != nil {
+		return nil, fmt.Errorf("%w: coord: -admin: %w", errUsage, err)
+	}
+	if f.drain < 0 {
+		return nil, fmt.Errorf("%w: coord: -drain is %v: want more than 0", errUsage, f.drain)
 	}
 	if f.stats < 0 {
 		return nil, fmt.Errorf("%w: coord: -stats is %v: want more than 0", errUsage, f.stats)
@@ -94,13 +113,28 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 	if f.policy != "" {
 		defer f.reload(ctx, c, config.Logger, std)()
 	}
+	if f.admin != "" {
+		a, err := admin.Serve(c, &admin.Config{
+			Addr: f.admin, Token: f.adminToken, Profile: f.profile, Metrics: f.metrics, Logger: config.Logger,
+		})
+		if err != nil {
+			return errors.Join(err, c.Close(ctx))
+		}
+		defer a.Close(context.WithoutCancel(ctx))
+		fmt.Fprintf(std.out, "admin endpoint on %s\n", a.Addr())
+	}
 	f.announce(std, c)
 	if f.stats > 0 {
 		logStats(ctx, config.Logger, c, f.stats)
 	}
 	<-ctx.Done()
-	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.drain+closeTimeout)
 	defer cancel()
+	if f.drain > 0 {
+		if err := c.Drain(closing, f.drain); err != nil {
+			config.Logger.Warn("not all clients were sent away", "err", err)
+		}
+	}
 	return c.Close(closing)
 }
 
@@ -117,6 +151,12 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 		Addr: f.addr, Alternate: f.alternate, TCPAddr: f.tcp, StatelessRetry: f.retry,
 		Limits: f.limits,
 		Logger: slog.New(slog.NewTextHandler(std.err, &slog.HandlerOptions{Level: level})),
+	}
+	if f.admin != "" {
+		var err error
+		if config.Meters, f.metrics, err = admin.NewMeters(); err != nil {
+			return nil, err
+		}
 	}
 	if f.clientCA != "" {
 		roots, err := readRoots(f.clientCA)

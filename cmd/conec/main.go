@@ -41,6 +41,8 @@ const usage = `conec connects programs behind any network by name.
 	conec ping [flags] PEER           measure round trips to PEER, and say which path they take and why
 	conec doctor [flags] [PEER]       say what this network lets through, and how PEER is reached
 	conec sim run [flags] FILE        play a topology file in a simulated network
+	conec status|group|kick|ban|unban|drain
+	                                  see and order a coordinator about, at its admin endpoint
 	conec version                     print the version
 	conec help                        print this
 
@@ -135,6 +137,8 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 		return runPipe(ctx, args, std)
 	case "sim":
 		return runSim(ctx, args, std)
+	case "status", "group", "kick", "ban", "unban", "drain":
+		return runAdmin(ctx, command, args, std)
 	case "version", "-version", "--version":
 		fmt.Fprintln(std.out, version())
 		return nil

@@ -58,7 +58,7 @@ func startCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &process{command: exec.CommandContext(ctx, path, args[4:]...), cancel: cancel, ended: make(chan struct{}), said: &watcher{more: make(chan struct{})}}
 	p.command.Dir = ts.MkAbs(".")
-	for _, key := range []string{"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME", "CONEC_TOKEN"} {
+	for _, key := range []string{"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME", "CONEC_TOKEN", "CONEC_ADMIN_TOKEN"} {
 		p.command.Env = append(p.command.Env, key+"="+ts.Getenv(key))
 	}
 	switch input {
@@ -203,7 +203,8 @@ func finishCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// joinCommand: join NAME sets CONEC_COORDINATOR and CONEC_FINGERPRINT to what a coordinator printed.
+// joinCommand: join NAME sets CONEC_COORDINATOR and CONEC_FINGERPRINT to what a coordinator printed, and CONEC_ADMIN if it has
+// an admin endpoint.
 func joinCommand(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: join name")
@@ -215,6 +216,9 @@ func joinCommand(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("CONEC_COORDINATOR", found[1])
 	ts.Setenv("CONEC_FINGERPRINT", found[2])
+	if endpoint := regexp.MustCompile(`(?m)^admin endpoint on (\S+)$`).FindStringSubmatch(ts.ReadFile(args[0] + ".out")); endpoint != nil {
+		ts.Setenv("CONEC_ADMIN", endpoint[1])
+	}
 }
 
 // randomCommand: random FILE MIB makes a file of so many MiB; of an eighth of that with -short.

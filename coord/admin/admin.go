@@ -60,7 +60,7 @@ func (c *Config) Validate() error {
 	}
 	var errs []error
 	if c.Token != "" && len(c.Token) < minToken {
-		errs = append(errs, fmt.Errorf("Token has %d bytes: want at least %d", len(c.Token), minToken))
+		errs = append(errs, fmt.Errorf("the Token has %d bytes: want at least %d", len(c.Token), minToken))
 	}
 	if c.Addr != "" {
 		host, _, err := net.SplitHostPort(c.Addr)
@@ -68,7 +68,7 @@ func (c *Config) Validate() error {
 		case err != nil:
 			errs = append(errs, fmt.Errorf("Addr: %w: want host:port, such as %q", err, DefaultAddr))
 		case c.Token == "" && !isLoopback(host):
-			errs = append(errs, fmt.Errorf("Addr is %s, which others can reach: want a Token, or a loopback address", c.Addr))
+			errs = append(errs, fmt.Errorf("Addr %s: others can reach it: want a Token, or a loopback address", c.Addr))
 		}
 	}
 	return errors.Join(errs...)

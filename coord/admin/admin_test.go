@@ -91,7 +91,7 @@ func TestGuard(t *testing.T) {
 		{"an address of another host", open, "GET", "/v1/status", "", map[string]string{"Host": "192.0.2.1:1720"}, 403},
 		{"an order of a page", open, "POST", "/v1/kick", `{"Name":"bob"}`, map[string]string{"Content-Type": "text/plain"}, 415},
 		{"an order", open, "POST", "/v1/kick", `{"Name":"bob"}`, isJSON, 404},
-		{"an order with a field too many", open, "POST", "/v1/kick", `{"Nmae":"bob"}`, isJSON, 400},
+		{"an order with a field too many", open, "POST", "/v1/kick", `{"Nickname":"bob"}`, isJSON, 400},
 		{"an order that is too large", open, "POST", "/v1/kick", `{"Name":"` + strings.Repeat("x", 70<<10) + `"}`, isJSON, 400},
 		{"a ban of nobody", open, "POST", "/v1/ban", `{}`, isJSON, 400},
 		{"a ban of what is no address", open, "POST", "/v1/ban", `{"Address":"here"}`, isJSON, 400},
@@ -118,9 +118,9 @@ func TestConfig(t *testing.T) {
 		config admin.Config
 		want   string
 	}{
-		{admin.Config{Addr: "0.0.0.0:1720"}, "others can reach"},
-		{admin.Config{Addr: ":1720"}, "others can reach"},
-		{admin.Config{Addr: "coord.example.net:1720"}, "others can reach"},
+		{admin.Config{Addr: "0.0.0.0:1720"}, "others can reach it"},
+		{admin.Config{Addr: ":1720"}, "others can reach it"},
+		{admin.Config{Addr: "coord.example.net:1720"}, "others can reach it"},
 		{admin.Config{Addr: "1720"}, "want host:port"},
 		{admin.Config{Token: "short"}, "at least 16"},
 		{admin.Config{Addr: "0.0.0.0:1720", Token: token}, ""},

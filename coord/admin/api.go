@@ -71,8 +71,9 @@ func (a *Admin) status(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (a *Admin) clients(w http.ResponseWriter, r *http.Request) { answer(w, r, a.coordinator.Usage) }
-func (a *Admin) groups(w http.ResponseWriter, r *http.Request)  { answer(w, r, a.coordinator.Groups) }
-func (a *Admin) bans(w http.ResponseWriter, r *http.Request)    { answer(w, r, a.coordinator.Bans) }
+
+func (a *Admin) groups(w http.ResponseWriter, r *http.Request) { answer(w, r, a.coordinator.Groups) }
+func (a *Admin) bans(w http.ResponseWriter, r *http.Request)   { answer(w, r, a.coordinator.Bans) }
 
 func (a *Admin) kick(w http.ResponseWriter, r *http.Request) {
 	a.order(w, r, func(ctx context.Context, order Order) (int, error) {

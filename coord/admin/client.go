@@ -40,23 +40,24 @@ func (c *Client) Bans(ctx context.Context) ([]policy.Ban, error) {
 	return get[[]policy.Ban](ctx, c, "bans")
 }
 
-// Kick, Ban, Unban and Drain order what the methods of [coord.Coordinator] with these names
-// do. They return how many clients were disconnected, or will be.
+// Kick orders what [coord.Coordinator.Kick] does. Like all orders it returns how many clients
+// were disconnected, or will be.
 func (c *Client) Kick(ctx context.Context, order Order) (int, error) {
 	return c.order(ctx, "kick", order)
 }
 
-// Ban is described at [Client.Kick].
+// Ban orders what [coord.Coordinator.Ban] does.
 func (c *Client) Ban(ctx context.Context, order Order) (int, error) {
 	return c.order(ctx, "ban", order)
 }
 
-// Unban is described at [Client.Kick].
+// Unban orders what [coord.Coordinator.Unban] does.
 func (c *Client) Unban(ctx context.Context, order Order) (int, error) {
 	return c.order(ctx, "unban", order)
 }
 
-// Drain is described at [Client.Kick]. It does not wait until all clients have gone.
+// Drain orders what [coord.Coordinator.Drain] does. It does not wait until all clients have
+// gone.
 func (c *Client) Drain(ctx context.Context, order Order) (int, error) {
 	return c.order(ctx, "drain", order)
 }
