@@ -84,7 +84,7 @@ func isLoopback(host string) bool {
 // Prometheus' format.
 func NewMeters() (metric.MeterProvider, http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	reader, err := exporter.New(exporter.WithRegisterer(registry))
+	reader, err := exporter.New(exporter.WithRegisterer(registry), exporter.WithoutScopeInfo())
 	if err != nil {
 		return nil, nil, fmt.Errorf("metrics: %w", err)
 	}
