@@ -240,7 +240,7 @@ func (c *channel) endLife(why error, ended func()) {
 	}
 	c.shared.conn.Store(nil)
 	life, attempt, port := c.life, c.attempt, c.port
-	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil, nil
+	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction, c.pin = Life{}, nil, nil, nil, nil, nil, nil, nil
 	c.sys.Pumps.Go(func() {
 		attempt.close(why) // before the life ends, for then its pump closes it too, for no reason
 		life.End()

@@ -118,6 +118,12 @@ type (
 		// ID is the request's.
 		ID uint64
 	}
+	// ChannelAsked is the parent's word that the coordinator was asked for an introduction just
+	// now. The channel dials, though it does not know whom yet. It comes again if that
+	// coordinator was lost.
+	ChannelAsked struct{}
+	// ChannelAnswered tells the parent that the peer which it was asked for has accepted.
+	ChannelAnswered struct{}
 	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
 	AwaitUp struct{}
 	// AddrsChanged has the channel offer the client's addresses again, and use the links that
@@ -178,7 +184,8 @@ type ChannelSpec struct {
 
 // ChannelProps makes the props of a channel actor. Its parent receives
 // ChannelUp, ChannelLost and PathChosen; from a home channel also every Control
-// message, and from others OpenChannel and AnswerOffer for the coordinator.
+// message, and from others OpenChannel, PassPacket and AnswerOffer for the coordinator,
+// and ChannelAnswered.
 func ChannelProps(sys *System, spec ChannelSpec) *actor.Props {
 	return sys.Props(func() actor.Actor {
 		return &channel{

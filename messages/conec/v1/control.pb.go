@@ -153,6 +153,7 @@ type Control struct {
 	//	*Control_ReleaseChannel
 	//	*Control_RestoreChannel
 	//	*Control_ChannelRestored
+	//	*Control_PassPacket
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -310,6 +311,15 @@ func (x *Control) GetChannelRestored() *ChannelRestored {
 	return nil
 }
 
+func (x *Control) GetPassPacket() *PassPacket {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PassPacket); ok {
+			return x.PassPacket
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -437,6 +447,11 @@ type Control_ChannelRestored struct {
 	ChannelRestored *ChannelRestored `protobuf:"bytes,12,opt,name=channel_restored,json=channelRestored,proto3,oneof"`
 }
 
+type Control_PassPacket struct {
+	// Client to coordinator, which says it on to the peer.
+	PassPacket *PassPacket `protobuf:"bytes,13,opt,name=pass_packet,json=passPacket,proto3,oneof"`
+}
+
 type Control_OfferCandidates struct {
 	// Client to client: where the sender can be reached.
 	OfferCandidates *OfferCandidates `protobuf:"bytes,32,opt,name=offer_candidates,json=offerCandidates,proto3,oneof"`
@@ -495,6 +510,8 @@ func (*Control_ReleaseChannel) isControl_Said() {}
 func (*Control_RestoreChannel) isControl_Said() {}
 
 func (*Control_ChannelRestored) isControl_Said() {}
+
+func (*Control_PassPacket) isControl_Said() {}
 
 func (*Control_OfferCandidates) isControl_Said() {}
 
@@ -991,11 +1008,12 @@ func (x *OfferWithdrawn) GetCode() Code {
 	return Code_CODE_UNSPECIFIED
 }
 
-// ChannelIntroduced answers OpenChannel. It also comes unasked, with request 0,
-// when the coordinator's program introduces two clients.
+// ChannelIntroduced answers OpenChannel as soon as the peer was asked, without
+// waiting for it: that the peer has accepted, its answer to the handshake says;
+// that it has not, an OpenRefused that may still come.
 type ChannelIntroduced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the OpenChannel, 0 if there was none.
+	// The request of the OpenChannel.
 	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
 	// The channel.
 	Introduction  *Introduction `protobuf:"bytes,2,opt,name=introduction,proto3" json:"introduction,omitempty"`
@@ -1156,7 +1174,73 @@ func (x *Introduction) GetShared() bool {
 	return false
 }
 
-// OpenRefused answers OpenChannel.
+// PassPacket carries one of the first QUIC packets of a channel from the client that
+// opens it to the one that is asked, right behind the offer: before either knows
+// whether there will be a channel. Who refuses drops it.
+type PassPacket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the OpenChannel; from the client.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The offered channel; from the coordinator.
+	Channel []byte `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// At most 1,500 bytes, and 4 packets of a request; the coordinator drops what is more.
+	Packet        []byte `protobuf:"bytes,3,opt,name=packet,proto3" json:"packet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassPacket) Reset() {
+	*x = PassPacket{}
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassPacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassPacket) ProtoMessage() {}
+
+func (x *PassPacket) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassPacket.ProtoReflect.Descriptor instead.
+func (*PassPacket) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PassPacket) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *PassPacket) GetChannel() []byte {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+func (x *PassPacket) GetPacket() []byte {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+// OpenRefused answers OpenChannel, also after ChannelIntroduced.
 type OpenRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request of the OpenChannel.
@@ -1173,7 +1257,7 @@ type OpenRefused struct {
 
 func (x *OpenRefused) Reset() {
 	*x = OpenRefused{}
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1269,7 @@ func (x *OpenRefused) String() string {
 func (*OpenRefused) ProtoMessage() {}
 
 func (x *OpenRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1282,7 @@ func (x *OpenRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRefused.ProtoReflect.Descriptor instead.
 func (*OpenRefused) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenRefused) GetRequest() uint64 {
@@ -1240,7 +1324,7 @@ type ReleaseChannel struct {
 
 func (x *ReleaseChannel) Reset() {
 	*x = ReleaseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1336,7 @@ func (x *ReleaseChannel) String() string {
 func (*ReleaseChannel) ProtoMessage() {}
 
 func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1349,7 @@ func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseChannel.ProtoReflect.Descriptor instead.
 func (*ReleaseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReleaseChannel) GetChannel() []byte {
@@ -1289,7 +1373,7 @@ type RestoreChannel struct {
 
 func (x *RestoreChannel) Reset() {
 	*x = RestoreChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1385,7 @@ func (x *RestoreChannel) String() string {
 func (*RestoreChannel) ProtoMessage() {}
 
 func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1398,7 @@ func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChannel.ProtoReflect.Descriptor instead.
 func (*RestoreChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RestoreChannel) GetChannel() []byte {
@@ -1344,7 +1428,7 @@ type ChannelRestored struct {
 
 func (x *ChannelRestored) Reset() {
 	*x = ChannelRestored{}
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1440,7 @@ func (x *ChannelRestored) String() string {
 func (*ChannelRestored) ProtoMessage() {}
 
 func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1453,7 @@ func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRestored.ProtoReflect.Descriptor instead.
 func (*ChannelRestored) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ChannelRestored) GetChannel() []byte {
@@ -1410,7 +1494,7 @@ type OfferCandidates struct {
 
 func (x *OfferCandidates) Reset() {
 	*x = OfferCandidates{}
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1506,7 @@ func (x *OfferCandidates) String() string {
 func (*OfferCandidates) ProtoMessage() {}
 
 func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1519,7 @@ func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferCandidates.ProtoReflect.Descriptor instead.
 func (*OfferCandidates) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *OfferCandidates) GetTag() uint32 {
@@ -1490,7 +1574,7 @@ type PathMoved struct {
 
 func (x *PathMoved) Reset() {
 	*x = PathMoved{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1586,7 @@ func (x *PathMoved) String() string {
 func (*PathMoved) ProtoMessage() {}
 
 func (x *PathMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1599,7 @@ func (x *PathMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
 func (*PathMoved) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 // SearchPorts says that its sender, whose NAT shows it to each under another port,
@@ -1529,7 +1613,7 @@ type SearchPorts struct {
 
 func (x *SearchPorts) Reset() {
 	*x = SearchPorts{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1625,7 @@ func (x *SearchPorts) String() string {
 func (*SearchPorts) ProtoMessage() {}
 
 func (x *SearchPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1638,7 @@ func (x *SearchPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
 func (*SearchPorts) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1573,7 +1657,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1669,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1682,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1631,7 +1715,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1727,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1740,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -1671,7 +1755,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1767,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1780,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -1720,7 +1804,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1816,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1829,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -1766,7 +1850,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x90\t\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xc9\t\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1781,7 +1865,9 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0frelease_channel\x18\n" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
-	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
+	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x127\n" +
+	"\vpass_packet\x18\r \x01(\v2\x14.conec.v1.PassPacketH\x00R\n" +
+	"passPacket\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -1831,7 +1917,12 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04mode\x18\x05 \x01(\x0e2\x0e.conec.v1.ModeR\x04mode\x12\x18\n" +
 	"\apurpose\x18\x06 \x01(\tR\apurpose\x12\x14\n" +
 	"\x05dials\x18\a \x01(\bR\x05dials\x12\x16\n" +
-	"\x06shared\x18\b \x01(\bR\x06shared\"|\n" +
+	"\x06shared\x18\b \x01(\bR\x06shared\"X\n" +
+	"\n" +
+	"PassPacket\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\fR\achannel\x12\x16\n" +
+	"\x06packet\x18\x03 \x01(\fR\x06packet\"|\n" +
 	"\vOpenRefused\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\"\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
@@ -1889,7 +1980,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -1904,18 +1995,19 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
 	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
 	(*Introduction)(nil),      // 12: conec.v1.Introduction
-	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
-	(*ReleaseChannel)(nil),    // 14: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 15: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 18: conec.v1.PathMoved
-	(*SearchPorts)(nil),       // 19: conec.v1.SearchPorts
-	(*CloseChannel)(nil),      // 20: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 21: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 22: conec.v1.Ping
-	(*Pong)(nil),              // 23: conec.v1.Pong
-	(Code)(0),                 // 24: conec.v1.Code
+	(*PassPacket)(nil),        // 13: conec.v1.PassPacket
+	(*OpenRefused)(nil),       // 14: conec.v1.OpenRefused
+	(*ReleaseChannel)(nil),    // 15: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 16: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 17: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 18: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 19: conec.v1.PathMoved
+	(*SearchPorts)(nil),       // 20: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 21: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 22: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 23: conec.v1.Ping
+	(*Pong)(nil),              // 24: conec.v1.Pong
+	(Code)(0),                 // 25: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1926,33 +2018,34 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
 	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
 	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	20, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	21, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	19, // 16: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	22, // 17: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	23, // 18: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 19: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 20: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 21: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	24, // 22: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	24, // 23: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 24: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 25: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	24, // 26: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	5,  // 27: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 28: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	24, // 29: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	14, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	15, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	16, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	17, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	13, // 12: conec.v1.Control.pass_packet:type_name -> conec.v1.PassPacket
+	18, // 13: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	21, // 14: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	22, // 15: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	19, // 16: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	20, // 17: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	23, // 18: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	24, // 19: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 20: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 21: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 22: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	25, // 23: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	25, // 24: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 25: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 26: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	25, // 27: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 28: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 29: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	25, // 30: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1974,6 +2067,7 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ReleaseChannel)(nil),
 		(*Control_RestoreChannel)(nil),
 		(*Control_ChannelRestored)(nil),
+		(*Control_PassPacket)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
@@ -1988,7 +2082,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
