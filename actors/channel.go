@@ -301,7 +301,7 @@ func (c *channel) draining(ctx actor.Context) {
 }
 
 func (c *channel) openStream(ctx actor.Context, open pendingOpen) {
-	pid := c.spawnStream(ctx, streamSpec{open: open.Open, resumable: open.Resumable, asker: open.asker})
+	pid := c.spawnStream(ctx, streamSpec{open: open.Open, resumable: open.Resumable, early: open.Early, asker: open.asker})
 	c.requests[open.ID], c.asked[pid.GetId()] = pid, open.ID
 }
 

@@ -110,6 +110,9 @@ type (
 		ID uint64
 		// Open says what the stream is for.
 		Open *conecv1.OpenStream
+		// Early has the answer come without that of the other side: messages may travel with
+		// the opening. A refusal is then the error of the stream.
+		Early bool
 		// Resumable is what the stream is to carry; nil if it is a stream of its own.
 		Resumable *netio.Resumable
 	}

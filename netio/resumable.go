@@ -212,7 +212,7 @@ func (r *Resumable) lost(at *Stream, err error) {
 	r.journal.detach()
 	ended := r.ended
 	r.mu.Unlock()
-	final := isFinal(err)
+	final := isFinal(err) || at.answer != nil // a refusal, which nobody waits for
 	err = fromQUIC(err)
 	at.leave(err)
 	switch {
