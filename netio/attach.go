@@ -82,8 +82,9 @@ func (r *Resumable) answered(stream *Stream, opened *conecv1.StreamOpened) error
 		return fmt.Errorf("%w: opened by another process", messages.ErrProtocol)
 	case early && opened.GetReceived() != 0:
 		return fmt.Errorf("%w: a new stream of which %d messages have arrived", messages.ErrProtocol, opened.GetReceived())
-	default:
+	case r.peer == nil:
 		r.peer = peer
+		close(r.known)
 	}
 	stream.in.mu.Lock()
 	stream.in.intake.Store(r.intake)
