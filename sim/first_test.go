@@ -296,6 +296,97 @@ func TestFirstLoss(t *testing.T) {
 	}
 }
 
+// sendFirst sends three messages on a stream that is opened early and outlives its channel.
+func (p *firstPair) sendFirst() (*client.Stream, error) {
+	options := &client.StreamOptions{Early: true, Resumable: true}
+	stream, err := p.alice.Current().OpenStream(within(time.Minute), "bob", options)
+	for errors.Is(err, messages.ErrNoSuchPeer) || errors.Is(err, messages.ErrShutdown) { // who is not back yet
+		time.Sleep(hop)
+		stream, err = p.alice.Current().OpenStream(within(time.Minute), "bob", options)
+	}
+	for i := range 3 {
+		if err == nil {
+			err = stream.Send(within(time.Minute), []byte{byte(i)})
+		}
+	}
+	return stream, err
+}
+
+// takeFirst returns how many of three messages a stream gives.
+func (p *firstPair) takeFirst(in *client.Stream) (n int) {
+	for n < 3 {
+		message, err := in.Receive(within(10 * time.Second))
+		if err != nil {
+			break
+		}
+		if message[0] != byte(n) {
+			p.w.T.Errorf("message %d came in place of %d", message[0], n)
+		}
+		n++
+	}
+	return n
+}
+
+// TestFirstChannelLost ends the channel at each moment of the opening of a stream that outlives it: what it has carried comes
+// once.
+func TestFirstChannelLost(t *testing.T) {
+	for halves := range 12 {
+		after := time.Duration(halves) * hop / 2
+		t.Run(after.String(), func(t *testing.T) {
+			sim.Test(t, nil, func(w *sim.World) {
+				p := newFirstPair(w, nil)
+				stream, err := p.sendFirst()
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				time.Sleep(after)
+				stream.Channel().Abort()
+				in, err := p.bob.Current().AcceptStream(within(time.Minute))
+				if err != nil {
+					w.T.Fatal(err)
+				}
+				if n := p.takeFirst(in); n != 3 {
+					w.T.Errorf("%d messages came", n)
+				}
+				if err := stream.Confirm(within(time.Minute)); err != nil {
+					w.T.Error(err)
+				}
+				p.settled(1)
+			})
+		})
+	}
+}
+
+// TestFirstPeerRestarts restarts the peer's process at each moment of an opening. Messages come once to a process, all of them
+// unless a former one has them.
+func TestFirstPeerRestarts(t *testing.T) {
+	for hopsLater := range 9 {
+		t.Run(fmt.Sprint(hopsLater), func(t *testing.T) {
+			sim.Test(t, nil, func(w *sim.World) {
+				p := newFirstPair(w, nil)
+				w.Go(func() {
+					_, err := p.sendFirst() // it fails if a former process has accepted the stream
+					w.T.Log(w.Elapsed(), err)
+				})
+				time.Sleep(time.Duration(hopsLater)*hop + hop/2)
+				p.bob.Crash()
+				if err := p.bob.Start(); err != nil {
+					w.T.Fatal(err)
+				}
+				in, err := p.bob.Current().AcceptStream(within(time.Minute))
+				switch {
+				case err == nil:
+					if n := p.takeFirst(in); n != 3 {
+						w.T.Errorf("%d messages came", n)
+					}
+				case hopsLater < 6: // nobody can have accepted it before
+					w.T.Error(err)
+				}
+			})
+		})
+	}
+}
+
 // TestFirstCoordinatorRestarts restarts the coordinator at each moment of an opening: who was about to be introduced asks
 // again.
 func TestFirstCoordinatorRestarts(t *testing.T) {
@@ -305,15 +396,7 @@ func TestFirstCoordinatorRestarts(t *testing.T) {
 				p := newFirstPair(w, nil)
 				arrived := arrives(w, p.bob)
 				w.Go(func() {
-					stream, err := p.alice.Current().OpenStream(within(time.Minute), "bob", &client.StreamOptions{Early: true, Resumable: true})
-					for errors.Is(err, messages.ErrNoSuchPeer) { // who is not back yet
-						time.Sleep(hop)
-						stream, err = p.alice.Current().OpenStream(within(time.Minute), "bob", &client.StreamOptions{Early: true, Resumable: true})
-					}
-					if err == nil {
-						err = stream.Send(within(time.Minute), []byte("first"))
-					}
-					if err != nil {
+					if _, err := p.sendFirst(); err != nil {
 						w.T.Error(err)
 					}
 				})
