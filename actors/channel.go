@@ -18,13 +18,13 @@ import (
 //	behavior     message            does                                       then
 //	any          Started            asks to be introduced, or connects         introducing, connecting
 //	introducing  ChannelAsked       opens a port and dials ahead               dialing
+//	introducing, dialing  ChannelOffered  opens a port, expects                connecting
 //	dialing      packetWritten      gives it to the parent, for the peer       -
 //	dialing      ChannelIntroduced  has the port send to the peer              connecting
-//	introducing, dialing  ChannelOffered  opens a port, expects                connecting
-//	connecting   ChannelAsked       (asked again: the attachment was lost)     dialing
 //	introducing, dialing, connecting  OpenRefused  tells who waits             lost
-//	connected    ChannelAsked       (its route was lost as it connected)       lost
 //	connecting   PassPacket         has QUIC take it                           -
+//	connecting   ChannelAsked       (asked again: the attachment was lost)     dialing
+//	connected    ChannelAsked       (its route was lost as it connected)       lost
 //	connecting   connected          spawns control and path set                up, proving
 //	connecting   OfferWithdrawn     asks again, or gives up                    introducing, lost
 //	proving      PathChosen         - (only direct paths are allowed)          up

@@ -22,10 +22,10 @@ const maxHead = 3*maxID + maxHeader + 2*maxHeaders*5 + 64
 //
 //	behavior  message       does                                          then
 //	opening   Started       starts the pump that opens the stream         -
-//	opening   laneOpened    has what is for any process of the peer sent  opened
-//	opened    laneRefused   has what was sent wait again                  opening
-//	opened    laneAnswered  has everything sent that waits                open
+//	opening   laneOpened    sends what is for any process of the peer     opened
 //	any       laneEnded     has the peer know what is in doubt            stops
+//	opened    laneAnswered  has everything sent that waits                open
+//	opened    laneRefused   has what was sent wait again                  opening
 //	any       Stopping      ends the pumps and the stream                 -
 //
 // Parent: the system's root. Never restarted: the next message makes another one.

@@ -45,6 +45,7 @@ func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
 func (s *sizedStream) ReceiveWith(context.Context, func([]byte, bool) error) error {
 	return messages.ErrReset
 }
+
 func (s *sizedStream) Close()                                 { s.once.Do(func() { close(s.over) }) }
 func (s *sizedStream) Reset()                                 { s.Close() }
 func (s *sizedStream) Answered(context.Context) (bool, error) { return false, nil }

@@ -236,7 +236,9 @@ func TestResumableEarly(t *testing.T) {
 				}
 				if lose {
 					r.ca.Close(messages.ErrReset)
-					<-r.ra.detached
+					if err := <-r.ra.detached; err == nil {
+						t.Error("detached without a reason")
+					}
 					r.channel()
 					r.attach()
 				} else if err := in.AcceptFor(r.rb.Resumable, open.GetResume()); err != nil {
