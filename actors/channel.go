@@ -16,9 +16,15 @@ import (
 // it: control stream, path set, streams. Home channels have no path set.
 //
 //	behavior     message            does                                       then
-//	any          Started            asks to be introduced, or starts to dial   introducing, connecting
-//	introducing  ChannelIntroduced  opens a port, dials or expects             connecting
-//	introducing  OpenRefused        tells who waits                            lost
+//	any          Started            asks to be introduced, or connects         introducing, connecting
+//	introducing  ChannelAsked       opens a port and dials ahead               dialing
+//	introducing, dialing  ChannelOffered  opens a port, expects                connecting
+//	dialing      packetWritten      gives it to the parent, for the peer       -
+//	dialing      ChannelIntroduced  has the port send to the peer              connecting
+//	introducing, dialing, connecting  OpenRefused  tells who waits             lost
+//	connecting   PassPacket         has QUIC take it                           -
+//	connecting   ChannelAsked       (asked again: the attachment was lost)     dialing
+//	connected    ChannelAsked       (its route was lost as it connected)       lost
 //	connecting   connected          spawns control and path set                up, proving
 //	connecting   OfferWithdrawn     asks again, or gives up                    introducing, lost
 //	proving      PathChosen         - (only direct paths are allowed)          up
@@ -52,6 +58,8 @@ type channel struct {
 
 	introduction *conecv1.Introduction
 	port         *netio.Port
+	pin          *netio.Pin // of what was dialed ahead
+	due          time.Time  // when it must be up
 	attempt      *attempt
 	conn         *netio.Conn
 	control      *actor.PID
@@ -124,6 +132,10 @@ type (
 		Life
 		err error
 	}
+	packetWritten struct {
+		Life
+		packet []byte
+	}
 	streamArrived struct {
 		Life
 		stream *netio.Stream
@@ -171,6 +183,8 @@ func (c *channel) Receive(ctx actor.Context) {
 		c.relayChanged(ctx, msg)
 	case AddrsChanged:
 		c.addrsChanged(ctx, msg)
+	case ChannelAsked:
+		c.dialAhead(ctx)
 	case Ping, CancelPing, *conecv1.DescribePaths:
 		c.ask(ctx)
 	default:
@@ -222,6 +236,8 @@ func (c *channel) pumped(ctx actor.Context, message Pumped) {
 		pid := c.spawnStream(ctx, streamSpec{incoming: msg.stream})
 		c.streams[pid.GetId()], c.arrived = msg.stream, msg.stream.ID()
 		c.awaitEnds(ctx)
+	case packetWritten:
+		ctx.Request(ctx.Parent(), &conecv1.PassPacket{Packet: msg.packet})
 	case upTimeout:
 		if c.behavior.Name() != "up" && c.behavior.Name() != "draining" {
 			c.lost(ctx, c.timeoutReason(), false)
@@ -285,7 +301,7 @@ func (c *channel) draining(ctx actor.Context) {
 }
 
 func (c *channel) openStream(ctx actor.Context, open pendingOpen) {
-	pid := c.spawnStream(ctx, streamSpec{open: open.Open, resumable: open.Resumable, asker: open.asker})
+	pid := c.spawnStream(ctx, streamSpec{open: open.Open, resumable: open.Resumable, early: open.Early, asker: open.asker})
 	c.requests[open.ID], c.asked[pid.GetId()] = pid, open.ID
 }
 

@@ -37,8 +37,11 @@ func (c *channel) startTimer(ctx actor.Context) {
 	if timeout == 0 {
 		timeout = defaultUpTimeout
 	}
+	if c.due.IsZero() {
+		c.due = time.Now().Add(timeout)
+	}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
-	c.timer = c.apart.AfterFunc(timeout, func() { root.Send(self, upTimeout{life}) })
+	c.timer = c.apart.AfterFunc(time.Until(c.due), func() { root.Send(self, upTimeout{life}) })
 }
 
 func (c *channel) stopTimer() {
@@ -57,37 +60,98 @@ func (c *channel) introduce(ctx actor.Context) {
 
 func (c *channel) introducing(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
-	case *conecv1.ChannelIntroduced:
-		c.connect(ctx, msg.GetIntroduction())
 	case *conecv1.ChannelOffered: // the peer opens a channel to us at the same time: one is enough
+		c.anew(ctx)
 		c.connect(ctx, msg.GetIntroduction())
 	case *conecv1.OpenRefused:
-		err := messages.FromCode(msg.GetCode(), msg.GetReason())
-		c.lost(ctx, err, msg.GetByPeer())
+		c.lost(ctx, messages.FromCode(msg.GetCode(), msg.GetReason()), msg.GetByPeer())
 	default:
 		c.waiting(ctx)
 	}
 }
 
-// connect opens a port and dials the peer through it, or waits for it to dial.
-func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction) {
-	c.behavior.Become(ctx, "connecting", c.connecting)
-	transport := c.spec.Config.Transport
-	port, err := transport.Switch().OpenPort()
+// dialing has dialed ahead, and waits to hear whom.
+func (c *channel) dialing(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case *conecv1.ChannelIntroduced:
+		c.introduced(ctx, msg.GetIntroduction())
+	default:
+		c.introducing(ctx)
+	}
+}
+
+// anew ends an attempt to connect and begins another life, in the time that is left.
+func (c *channel) anew(ctx actor.Context) {
+	c.endLife(messages.ErrCanceled, nil)
+	c.life = Begin()
+	c.startTimer(ctx)
+}
+
+// openPort opens a port, or ends the channel.
+func (c *channel) openPort(ctx actor.Context) (ok bool) {
+	port, err := c.spec.Config.Transport.Switch().OpenPort()
 	if err != nil {
 		c.lost(ctx, fmt.Errorf("%w: %w", messages.ErrLimit, err), false)
+		return false
+	}
+	c.port = port
+	return true
+}
+
+// dialAhead dials a peer that the coordinator is just being asked for. What QUIC sends
+// first travels right behind the question.
+func (c *channel) dialAhead(ctx actor.Context) {
+	switch {
+	case c.ended:
+		return
+	case c.conn != nil:
+		c.lost(ctx, fmt.Errorf("%w: the coordinator was lost while the channel connected", messages.ErrUnreachable), false)
+		return
+	case c.port != nil: // the coordinator that was asked before has forgotten it
+		c.anew(ctx)
+	}
+	if !c.openPort(ctx) {
 		return
 	}
-	c.introduction, c.port = introduction, port
-	port.SetRoute(introduction.GetRoute())
-	port.SetPath(c.spec.Config.Relay())
+	c.behavior.Become(ctx, "dialing", c.dialing)
+	transport, port, pin, peer := c.spec.Config.Transport, c.port, &netio.Pin{}, c.shared.Peer
+	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	c.pin = pin
+	port.PassOn(func(packet []byte) { root.Send(self, packetWritten{life, packet}) })
+	c.attempt = c.sys.attempt(func(a *attempt) {
+		conn, err := transport.DialAhead(life.Context(), port, peer, pin)
+		a.pump(life, root, self, conn, err, true)
+	})
+}
+
+// introduced lets what was dialed ahead reach the peer.
+func (c *channel) introduced(ctx actor.Context, introduction *conecv1.Introduction) {
+	c.introduction = introduction
+	c.pin.Set(introduction.GetCertificate())
+	c.behavior.Become(ctx, "connecting", c.connecting)
+	c.route(ctx)
+}
+
+// route has the port's packets take the relay.
+func (c *channel) route(ctx actor.Context) {
+	c.port.SetRoute(c.introduction.GetRoute())
+	c.port.SetPath(c.spec.Config.Relay())
 	c.doubtLater(ctx, relayDoubt)
+}
+
+// connect answers an offer: it opens a port and dials the peer through it, or waits for it to dial.
+func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction) {
+	c.behavior.Become(ctx, "connecting", c.connecting)
+	c.introduction = introduction
+	if !c.openPort(ctx) {
+		return
+	}
+	c.route(ctx)
+	transport, port := c.spec.Config.Transport, c.port
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	peer, certificate := introduction.GetPeer(), introduction.GetCertificate()
 	if introduction.GetDials() {
-		if c.spec.Introduction != nil {
-			ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
-		}
+		ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
 		c.attempt = c.sys.attempt(func(a *attempt) {
 			conn, err := transport.DialChannel(life.Context(), port, peer, certificate)
 			a.pump(life, root, self, conn, err, true)
@@ -161,8 +225,12 @@ func (c *channel) connecting(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *conecv1.OfferWithdrawn:
 		c.withdrawn(ctx, msg)
+	case *conecv1.PassPacket:
+		if port := c.port; port != nil && !c.introduction.GetDials() { // else both ends are here
+			c.sys.Pumps.Go(func() { port.Take(msg.GetPacket()) })
+		}
 	default:
-		c.waiting(ctx)
+		c.introducing(ctx)
 	}
 }
 
@@ -187,7 +255,7 @@ func (c *channel) withdrawn(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 // timeoutReason says what took too long.
 func (c *channel) timeoutReason() error {
 	switch c.behavior.Name() {
-	case "introducing":
+	case "introducing", "dialing":
 		return fmt.Errorf("%w: waiting for the coordinator's introduction", messages.ErrTimeout)
 	case "proving":
 		return fmt.Errorf("%w: no direct path was found, and only those are allowed", messages.ErrUnreachable)
@@ -199,6 +267,9 @@ func (c *channel) timeoutReason() error {
 func (c *channel) connected(ctx actor.Context, conn *netio.Conn, stream *netio.Control) {
 	c.conn = conn
 	c.confirmed = !c.introduction.GetDials() // who accepts has heard of the control stream
+	if c.pin != nil {
+		ctx.Request(ctx.Parent(), ChannelAnswered{})
+	}
 	c.control = ctx.Spawn(controlProps(c.sys, c.about(), stream))
 	if c.spec.Home != nil {
 		c.becomeUp(ctx)

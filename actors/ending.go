@@ -131,7 +131,8 @@ func (c *channel) peerGone(ctx actor.Context, msg *conecv1.OfferWithdrawn) {
 	case msg.GetCode() == conecv1.Code_CODE_FORBIDDEN:
 		c.forbidden(ctx, msg)
 	case !c.confirmed && !c.heardOfStreams():
-		c.lost(ctx, fmt.Errorf("%w: the peer left before it was connected", messages.ErrClosed), true)
+		const why = "the peer left before it was connected"
+		c.lostAs(ctx, fmt.Errorf("%w: %s", messages.ErrClosed, why), true, fmt.Errorf("%w: %s", messages.ErrUnreachable, why))
 	case msg.GetCode() == conecv1.Code_CODE_NO_SUCH_PEER: // it may come back to the channel
 	case c.done && c.read: // all was said, only its last packet may be lost
 	case c.behavior.Name() != "draining" || c.drains:
@@ -168,7 +169,11 @@ func (c *channel) controlLost(ctx actor.Context, err error) {
 }
 
 // lost ends this life of the channel. See the table above.
-func (c *channel) lost(ctx actor.Context, err error, remote bool) {
+func (c *channel) lost(ctx actor.Context, err error, remote bool) { c.lostAs(ctx, err, remote, err) }
+
+// lostAs is lost with another reason for the streams and the peer: a resumable stream, of
+// which nobody can have closed anything, goes on.
+func (c *channel) lostAs(ctx actor.Context, err error, remote bool, told error) {
 	if c.ended {
 		return
 	}
@@ -184,7 +189,7 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 	c.failWaiters(ctx, err, remote)
 	c.failure = ChannelResult{Err: err, Remote: remote}
 	if !last {
-		c.endLife(err, nil)
+		c.endLife(told, nil)
 		c.answerDrainers(ctx, err, remote)
 		Fail(err)
 	}
@@ -192,7 +197,7 @@ func (c *channel) lost(ctx actor.Context, err error, remote bool) {
 	c.shared.over.Store(&result)
 	c.behavior.Become(ctx, "over", c.over)
 	root, self := ctx.ActorSystem().Root, ctx.Self()
-	c.endLife(err, func() { root.Send(self, lifeEnded{err, remote}) })
+	c.endLife(told, func() { root.Send(self, lifeEnded{err, remote}) })
 }
 
 // over stops once the peer has been told: the parent takes that as leave to give
@@ -255,7 +260,7 @@ func (c *channel) endLife(why error, ended func()) {
 	}
 	c.shared.conn.Store(nil)
 	life, attempt, port := c.life, c.attempt, c.port
-	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction = Life{}, nil, nil, nil, nil, nil, nil
+	c.life, c.attempt, c.conn, c.port, c.control, c.paths, c.introduction, c.pin = Life{}, nil, nil, nil, nil, nil, nil, nil
 	c.sys.Pumps.Go(func() {
 		attempt.close(why) // before the life ends, for then its pump closes it too, for no reason
 		life.End()

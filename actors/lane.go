@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -21,11 +20,13 @@ const maxHead = 3*maxID + maxHeader + 2*maxHeaders*5 + 64
 // them. Its actor owns the stream; who sends hands frames to it directly, under mu of
 // the peer, which guards all fields that have no other owner here.
 //
-//	behavior  message     does                                          then
-//	opening   Started     starts the pump that opens the stream         -
-//	opening   laneOpened  has everything sent that waits                open
-//	any       laneEnded   has the peer know what is in doubt            stops
-//	any       Stopping    ends the pumps and the stream                 -
+//	behavior  message       does                                          then
+//	opening   Started       starts the pump that opens the stream         -
+//	opening   laneOpened    sends what is for any process of the peer     opened
+//	any       laneEnded     has the peer know what is in doubt            stops
+//	opened    laneAnswered  has everything sent that waits                open
+//	opened    laneRefused   has what was sent wait again                  opening
+//	any       Stopping      ends the pumps and the stream                 -
 //
 // Parent: the system's root. Never restarted: the next message makes another one.
 type lane struct {
@@ -34,6 +35,7 @@ type lane struct {
 
 	pid     *actor.PID
 	stream  LaneStream // nil until it is open
+	known   bool       // the peer has answered: it is known which process that is
 	over    bool       // nothing is sent any more
 	tables  tables
 	credits []credit  // by the number of the target
@@ -65,7 +67,9 @@ type (
 		Life
 		stream LaneStream
 	}
-	laneEnded struct {
+	laneRefused  struct{ Life }
+	laneAnswered struct{ Life }
+	laneEnded    struct {
 		Life
 		err error
 	}
@@ -162,18 +166,21 @@ func (l *lane) settle(handled uint64) {
 	}
 }
 
-// up has everything sent that waits for the stream. Called with mu held.
-func (p *peer) up(l *lane, stream LaneStream) {
+// up has everything sent that waits for the stream, now that it is known which process it
+// leads to. Called with mu held.
+func (p *peer) up(l *lane) {
 	if p.lanes[l.index] != l {
-		p.told = append(p.told, stream.Reset)
-		return
+		return // it was given up
 	}
-	l.stream = stream
-	address := stream.Address()
+	l.known = true
+	if l.batch.early {
+		l.taken()
+	}
+	address := l.stream.Address()
 	switch {
 	case address < p.address: // it has taken so long to open that it leads to a former process
+		p.told = append(p.told, l.stream.Reset)
 		p.again(p.drop(l, ErrPeerGone), ErrPeerGone, true)
-		p.told = append(p.told, stream.Reset)
 		return
 	case address > p.address && p.address != "":
 		p.gone(ErrPeerGone, address, l)
@@ -202,7 +209,7 @@ func (p *peer) gone(why error, address string, but *lane) {
 	p.address = address
 	var stranded []*flow
 	for _, l := range p.lanes {
-		if l != nil && l != but && l.stream != nil {
+		if l != nil && l != but && l.known {
 			stranded = append(stranded, p.drop(l, why)...)
 		}
 	}
@@ -215,7 +222,7 @@ func (p *peer) gone(why error, address string, but *lane) {
 func (p *peer) down(l *lane, why error) {
 	switch {
 	case p.lanes[l.index] != l: // that is known
-	case l.stream == nil:
+	case !l.known:
 		p.again(p.drop(l, why), why, false)
 	default:
 		p.gone(why, "", nil)
@@ -225,7 +232,7 @@ func (p *peer) down(l *lane, why error) {
 // drop gives up a lane: what was sent and not handled is in doubt. It returns the flows
 // for which something may wait. Called with mu held.
 func (p *peer) drop(l *lane, why error) (stranded []*flow) {
-	if !l.batch.waiting { // else it may be taken yet: it is in doubt, too
+	if !l.batch.waiting && !l.batch.early { // else it may be taken yet: it is in doubt, too
 		l.untaken()
 	}
 	l.over, l.batch = true, laneBatch{}
@@ -283,17 +290,20 @@ func (a *laneActor) Receive(ctx actor.Context) {
 		a.life = Begin()
 		life, root, self := a.life, ctx.ActorSystem().Root, ctx.Self()
 		a.lane.peer.remote.sys.Pumps.Go(func() {
-			stream, err := a.lane.open(life.Context())
-			if err != nil {
-				root.Send(self, laneEnded{life, err})
-				return
-			}
-			root.Send(self, laneOpened{life, stream})
-			root.Send(self, laneEnded{life, a.lane.listen(life.Context(), stream)})
+			tell := func(message any) { root.Send(self, message) }
+			root.Send(self, laneEnded{life, a.lane.carry(life, tell)})
 		})
 	case laneOpened:
 		a.lane.peer.mu.Lock()
-		a.lane.peer.up(a.lane, msg.stream)
+		a.lane.peer.opened(a.lane, msg.stream)
+		a.lane.peer.unlock()
+	case laneRefused:
+		a.lane.peer.mu.Lock()
+		a.lane.peer.refused(a.lane)
+		a.lane.peer.unlock()
+	case laneAnswered:
+		a.lane.peer.mu.Lock()
+		a.lane.peer.up(a.lane)
 		a.lane.peer.unlock()
 	case laneEnded:
 		a.lane.peer.mu.Lock()
@@ -310,42 +320,6 @@ func (a *laneActor) Receive(ctx actor.Context) {
 			stream.Reset()
 		}
 	}
-}
-
-// Pauses between attempts to open a lane. They double.
-const (
-	openFirst  = 50 * time.Millisecond
-	openSlowly = time.Second
-)
-
-// open opens the stream, as long as that may help. It blocks.
-func (l *lane) open(ctx context.Context) (LaneStream, error) {
-	r := l.peer.remote
-	ctx, cancel := context.WithTimeout(ctx, r.config.Limits.OpenWait)
-	defer cancel()
-	for pause := openFirst; ; pause = min(2*pause, openSlowly) {
-		stream, err := r.config.Open(ctx, l.peer.name, l.index == bulkLane)
-		if err == nil || !mayHelp(err) {
-			return stream, err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return nil, err
-		}
-	}
-}
-
-// mayHelp reports whether a peer that could not be reached may be there a moment later.
-func mayHelp(err error) bool {
-	for _, passing := range []error{messages.ErrNoSuchPeer, messages.ErrUnreachable, messages.ErrTimeout, messages.ErrShutdown, messages.ErrBusy} {
-		if errors.Is(err, passing) {
-			return true
-		}
-	}
-	return false
 }
 
 // listen is a pump: it hears what the peer says until the stream is over.

@@ -26,6 +26,7 @@ type laneBatch struct {
 	frames  []batched // what they are
 	lent    *outgoing // the message whose buffer bytes are; nil if they are the lane's own
 	waiting bool      // a pump waits for the stream to take it
+	early   bool      // the stream has it, but the peer has not accepted the stream yet
 	gathers bool      // the stream is to say when it has written what it has
 }
 
@@ -37,7 +38,7 @@ type batched struct {
 }
 
 // ready reports whether a frame can be written. Called with mu held.
-func (l *lane) ready() bool { return l.stream != nil && !l.over && !l.batch.waiting }
+func (l *lane) ready() bool { return l.stream != nil && !l.over && !l.batch.waiting && !l.batch.early }
 
 // write writes a frame, and frees the message; the lane must be ready. It returns false if
 // the frame has to wait. Called with mu held.
@@ -151,31 +152,31 @@ func (l *lane) send() {
 // tried hears what the stream said of the batch. Called with mu held.
 func (l *lane) tried(err error) {
 	switch {
+	case err == nil && !l.known:
+		l.batch.early = true
 	case err == nil:
 		l.taken()
 	case errors.Is(err, messages.ErrWouldBlock):
 		l.batch.waiting = true
-		bytes := l.batch.bytes
-		l.peer.remote.sys.Pumps.Go(func() { l.push(bytes) })
+		stream, bytes := l.stream, l.batch.bytes
+		l.peer.remote.sys.Pumps.Go(func() { l.push(stream, bytes) })
 	default:
 		l.fail()
 	}
 }
 
 // push is a pump: it waits until the stream takes the batch.
-func (l *lane) push(bytes []byte) {
-	err := l.stream.Send(context.Background(), bytes) // ends with the stream
+func (l *lane) push(stream LaneStream, bytes []byte) {
+	err := stream.Send(context.Background(), bytes) // ends with the stream
 	l.peer.mu.Lock()
 	defer l.peer.unlock()
-	if !l.batch.waiting {
-		return // the lane was given up
+	if !l.batch.waiting || l.stream != stream {
+		return // the lane was given up, or the stream refused
 	}
-	if err != nil {
-		l.fail()
-		return
+	l.batch.waiting = false
+	if l.tried(err); l.ready() {
+		l.peer.resume(l)
 	}
-	l.taken()
-	l.peer.resume(l)
 }
 
 // fail ends the lane, since its stream has refused the batch: the pump that listens says

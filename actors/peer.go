@@ -316,7 +316,7 @@ func (p *peer) enqueue(f *flow, out *outgoing) {
 // isFormer reports whether a PID is of another process than the one that the lanes
 // lead to.
 func (p *peer) isFormer(pid *actor.PID) bool {
-	return p.address != "" && pid.Address != p.address && len(pid.Address) > len(addressPrefix)+len(p.name)
+	return p.address != "" && pid.Address != p.address && !p.isForAny(pid)
 }
 
 // maxFlows is how many flows a peer may have until those that are idle are forgotten.
@@ -374,7 +374,7 @@ func (p *peer) laneOf(f *flow, out *outgoing) *lane {
 // has to wait; an error is the message's. Called with mu held.
 func (p *peer) write(f *flow, out *outgoing) (sent bool, err error) {
 	on := p.laneOf(f, out)
-	if on == nil || !on.ready() {
+	if on == nil || !on.ready() || !on.known && !p.isForAny(out.pid) {
 		return false, nil
 	}
 	if p.isFormer(out.pid) {

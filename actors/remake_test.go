@@ -47,7 +47,9 @@ func TestGatheredIsSentAgain(t *testing.T) {
 		send := func(streams ...actors.LaneStream) {
 			sys := actors.NewSystem(&actors.SystemConfig{Name: "conec/alice~1"})
 			var opened atomic.Int64
-			open := func(context.Context, string, bool) (actors.LaneStream, error) { return streams[opened.Add(1)-1], nil }
+			open := func(context.Context, string, bool, bool) (actors.LaneStream, error) {
+				return streams[opened.Add(1)-1], nil
+			}
 			r := actors.NewRemote(sys, &actors.RemoteConfig{Name: "alice", Open: open})
 			who, asked := r.PID("bob", "log"), actor.NewPID(sys.Address(), "me")
 			asked.RequestId = 7
@@ -103,7 +105,7 @@ func TestWaitingIsSentAgain(t *testing.T) {
 		refuses := &busyStream{sizedStream{limit: 1 << 20, over: make(chan struct{})}}
 		hold := make(chan struct{})
 		var opened atomic.Int64
-		open := func(context.Context, string, bool) (actors.LaneStream, error) {
+		open := func(context.Context, string, bool, bool) (actors.LaneStream, error) {
 			if opened.Add(1) == 1 {
 				<-hold
 				return refuses, nil

@@ -54,7 +54,11 @@ type LaneStream interface {
 	Close()
 	// Reset ends it at once.
 	Reset()
-	// Address is the address of the peer's actors, in its present incarnation.
+	// Answered blocks until the peer has accepted the stream, which may carry messages before.
+	// If it has refused, nobody has got what was sent.
+	Answered(ctx context.Context) (refused bool, err error)
+	// Address is the address of the peer's actors, in its present incarnation, once the
+	// stream is accepted.
 	Address() string
 }
 
@@ -64,8 +68,8 @@ type RemoteConfig struct {
 	// Name is the client's name.
 	Name string
 	// Open opens a stream to a peer's system; it blocks. If bulk is set, the stream
-	// gives way to others.
-	Open func(ctx context.Context, peer string, bulk bool) (LaneStream, error)
+	// gives way to others; if early is set, it need not be accepted yet.
+	Open func(ctx context.Context, peer string, bulk, early bool) (LaneStream, error)
 	// MaxMessage is the largest message of such a stream in bytes. If zero, 16 MiB.
 	MaxMessage int
 	// Codecs encode messages that are neither protobuf messages nor a []byte.

@@ -45,16 +45,18 @@ func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
 func (s *sizedStream) ReceiveWith(context.Context, func([]byte, bool) error) error {
 	return messages.ErrReset
 }
-func (s *sizedStream) Close()          { s.once.Do(func() { close(s.over) }) }
-func (s *sizedStream) Reset()          { s.Close() }
-func (s *sizedStream) Address() string { return "conec/bob~1" }
+
+func (s *sizedStream) Close()                                 { s.once.Do(func() { close(s.over) }) }
+func (s *sizedStream) Reset()                                 { s.Close() }
+func (s *sizedStream) Answered(context.Context) (bool, error) { return false, nil }
+func (s *sizedStream) Address() string                        { return "conec/bob~1" }
 
 // A batch is not larger than a message of the stream may be.
 func TestBatchesFitMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := actors.NewSystem(&actors.SystemConfig{Name: "conec/alice~1"})
 		opens := 0
-		open := func(context.Context, string, bool) (actors.LaneStream, error) {
+		open := func(context.Context, string, bool, bool) (actors.LaneStream, error) {
 			opens++
 			return &sizedStream{limit: 16 << 10, over: make(chan struct{})}, nil
 		}

@@ -110,6 +110,9 @@ type (
 		ID uint64
 		// Open says what the stream is for.
 		Open *conecv1.OpenStream
+		// Early has the answer come without that of the other side: messages may travel with
+		// the opening. A refusal is then the error of the stream.
+		Early bool
 		// Resumable is what the stream is to carry; nil if it is a stream of its own.
 		Resumable *netio.Resumable
 	}
@@ -118,6 +121,12 @@ type (
 		// ID is the request's.
 		ID uint64
 	}
+	// ChannelAsked is the parent's word that the coordinator was asked for an introduction just
+	// now. The channel dials, though it does not know whom yet. It comes again if that
+	// coordinator was lost.
+	ChannelAsked struct{}
+	// ChannelAnswered tells the parent that the peer which it was asked for has accepted.
+	ChannelAnswered struct{}
 	// AwaitUp asks for a [*ChannelResult] once the channel is connected.
 	AwaitUp struct{}
 	// AddrsChanged has the channel offer the client's addresses again, and use the links that
@@ -181,7 +190,8 @@ type ChannelSpec struct {
 
 // ChannelProps makes the props of a channel actor. Its parent receives
 // ChannelUp, ChannelLost and PathChosen; from a home channel also every Control
-// message, and from others OpenChannel and AnswerOffer for the coordinator.
+// message, and from others OpenChannel, PassPacket and AnswerOffer for the coordinator,
+// and ChannelAnswered.
 func ChannelProps(sys *System, spec ChannelSpec) *actor.Props {
 	return sys.Props(func() actor.Actor {
 		return &channel{

@@ -44,6 +44,7 @@ type streamSpec struct {
 	peer      string
 	open      *conecv1.OpenStream // set if this side opens
 	resumable *netio.Resumable    // what the stream is to carry, if not messages of its own
+	early     bool                // it is open before the other side has answered
 	conn      *netio.Conn
 	asker     *actor.PID    // who wants the answer of an opening
 	incoming  *netio.Stream // set if the other side opened
@@ -192,7 +193,7 @@ func (s *stream) begin(ctx context.Context, started func(*netio.Stream)) (*netio
 	open := s.spec.conn.OpenStream
 	if r := s.spec.resumable; r != nil {
 		open = func(ctx context.Context, open *conecv1.OpenStream) (*netio.Stream, error) {
-			return s.spec.conn.OpenFor(ctx, open, r)
+			return s.spec.conn.OpenFor(ctx, open, r, s.spec.early)
 		}
 	}
 	stream, err := open(ctx, s.spec.open)
@@ -200,6 +201,9 @@ func (s *stream) begin(ctx context.Context, started func(*netio.Stream)) (*netio
 		return nil, err
 	}
 	started(stream)
+	if s.spec.early {
+		return stream, nil // which tells who has it of a refusal
+	}
 	if err = stream.AwaitAnswer(ctx); err != nil {
 		why := messages.ErrRefused
 		if ctx.Err() != nil || s.spec.resumable != nil { // which is not over with this attempt

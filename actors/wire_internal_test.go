@@ -59,8 +59,10 @@ func (h *hostile) ReceiveWith(ctx context.Context, use func([]byte, bool) error)
 	return use(b, true)
 }
 
-func (h *hostile) Close()          {}
-func (h *hostile) Reset()          { close(h.over) }
+func (h *hostile) Close()                                 {}
+func (h *hostile) Reset()                                 { close(h.over) }
+func (h *hostile) Answered(context.Context) (bool, error) { return false, nil }
+
 func (h *hostile) Address() string { return "conec/mallory~m" }
 
 // records returns what was said about frames.
@@ -90,7 +92,7 @@ func newBesieged(t *testing.T, config RemoteConfig) *besieged {
 	t.Helper()
 	sys := NewSystem(&SystemConfig{Name: Address("bob", []byte("12345678")), MailboxLimit: 1000})
 	config.Name = "bob"
-	config.Open = func(context.Context, string, bool) (LaneStream, error) { return nil, messages.ErrRefused }
+	config.Open = func(context.Context, string, bool, bool) (LaneStream, error) { return nil, messages.ErrRefused }
 	b := &besieged{Remote: NewRemote(sys, &config), hostile: newHostile(), got: make(chan string, 1000)}
 	b.tables = newTables(newPasses())
 	greeter, err := sys.Spawn(sys.Props(func() actor.Actor {

@@ -47,6 +47,8 @@ const (
 //	any       observeLink        asks the coordinator
 //	any       portChanged        tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
+//	any       PassPacket         says it, if the request is open
+//	any       ChannelAnswered    the request is over
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
 //	any       joinGroup          spawns a group
@@ -191,6 +193,10 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.said(ctx, msg)
 	case *conecv1.OpenChannel:
 		c.open(ctx, msg)
+	case *conecv1.PassPacket:
+		c.passOn(ctx, msg)
+	case actors.ChannelAnswered:
+		c.answered(ctx)
 	case *conecv1.AnswerOffer:
 		c.say(ctx, &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: msg}})
 	case bindDue:
@@ -347,10 +353,10 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		}
 	case *conecv1.Control_ChannelIntroduced:
 		c.introduced(ctx, said.ChannelIntroduced)
+	case *conecv1.Control_PassPacket:
+		c.passIn(ctx, said.PassPacket)
 	case *conecv1.Control_OpenRefused:
-		if pid := c.take(said.OpenRefused.GetRequest()); pid != nil {
-			ctx.Send(pid, said.OpenRefused)
-		}
+		c.refused(ctx, said.OpenRefused)
 	case *conecv1.Control_PeersIntroduced:
 		c.peersIntroduced(ctx, said.PeersIntroduced)
 	case *conecv1.Control_ChannelRestored:

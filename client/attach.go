@@ -58,6 +58,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	for _, e := range c.inOrder() { // requests that were said to the lost attachment are said again
 		if e.request != 0 && c.requests[e.request] != nil {
 			delete(c.requests, e.request)
+			e.id = ""
 			c.ask(ctx, e)
 		}
 	}
@@ -205,6 +206,9 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 func (c *clientActor) say(ctx actor.Context, message *conecv1.Control) {
 	if c.bound {
 		ctx.Send(c.home, message)
+		if pid := c.requests[message.GetOpenChannel().GetRequest()]; pid != nil {
+			ctx.Send(pid, actors.ChannelAsked{})
+		}
 		return
 	}
 	if len(c.waiting) < maxWaiting { // beyond, the channel's own timeout says so

@@ -102,7 +102,7 @@ func (ch *Channel) OpenStream(ctx context.Context, options *StreamOptions) (*Str
 			return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)
 		}
 	}
-	stream, err := ch.cl.openOn(ctx, ch.ref, terms, r)
+	stream, err := ch.cl.openOn(ctx, ch.ref, terms, r, options.Early)
 	if err != nil {
 		r.giveUp()
 		return nil, ch.cl.opError(ctx, "open stream", ch.ref.Peer, err)

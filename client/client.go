@@ -357,6 +357,11 @@ type StreamOptions struct {
 	// not have it refuses the stream.
 	Resumable bool
 
+	// Early has OpenStream not wait for the peer's answer: what is sent at once, up to
+	// 64 KiB, travels with the opening, a round trip sooner. A refusal is then the error of
+	// Send and Receive. For streams that are ordered and have no deadline.
+	Early bool
+
 	// Delivery is what is promised of the stream's messages, in both directions. A
 	// peer that can not or will not have it refuses the stream. What is not ordered
 	// can not be resumable. See docs/delivery.md.
@@ -381,7 +386,7 @@ type StreamOptions struct {
 
 // OpenStream opens a stream to a peer, on the channel that is there or on a new
 // one. It blocks until the peer's client has accepted the stream, refuses, or
-// ctx ends. Errors: those of OpenChannel, and [messages.ErrBusy].
+// ctx ends; with StreamOptions.Early, until the channel is connected. Errors: those of OpenChannel, and [messages.ErrBusy].
 func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOptions) (*Stream, error) {
 	if options == nil {
 		options = &StreamOptions{}
@@ -401,7 +406,7 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 		ref, err := cl.find(ctx, findChannel{peer: peer, mode: conecv1.Mode(options.Mode)})
 		if err == nil {
 			var stream *Stream
-			if stream, err = cl.openOn(ctx, ref, terms, r); err == nil {
+			if stream, err = cl.openOn(ctx, ref, terms, r, options.Early); err == nil {
 				return stream, nil
 			}
 		}
@@ -420,18 +425,19 @@ func checkPurpose(purpose string) error {
 	return nil
 }
 
-// openOn opens a stream on a channel: r, if that is not nil.
-func (cl *Client) openOn(ctx context.Context, ref *channelRef, terms *conecv1.OpenStream, r *resumable) (*Stream, error) {
+// openOn opens a stream on a channel: r, if that is not nil. If early is set, it does
+// not wait for the peer's answer.
+func (cl *Client) openOn(ctx context.Context, ref *channelRef, terms *conecv1.OpenStream, r *resumable, early bool) (*Stream, error) {
 	stream := &Stream{resumable: r, peer: ref.Peer, terms: terms, channel: &Channel{cl: cl, ref: ref}}
 	if r != nil {
-		if err := r.attach(ctx, ref, r.giveUp); err != nil { // before the peer hears of a mere detachment
+		if err := r.attach(ctx, ref, early, r.giveUp); err != nil { // before the peer hears of a mere detachment
 			return nil, err
 		}
 		r.settle()
 		stream.raw = r
 		return stream, nil
 	}
-	raw, err := cl.openRaw(ctx, ref, actors.OpenStream{Open: terms}, func() {})
+	raw, err := cl.openRaw(ctx, ref, actors.OpenStream{Open: terms, Early: early}, func() {})
 	if err != nil {
 		return nil, err
 	}

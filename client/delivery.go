@@ -102,6 +102,8 @@ func (o *StreamOptions) terms() (*conecv1.OpenStream, error) {
 		wrong = fmt.Sprintf("Resumable is for ordered streams, Delivery is %v", o.Delivery)
 	case o.Resumable && o.Deadline != 0:
 		wrong = "Deadline is not for resumable streams"
+	case o.Early && (o.Delivery != Ordered || o.Deadline != 0):
+		wrong = fmt.Sprintf("Early is for ordered streams without a deadline, Delivery is %v and Deadline %v", o.Delivery, o.Deadline)
 	case o.Deadline < 0 || o.Deadline > 0 && o.Deadline < time.Microsecond || o.Deadline > maxDeadline:
 		wrong = fmt.Sprintf("Deadline is %v: want up to %v", o.Deadline, maxDeadline)
 	case (o.Copies || o.CopyAfter != 0) && !datagrams:

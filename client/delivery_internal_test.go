@@ -52,6 +52,8 @@ func TestOptionsWrong(t *testing.T) {
 		{StreamOptions{Delivery: -1}, "Delivery is -1"},
 		{StreamOptions{Urgency: 2}, "Urgency is 2"},
 		{StreamOptions{Resumable: true, Delivery: Lossy}, "Resumable is for ordered"},
+		{StreamOptions{Early: true, Delivery: Unordered}, "Early is for ordered"},
+		{StreamOptions{Early: true, Deadline: time.Second}, "Early is for ordered"},
 		{StreamOptions{Deadline: time.Second, Resumable: true}, "not for resumable"},
 		{StreamOptions{Delivery: Lossy, Deadline: -1}, "Deadline is -1ns"},
 		{StreamOptions{Delivery: Lossy, Deadline: 1}, "Deadline is 1ns"},

@@ -50,17 +50,54 @@ func (c *clientActor) take(request uint64) *actor.PID {
 	return pid
 }
 
-// introduced passes an introduction to the channel that asked for it. If nobody
-// does any more, the route is given back.
+// introduced passes an introduction to the channel that asked for it. The request stays
+// open until that is up, for the peer may still refuse. If nobody asks any more, the
+// route is given back.
 func (c *clientActor) introduced(ctx actor.Context, msg *conecv1.ChannelIntroduced) {
 	id := msg.GetIntroduction().GetChannel()
-	pid := c.take(msg.GetRequest())
+	pid := c.requests[msg.GetRequest()]
 	if pid == nil {
 		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: id}}})
 		return
 	}
-	c.channels[pid.GetId()].id = string(id)
+	e := c.channels[pid.GetId()]
+	e.id, e.asks = string(id), false
 	ctx.Send(pid, msg)
+}
+
+// refused tells a channel that there is none.
+func (c *clientActor) refused(ctx actor.Context, msg *conecv1.OpenRefused) {
+	if pid := c.take(msg.GetRequest()); pid != nil {
+		c.channels[pid.GetId()].id = ""
+		ctx.Send(pid, msg)
+	}
+}
+
+// answered ends the request of a channel whose peer has accepted, unless it was made
+// anew meanwhile.
+func (c *clientActor) answered(ctx actor.Context) {
+	if e := c.channels[ctx.Sender().GetId()]; e != nil && e.id != "" {
+		c.take(e.request)
+	}
+}
+
+// passOn has one of a channel's first packets travel behind its request.
+func (c *clientActor) passOn(ctx actor.Context, msg *conecv1.PassPacket) {
+	if e := c.channels[ctx.Sender().GetId()]; e != nil && e.request != 0 {
+		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_PassPacket{PassPacket: &conecv1.PassPacket{
+			Request: e.request, Packet: msg.GetPacket(),
+		}}})
+	}
+}
+
+// passIn gives a packet to the channel that was offered. Of a client's channel to itself
+// both ends get it.
+func (c *clientActor) passIn(ctx actor.Context, msg *conecv1.PassPacket) {
+	for _, e := range c.inOrder() {
+		if e.id == string(msg.GetChannel()) && e.id != "" {
+			ctx.Send(e.ref.pid, msg)
+		}
+	}
 }
 
 // offered accepts or refuses a channel that a peer opens. If this client is

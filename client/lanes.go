@@ -12,6 +12,11 @@ type laneStream struct{ *Stream }
 // Address returns the address of the peer's actors.
 func (s laneStream) Address() string { return actors.Address(s.peer, s.resumable.Peer()) }
 
+// Answered implements actors.LaneStream.
+func (s laneStream) Answered(ctx context.Context) (refused bool, err error) {
+	return s.resumable.Answered(ctx)
+}
+
 // TrySendIdle implements actors.LaneStream.
 func (s laneStream) TrySendIdle(message []byte, idle func()) (busy bool, err error) {
 	return s.resumable.TrySendIdle(message, idle)
@@ -30,8 +35,8 @@ func (s laneStream) ReceiveWith(ctx context.Context, use func(message []byte, ke
 }
 
 // openLane opens a stream for actor messages to a peer.
-func (cl *Client) openLane(ctx context.Context, peer string, bulk bool) (actors.LaneStream, error) {
-	options := &StreamOptions{Purpose: actors.RemotePurpose, Resumable: true}
+func (cl *Client) openLane(ctx context.Context, peer string, bulk, early bool) (actors.LaneStream, error) {
+	options := &StreamOptions{Purpose: actors.RemotePurpose, Resumable: true, Early: early}
 	if bulk {
 		options.Urgency = Bulk
 	}

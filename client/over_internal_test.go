@@ -45,7 +45,7 @@ func TestRefusedBeforeAwaited(t *testing.T) {
 	if err := cl.awaitUp(t.Context(), r.ref); !errors.Is(err, messages.ErrNoSuchPeer) {
 		t.Errorf("await: %v, want no such peer", err)
 	}
-	if _, err := cl.openOn(t.Context(), r.ref, &conecv1.OpenStream{}, nil); !errors.Is(err, messages.ErrNoSuchPeer) {
+	if _, err := cl.openOn(t.Context(), r.ref, &conecv1.OpenStream{}, nil, false); !errors.Is(err, messages.ErrNoSuchPeer) {
 		t.Errorf("open stream: %v, want no such peer", err)
 	}
 	if err := sys.Close(t.Context()); err != nil {

@@ -213,10 +213,11 @@ func (all *resumptions) endFormer(peer string, now []byte) {
 	}
 }
 
-// attach opens the stream on a channel. If ctx ends, it calls canceled first.
-func (r *resumable) attach(ctx context.Context, ref *channelRef, canceled func()) error {
+// attach opens the stream on a channel. If ctx ends, it calls canceled first. If early
+// is set, it does not wait for the peer's answer to the first attempt.
+func (r *resumable) attach(ctx context.Context, ref *channelRef, early bool, canceled func()) error {
 	_, err := r.all.cl.openRaw(ctx, ref, actors.OpenStream{
-		Open: r.terms, Resumable: r.Resumable,
+		Open: r.terms, Resumable: r.Resumable, Early: early,
 	}, canceled)
 	if err == nil {
 		r.channel.Store(ref)
@@ -294,6 +295,7 @@ func (r *resumable) attachAgain() {
 	defer apart.AfterFunc(r.all.cl.config.ResumeWait, cancel).Stop()
 	for pause := resumeFirst; ; pause = min(2*pause, resumeSlower) {
 		err := r.attachAnywhere(ctx)
+		var refused remoteError
 		switch {
 		case err == nil, r.Attached():
 			r.settle()
@@ -301,6 +303,9 @@ func (r *resumable) attachAgain() {
 		case errors.Is(err, messages.ErrNoSuchStream), errors.Is(err, messages.ErrProtocol), errors.Is(err, messages.ErrVersion),
 			errors.Is(err, messages.ErrForbidden):
 			r.End(err)
+			return
+		case r.Peer() == nil && errors.As(err, &refused): // it was open only as far as this side knew
+			r.End(refused.error)
 			return
 		case life.Err() != nil:
 			r.End(messages.ErrClosed)
@@ -330,7 +335,7 @@ func (r *resumable) attachAnywhere(ctx context.Context) error {
 			return err
 		}
 	}
-	return r.attach(ctx, ref, func() {})
+	return r.attach(ctx, ref, false, func() {})
 }
 
 // forget takes a stream that has ended out of the table.

@@ -216,6 +216,8 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 	switch said := message.GetSaid().(type) {
 	case *conecv1.Control_OpenChannel:
 		says = c.registry.open(now, id, said.OpenChannel)
+	case *conecv1.Control_PassPacket:
+		says = c.registry.pass(id, said.PassPacket)
 	case *conecv1.Control_CancelOpen:
 		says = c.registry.cancel(id, said.CancelOpen)
 	case *conecv1.Control_AnswerOffer:

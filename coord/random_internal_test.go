@@ -13,6 +13,7 @@ import (
 type fakeRoutes struct {
 	next uint32
 	held map[uint32]uint32 // both ends of each route
+	shut map[uint32]bool
 
 	capped int // how many routes were, so far
 }
@@ -28,7 +29,15 @@ func (f *fakeRoutes) AddCappedRoute(a, b uint64, _ int64) (routeA, routeB uint32
 	return f.AddRoute(a, b)
 }
 
+func (f *fakeRoutes) ShutRoute(route uint32, shut bool) {
+	if f.held[route] != 0 {
+		f.shut[route] = shut
+	}
+}
+
 func (f *fakeRoutes) RemoveRoute(route uint32) {
+	delete(f.shut, route)
+	delete(f.shut, f.held[route])
 	delete(f.held, f.held[route])
 	delete(f.held, route)
 }
@@ -54,7 +63,7 @@ func TestRandom(t *testing.T) {
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			limits := Limits{Clients: 6, ChannelsPerClient: 5, PendingPerClient: 4}.withDefaults()
-			routes := &fakeRoutes{held: map[uint32]uint32{}}
+			routes := &fakeRoutes{held: map[uint32]uint32{}, shut: map[uint32]bool{}}
 			p := &play{
 				t: t, random: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(0, 0), routes: routes,
 				r:    newRegistry(limits, routes),
@@ -95,6 +104,8 @@ func (p *play) step() {
 		answer := &conecv1.AnswerOffer{Channel: pick(p.random, p.offers[id])}
 		if p.random.IntN(4) == 0 {
 			answer.Code = conecv1.Code_CODE_REFUSED
+		} else if intro := p.r.pending[string(answer.GetChannel())]; intro != nil && intro.request != 0 && intro.acceptor.id == id {
+			delete(p.open[intro.dialer.id], intro.request) // who is answered by the channel itself
 		}
 		p.hear(p.r.answer(id, answer), 0, 0)
 	case 6:
@@ -163,7 +174,7 @@ func (p *play) hear(says []say, asker, request uint64) {
 		case *conecv1.Control_ChannelOffered:
 			p.offers[s.to] = append(p.offers[s.to], said.ChannelOffered.GetIntroduction().GetChannel())
 		case *conecv1.Control_ChannelIntroduced:
-			p.answered(s.to, said.ChannelIntroduced.GetRequest())
+			p.introduced(s.to, said.ChannelIntroduced.GetRequest())
 			p.channels[s.to] = append(p.channels[s.to], said.ChannelIntroduced.GetIntroduction().GetChannel())
 		case *conecv1.Control_OpenRefused:
 			p.answered(s.to, said.OpenRefused.GetRequest())
@@ -171,6 +182,14 @@ func (p *play) hear(says []say, asker, request uint64) {
 	}
 	if request != 0 && p.open[asker] != nil && p.r.clients[asker].opening[request] == nil {
 		delete(p.open[asker], request)
+	}
+}
+
+// introduced holds that only who made a request is introduced. It may still be refused.
+func (p *play) introduced(id, request uint64) {
+	p.t.Helper()
+	if !p.open[id][request] {
+		p.t.Errorf("client %d is introduced for request %d, which is not open", id, request)
 	}
 }
 
@@ -192,6 +211,9 @@ func (p *play) check() {
 	}
 	pending := map[*attachment]int{}
 	for _, intro := range r.pending {
+		if p.routes.shut[intro.dialerRoute] == intro.asksDialer || p.routes.shut[intro.acceptorRoute] {
+			p.t.Fatal("the relay forwards what nobody has accepted, or not what somebody has")
+		}
 		pending[intro.dialer]++
 		pending[intro.acceptor]++
 	}
@@ -208,6 +230,9 @@ func (p *play) check() {
 		}
 	}
 	for _, channel := range r.channels {
+		if p.routes.shut[channel.routes[0]] || p.routes.shut[channel.routes[1]] {
+			p.t.Fatal("the relay does not forward on a channel that is there")
+		}
 		for _, end := range channel.ends {
 			if r.clients[end.id] != end || end.channels[channel.channel] != channel {
 				p.t.Fatal("a channel has an end that does not know it")

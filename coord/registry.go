@@ -51,6 +51,7 @@ type routeTable interface {
 	AddRoute(a, b uint64) (routeA, routeB uint32, err error)
 	AddCappedRoute(a, b uint64, bytes int64) (routeA, routeB uint32, err error)
 	RemoveRoute(route uint32)
+	ShutRoute(route uint32, shut bool)
 }
 
 // attachment is one attached client.
@@ -71,8 +72,9 @@ type attachment struct {
 	wishes      int // channels that it wants a route for again
 }
 
-// introduction is a channel that was asked for and is not there yet. The
-// acceptor is asked first; the dialer hears of it when the acceptor is ready.
+// introduction is a channel that was asked for and not accepted yet. Who asks for
+// one is told at once whom to dial; the relay drops what it sends until the
+// acceptor is ready. If the coordinator's program introduces, the dialer is asked then.
 type introduction struct {
 	serial
 	channel          string
@@ -84,6 +86,7 @@ type introduction struct {
 	dialerRoute      uint32
 	acceptorRoute    uint32
 	directOnly       bool // the policy keeps it off the relay
+	passed           int  // packets, from the dialer
 	asksDialer       bool // the acceptor is ready, the dialer was offered the channel too
 	deadline         time.Time
 	by               *warrant    // who introduces; nil if the dialer opens it
@@ -217,7 +220,9 @@ func (r *registry) open(now time.Time, id uint64, msg *conecv1.OpenChannel) []sa
 		return refuse(code, reason)
 	}
 	opener.opening[msg.GetRequest()] = intro
-	return says
+	return append(says, say{id, &conecv1.Control{Said: &conecv1.Control_ChannelIntroduced{ChannelIntroduced: &conecv1.ChannelIntroduced{
+		Request: intro.request, Introduction: intro.forEnd(true),
+	}}}})
 }
 
 // crossing reports whether peer is just opening a shared channel to opener.
@@ -245,6 +250,7 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", messages.ErrLimit, err)
 	}
+	r.routes.ShutRoute(intro.dialerRoute, true)
 	intro.channel, intro.serial = newChannelID(), r.next()
 	intro.deadline = now.Add(r.limits.AnswerTimeout)
 	intro.dialer.pending++
@@ -276,6 +282,7 @@ func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 	if msg.GetCode() != conecv1.Code_CODE_UNSPECIFIED {
 		return r.fail(intro, a, msg.GetCode(), messages.Clip(msg.GetReason(), messages.MaxReason), true)
 	}
+	r.routes.ShutRoute(intro.dialerRoute, false)
 	if intro.request == 0 && !intro.asksDialer {
 		intro.asksDialer = true
 		return []say{{intro.dialer.id, offered(intro, true)}}
@@ -290,9 +297,7 @@ func (r *registry) answer(id uint64, msg *conecv1.AnswerOffer) []say {
 	if intro.request == 0 {
 		return r.tellIntroducer(intro, nil, false, nil)
 	}
-	return []say{{intro.dialer.id, &conecv1.Control{Said: &conecv1.Control_ChannelIntroduced{ChannelIntroduced: &conecv1.ChannelIntroduced{
-		Request: intro.request, Introduction: intro.forEnd(true),
-	}}}}}
+	return nil // the dialer hears it of the acceptor
 }
 
 // keep notes a channel that both ends have.
@@ -337,7 +342,7 @@ func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) 
 // its clients want it. Who stayed attached while the other left wants it unasked.
 func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel) []say {
 	a, channel := r.clients[id], string(msg.GetChannel())
-	if len(channel) != channelIDSize || len(a.channels) >= a.limits.Channels || r.channels[channel] != nil {
+	if len(channel) != channelIDSize || len(a.channels) >= a.limits.Channels || r.channels[channel] != nil || r.pending[channel] != nil {
 		return nil
 	}
 	wish := r.restores[channel]

@@ -13,15 +13,16 @@ import (
 
 // OpenFor opens a QUIC stream that is to carry a resumable one: AwaitAnswer tells
 // whether it does. It blocks like [Conn.OpenStream]. There may be one attempt at
-// a time; the last one counts.
-func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumable) (*Stream, error) {
+// a time; the last one counts. If early is set, the first attempt carries messages at
+// once; a refusal then ends r.
+func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumable, early bool) (*Stream, error) {
 	raw, err := c.raw.OpenStreamSync(ctx)
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}
 	stream := c.newStream(raw)
 	stream.carries.Store(r)
-	resume, err := r.open(stream)
+	resume, err := r.open(stream, early)
 	if err != nil {
 		stream.cancelWrite(messages.ErrCanceled)
 		stream.cancelRead(messages.ErrCanceled)
@@ -29,7 +30,8 @@ func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumab
 	}
 	open = proto.CloneOf(open)
 	open.Resume = resume
-	if err = stream.startOpener(open); err != nil {
+	begin := func(body []byte) error { return r.begin(stream, body) }
+	if err = stream.startOpener(open, begin); err != nil {
 		stream.Reset(messages.ErrCanceled)
 		return nil, err
 	}
@@ -37,13 +39,17 @@ func (c *Conn) OpenFor(ctx context.Context, open *conecv1.OpenStream, r *Resumab
 }
 
 // open begins an attempt to attach.
-func (r *Resumable) open(stream *Stream) (*conecv1.Resume, error) {
+func (r *Resumable) open(stream *Stream, early bool) (*conecv1.Resume, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.ended || r.at != nil {
 		return nil, fmt.Errorf("%w: resumable stream", messages.ErrClosed)
 	}
-	r.opening = stream
+	if early && r.attempt == 0 {
+		r.at = stream // the other side can not have received anything
+	} else {
+		r.opening = stream
+	}
 	resume := &conecv1.Resume{
 		Id: r.config.ID, Incarnation: r.config.Incarnation, Peer: r.peer, Attempt: r.attempt, Received: r.intake.attach(nil),
 	}
@@ -51,29 +57,47 @@ func (r *Resumable) open(stream *Stream) (*conecv1.Resume, error) {
 	return resume, nil
 }
 
+// begin says what the stream is for. Where it carries messages at once, they come after that.
+func (r *Resumable) begin(stream *Stream, body []byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.at == stream {
+		return r.journal.attach(stream, 0, 0, baseWindow, appendFrame(nil, fieldOpen, body))
+	}
+	return stream.out.begin(fieldOpen, body)
+}
+
 // answered attaches the stream: the acceptor said what it has. Called by the pump
 // of the attachment.
 func (r *Resumable) answered(stream *Stream, opened *conecv1.StreamOpened) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	early := r.at == stream
 	switch peer := opened.GetIncarnation(); {
-	case r.opening != stream || r.ended:
+	case !early && r.opening != stream || r.ended:
 		return errLeft
 	case len(peer) == 0:
 		return fmt.Errorf("%w: the peer's streams are not resumable", messages.ErrVersion)
 	case len(peer) != IDSize || r.peer != nil && !bytes.Equal(peer, r.peer):
 		return fmt.Errorf("%w: opened by another process", messages.ErrProtocol)
-	default:
+	case early && opened.GetReceived() != 0:
+		return fmt.Errorf("%w: a new stream of which %d messages have arrived", messages.ErrProtocol, opened.GetReceived())
+	case r.peer == nil:
 		r.peer = peer
+		close(r.known)
 	}
 	stream.in.mu.Lock()
 	stream.in.intake.Store(r.intake)
-	early := stream.in.early
+	wanted := stream.in.early
 	stream.in.mu.Unlock()
 	r.at, r.opening = stream, nil
-	err := r.journal.attach(stream, opened.GetReceived(), r.intake.attach(stream.in), opened.GetCredit(), nil)
-	if early.n > 0 {
-		r.intake.wanted(stream.in, early.put, early.n)
+	taken := r.intake.attach(stream.in)
+	var err error
+	if !early { // else it is, and has its credit
+		err = r.journal.attach(stream, opened.GetReceived(), taken, opened.GetCredit(), nil)
+	}
+	if wanted.n > 0 {
+		r.intake.wanted(stream.in, wanted.put, wanted.n)
 	}
 	return err
 }
@@ -99,6 +123,7 @@ func (s *Stream) AcceptFor(r *Resumable, resume *conecv1.Resume) error {
 	s.carries.Store(r)
 	s.in.intake.Store(r.intake)
 	received, limit := r.intake.accept(s.in)
+	s.decide()
 	select {
 	case <-s.in.over: // its pump may have ended before it knew of r
 		r.mu.Unlock()

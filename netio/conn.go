@@ -124,7 +124,8 @@ func (c *Conn) OpenStream(ctx context.Context, open *conecv1.OpenStream) (*Strea
 		return nil, overOrContext(ctx, err)
 	}
 	stream := c.newStream(raw)
-	if err := stream.startOpener(open); err != nil {
+	begin := func(body []byte) error { return stream.out.begin(fieldOpen, body) }
+	if err := stream.startOpener(open, begin); err != nil {
 		stream.Reset(err)
 		return nil, err
 	}
@@ -145,8 +146,8 @@ func (c *Conn) AcceptStream(ctx context.Context) (*Stream, error) {
 
 // Close ends the connection at once and tells the other side why.
 func (c *Conn) Close(why error) {
-	code, reason := messages.ToCode(why)
-	_ = c.raw.CloseWithError(quic.ApplicationErrorCode(code), reason) // always nil
+	_, reason := messages.ToCode(why)
+	_ = c.raw.CloseWithError(quic.ApplicationErrorCode(quicCode(why)), reason) // always nil
 }
 
 // Done is closed when the connection has ended.

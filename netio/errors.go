@@ -110,3 +110,10 @@ func overOrContext(ctx context.Context, err error) error {
 	}
 	return fromQUIC(err)
 }
+
+// quicCode is the code of an error as QUIC carries it, which panics with what is negative:
+// a code that the other side has made up may be.
+func quicCode(why error) uint64 {
+	code, _ := messages.ToCode(why)
+	return uint64(uint32(code))
+}

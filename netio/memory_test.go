@@ -223,7 +223,7 @@ func TestWantBeforeAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, conn, bare := bareAcceptedFrom(t, nil)
 		resumable := newLasting(a, 'a', 1<<20)
-		if _, err := conn.OpenFor(within(t), &conecv1.OpenStream{Purpose: "test"}, resumable.Resumable); err != nil {
+		if _, err := conn.OpenFor(within(t), &conecv1.OpenStream{Purpose: "test"}, resumable.Resumable, false); err != nil {
 			t.Fatal(err)
 		}
 		raw, err := bare.AcceptStream(within(t))

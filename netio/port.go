@@ -44,6 +44,7 @@ type Port struct {
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
 	sources atomic.Pointer[[]source]
+	passing atomic.Pointer[passing] // what is written while there is no path; nil: it is dropped
 
 	mu     sync.Mutex // guards the fields below, and changes to peerTag, out and sources
 	path   Path
@@ -143,6 +144,7 @@ func (p *Port) Close() {
 	p.sw.ports.remove(uint64(p.tag), p.is)
 	p.sw.routes.remove(uint64(p.route), p.is)
 	p.probing.Store(nil)
+	p.passing.Store(nil)
 	p.out.Store(nil)
 }
 
@@ -358,11 +360,14 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 		packets = (len(b) + segment - 1) / segment
 		largest = segment
 	}
+	o := p.out.Load()
+	if o == nil && p.passOn(b, segment) {
+		return
+	}
 	p.remember(b, segment, packets, largest, epoch)
 	if n := p.unheard.Add(uint64(packets)); n >= outagePackets && n-uint64(packets) < outagePackets {
 		p.unheardSince.Store(int64(time.Since(p.sw.start)))
 	}
-	o := p.out.Load()
 	if o == nil {
 		p.dropped.Add(uint64(packets))
 		p.sw.drops.add(dropNoPath, packets)

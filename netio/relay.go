@@ -64,7 +64,7 @@ func (c RelayConfig) withDefaults() RelayConfig {
 }
 
 // RelayStats says what a relay did. Dropped.Unproven are packets from an address at which the client is not bound;
-// Dropped.NoPath are packets for a client that is not bound.
+// Dropped.NoPath are packets for a client that is not bound, or has not accepted them.
 type RelayStats struct {
 	Clients, Routes int // Routes counts both ends
 	Forwarded       Traffic
@@ -138,6 +138,7 @@ type relayRoute struct {
 	client *relayClient
 	peer   *relayRoute
 
+	shut      atomic.Bool // the peer has not accepted what comes from here
 	forwarded traffic
 	dropped   atomic.Uint64
 	limited   atomic.Uint64 // of those dropped
@@ -260,6 +261,13 @@ func (r *Relay) RemoveRoute(route uint32) {
 	defer r.mu.Unlock()
 	if end, ok := r.routes.get(uint64(route)); ok {
 		r.removeRoute(end)
+	}
+}
+
+// ShutRoute says whether what comes from this end of a route is dropped, because the other end has not accepted it yet.
+func (r *Relay) ShutRoute(route uint32, shut bool) {
+	if end, ok := r.routes.get(uint64(route)); ok {
+		end.shut.Store(shut)
 	}
 }
 
@@ -404,7 +412,7 @@ func (r *Relay) forward(sw *Switch, a *arrival, run []byte) {
 		return
 	}
 	to := route.peer.client.bound.Load()
-	if to == nil {
+	if to == nil || route.shut.Load() {
 		r.drop(sw, route, dropNoPath, packets)
 		return
 	}

@@ -124,6 +124,21 @@ func TestRelayDrops(t *testing.T) {
 			w.bind()
 			w.relay.RemoveClient(2)
 		}, want: drops{Unknown: 1}},
+		{name: "shut", before: func(w *relayWorld) {
+			w.bind()
+			w.relay.ShutRoute(w.routeA, true)
+			w.middle.deliver(w.b.addr, frame(32, w.routeB, "@the other way"))
+			w.expect(w.a, 1)
+		}, want: drops{NoPath: 1}},
+		{name: "no longer shut, to a peer that is gone", before: func(w *relayWorld) {
+			w.bind()
+			w.relay.ShutRoute(w.routeA, true)
+			w.relay.ShutRoute(w.routeA, false)
+			w.middle.deliver(w.a.addr, frame(32, w.routeA, "@this way"))
+			w.expect(w.b, 1)
+			w.relay.ShutRoute(w.routeA+w.routeB, true) // no route
+			w.relay.RemoveClient(2)
+		}, want: drops{Unknown: 1}},
 		{name: "peer not bound", before: func(w *relayWorld) {
 			w.middle.deliver(w.a.addr, netio.EncodeBind(nil, 1, 1, w.keyA))
 			w.expect(w.a, 1)

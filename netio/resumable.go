@@ -22,6 +22,7 @@ type Resumable struct {
 	journal *journal
 	intake  *intake
 	over    chan struct{} // closed when the stream needs no attachment any more
+	known   chan struct{} // closed when the other side has accepted the stream for the first time
 	leave   func()        // gives the budget back
 
 	mu      sync.Mutex
@@ -30,6 +31,7 @@ type Resumable struct {
 	attempt uint64  // of the last one
 	peer    []byte  // incarnation of the other side, once known
 	ended   bool    // over is closed
+	refused error   // why the other side did not accept a stream that was open early
 }
 
 // ResumableConfig says which resumable stream it is.
@@ -59,7 +61,7 @@ const IDSize = 16
 // that matches [messages.ErrLimit] if the peer's memory is used up.
 func (t *Transport) NewResumable(config ResumableConfig) (*Resumable, error) {
 	limits := t.config.Limits
-	r := &Resumable{config: config, limits: limits, over: make(chan struct{})}
+	r := &Resumable{config: config, limits: limits, over: make(chan struct{}), known: make(chan struct{})}
 	r.intake = newIntake(limits.MaxMessage)
 	queue := r.intake.queue
 	queue.buffers = &t.buffers
@@ -166,6 +168,28 @@ func (r *Resumable) finish() (at, opening *Stream) {
 // that everything was said, or it failed.
 func (r *Resumable) Ended() <-chan struct{} { return r.over }
 
+// Answered blocks until the other side has accepted the stream for the first time, the
+// stream is over, or ctx ends. If it was refused, nobody has received anything of it. For
+// the side that opens.
+func (r *Resumable) Answered(ctx context.Context) (refused bool, err error) {
+	select {
+	case <-r.known:
+		return false, nil
+	case <-r.over:
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.peer != nil:
+		return false, nil
+	case r.refused != nil:
+		return true, r.refused
+	}
+	return false, r.intake.queue.reason()
+}
+
 // Attached reports whether a QUIC stream carries the stream now.
 func (r *Resumable) Attached() bool {
 	r.mu.Lock()
@@ -211,8 +235,9 @@ func (r *Resumable) lost(at *Stream, err error) {
 	}
 	r.journal.detach()
 	ended := r.ended
+	r.refused = at.answer
 	r.mu.Unlock()
-	final := isFinal(err)
+	final := isFinal(err) || at.answer != nil
 	err = fromQUIC(err)
 	at.leave(err)
 	switch {

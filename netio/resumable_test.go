@@ -72,7 +72,7 @@ func (r *rig) attach() {
 // attachIn is attach with a context.
 func (r *rig) attachIn(ctx context.Context) {
 	r.t.Helper()
-	out, err := r.ca.OpenFor(ctx, &conecv1.OpenStream{Purpose: "test"}, r.ra.Resumable)
+	out, err := r.ca.OpenFor(ctx, &conecv1.OpenStream{Purpose: "test"}, r.ra.Resumable, false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -346,7 +346,7 @@ func TestResumableSupersedes(t *testing.T) {
 		again := newLasting(r.a, 'a', 1<<20) // the opener's side, as if it had lost the channel
 		var attempts []*conecv1.Resume
 		for range 2 {
-			out, err := r.ca.OpenFor(ctx, &conecv1.OpenStream{}, again.Resumable)
+			out, err := r.ca.OpenFor(ctx, &conecv1.OpenStream{}, again.Resumable, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -443,7 +443,7 @@ func TestResumableHostile(t *testing.T) {
 					t.Fatal(err)
 				}
 				ra := newLasting(a, 'a', 1<<20)
-				out, err := ca.OpenFor(within(t), &conecv1.OpenStream{}, ra.Resumable)
+				out, err := ca.OpenFor(within(t), &conecv1.OpenStream{}, ra.Resumable, false)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,8 @@ type Stream struct {
 	answered chan struct{} // closed with the first frame of the other side
 	answer   error         // why it refused
 	opened   *conecv1.OpenStream
+	decide   func()        // closes decided, once
+	decided  chan struct{} // closed when this side has accepted or refused what carries a resumable stream
 
 	carries atomic.Pointer[Resumable] // set if the stream is an attachment of a resumable one
 
@@ -74,16 +77,18 @@ func (l Limits) withDefaults() Limits {
 // newStream wraps a QUIC stream.
 func (c *Conn) newStream(raw *quic.Stream) *Stream {
 	limits := c.transport.config.Limits
+	decided := make(chan struct{})
 	return &Stream{
 		raw: raw, limits: limits, carriers: c.carriers,
 		out:      newOutbox(raw, &c.transport.buffers, limits.SendBuffer),
 		ended:    make(chan struct{}),
 		answered: make(chan struct{}),
+		decided:  decided, decide: sync.OnceFunc(func() { close(decided) }),
 	}
 }
 
-// startOpener opens the stream: it says what the stream is for and expects an answer.
-func (s *Stream) startOpener(open *conecv1.OpenStream) error {
+// startOpener opens the stream: it has begin say what the stream is for, and expects an answer.
+func (s *Stream) startOpener(open *conecv1.OpenStream, begin func(body []byte) error) error {
 	s.in = s.newInbox(s.takeAnswer)
 	s.opened = open
 	if err := s.agree(open); err != nil {
@@ -100,7 +105,7 @@ func (s *Stream) startOpener(open *conecv1.OpenStream) error {
 	}
 	s.carriers.enter(s)
 	go s.pump()
-	return s.out.begin(fieldOpen, body)
+	return begin(body)
 }
 
 // startAcceptor expects the frame that says what the stream is for.
@@ -139,6 +144,9 @@ func (s *Stream) takeAnswer(field int, body []byte) error {
 			return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 		}
 		s.answer = remoteError{messages.FromCode(refused.GetCode(), refused.GetReason())}
+		close(s.answered)
+		s.Reset(s.answer) // who did not wait for the answer hears it of every call
+		return s.answer
 	default:
 		return fmt.Errorf("%w: frame %d answers no open", messages.ErrProtocol, field)
 	}
@@ -166,6 +174,12 @@ func (s *Stream) takeOpen(field int, body []byte) error {
 	s.creditor().granted(grant{limit: open.GetCredit()})
 	s.credit, open.Credit = open.GetCredit(), 0 // what is left are the terms
 	close(s.answered)
+	if open.GetResume() != nil { // the opener may not have waited: what follows is for a stream that is not known yet
+		select {
+		case <-s.decided:
+		case <-s.raw.Context().Done():
+		}
+	}
 	return nil
 }
 
@@ -282,7 +296,7 @@ func (s *Stream) Refuse(why error) {
 		loose.fail(messages.ErrRefused, true)
 	}
 	s.out.closeSend()
-	s.stopReceiving(messages.ErrClosed)
+	s.stopReceiving(why) // who has sent already may hear this first
 }
 
 // ID returns the QUIC stream number.
@@ -378,6 +392,7 @@ func (s *Stream) Cut(why error) {
 	if loose := s.loose.Load(); loose != nil {
 		loose.fail(messages.ErrClosed, false)
 	}
+	s.decide()
 	s.cancelWrite(why)
 	s.out.end(messages.ErrClosed)
 	_ = s.in.finish(messages.ErrClosed)
@@ -385,6 +400,7 @@ func (s *Stream) Cut(why error) {
 }
 
 func (s *Stream) stopReceiving(why error) {
+	s.decide()
 	s.in.discard(why)
 	s.cancelRead(why)
 }
@@ -392,13 +408,11 @@ func (s *Stream) stopReceiving(why error) {
 // cancelWrite and cancelRead end a direction of the QUIC stream at once and tell
 // the other side why.
 func (s *Stream) cancelWrite(why error) {
-	code, _ := messages.ToCode(why)
-	s.raw.CancelWrite(quic.StreamErrorCode(code))
+	s.raw.CancelWrite(quic.StreamErrorCode(quicCode(why)))
 }
 
 func (s *Stream) cancelRead(why error) {
-	code, _ := messages.ToCode(why)
-	s.raw.CancelRead(quic.StreamErrorCode(code))
+	s.raw.CancelRead(quic.StreamErrorCode(quicCode(why)))
 }
 
 // Acknowledge has the other side told what has come so far, on an ordered stream: its

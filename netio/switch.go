@@ -84,6 +84,7 @@ type Switch struct {
 	shut     bool
 	inline   deadlineLink // the only link, which the reader reads itself; nil if goroutines read
 	leave    bool         // the reader must hand inline over to a goroutine
+	woken    bool         // the reader's wait for inline was ended, to look at the queue
 	readers  sync.WaitGroup
 	deadline deadline
 	quiet    atomic.Bool // see SyscallConn
@@ -96,6 +97,9 @@ type Switch struct {
 	in, out traffic
 	drops   drops
 }
+
+// longAgo is a deadline that ends a wait.
+var longAgo = time.Unix(1, 0)
 
 // deadlineLink is a link that can be read without a goroutine of its own, because the reader can be woken.
 type deadlineLink interface {
@@ -186,7 +190,7 @@ func (s *Switch) AddLink(link Link) {
 	s.startReading(link)
 	s.leave = true
 	if s.inline != nil {
-		_ = s.inline.SetReadDeadline(time.Unix(1, 0)) // wakes the reader, which hands its link over
+		_ = s.inline.SetReadDeadline(longAgo) // wakes the reader, which hands its link over
 	}
 }
 

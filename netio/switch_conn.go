@@ -46,12 +46,14 @@ func (s *Switch) next() error {
 	if err != nil {
 		return err
 	}
-	if link == nil {
+	if link == nil || len(s.queue) > 0 {
 		select {
 		case s.now = <-s.queue:
 			return nil
 		default:
 		}
+	}
+	if link == nil {
 		select {
 		case s.now = <-s.queue:
 			return nil
@@ -93,6 +95,9 @@ func (s *Switch) inlineLink() (Link, error) {
 		return nil, nil
 	case s.deadline.passed():
 		return nil, os.ErrDeadlineExceeded
+	case s.woken:
+		s.woken = false
+		_ = s.inline.SetReadDeadline(s.deadline.when())
 	}
 	return s.inline, nil
 }
@@ -272,7 +277,7 @@ func (s *Switch) SetReadDeadline(t time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.deadline.set(t)
-	if s.inline != nil && !s.leave {
+	if s.inline != nil && !s.leave && !s.woken {
 		return s.inline.SetReadDeadline(t)
 	}
 	return nil
@@ -339,6 +344,12 @@ func (d *deadline) expired() <-chan struct{} {
 		d.done = make(chan struct{})
 	}
 	return d.done
+}
+
+func (d *deadline) when() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at
 }
 
 func (d *deadline) passed() bool {

@@ -298,11 +298,15 @@ func (t *Transport) DialHome(ctx context.Context, addr netip.AddrPort, coordinat
 // DialChannel connects to the peer behind port, which must present exactly
 // certificate. It blocks until the handshake is done or ctx ends.
 func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, certificate []byte) (*Conn, error) {
+	return t.dial(ctx, port, peer, t.channelConfig(), verifyPinned(peer, certificate, t.config.Now))
+}
+
+func (t *Transport) dial(ctx context.Context, port *Port, peer string, quicConfig *quic.Config, verify func(tls.ConnectionState) error) (*Conn, error) {
 	config := t.baseTLS(messages.ALPNChannel)
 	config.ServerName = "conec"
 	config.InsecureSkipVerify = true // VerifyConnection compares with the introduced certificate instead
-	config.VerifyConnection = verifyPinned(peer, certificate, t.config.Now)
-	raw, err := t.quic.Dial(ctx, port.Addr(), config, t.channelConfig())
+	config.VerifyConnection = verify
+	raw, err := t.quic.Dial(ctx, port.Addr(), config, quicConfig)
 	if err != nil {
 		return nil, overOrContext(ctx, err)
 	}

@@ -116,8 +116,8 @@ func gridRuns(want string) iter.Seq2[sim.Line, uint64] {
 }
 
 // TestGrid plays each cell of the grid, by several lines. Nobody leaves a path that was found, and it is found soon. The first
-// message is not held up by that: to open a channel, to shake hands and to open a stream each take a round trip over the
-// relay, which is two to the coordinator, and the message takes half of one.
+// message is not held up by that: to open a channel and to open a stream each take a round trip over the relay, which is two
+// to the coordinator, and the message takes half of one.
 func TestGrid(t *testing.T) {
 	var took []time.Duration // until the path is direct where it is at the first attempt
 	rows := strings.Split(strings.TrimSpace(grid), "\n")
@@ -130,7 +130,7 @@ func TestGrid(t *testing.T) {
 					sim.Test(t, &sim.Options{Seed: seed}, func(w *sim.World) {
 						c := newCell(w)
 						first, direct := c.play(want, spots[cells[0]](w, "alice", line), spots[columns[i]](w, "bob", line))
-						if most := 7 * 2 * (line.Latency + hubLatency); line.Jitter == 0 && first > most+soon {
+						if most := 5 * 2 * (line.Latency + hubLatency); line.Jitter == 0 && first > most+soon {
 							w.T.Errorf("the first message arrived after %v, want %v", first, most)
 						}
 						if want == "+" {

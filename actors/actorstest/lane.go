@@ -117,6 +117,9 @@ func (e *end) Close() { e.finish(io.EOF, false) }
 // Reset implements actors.LaneStream.
 func (e *end) Reset() { e.finish(messages.ErrReset, true) }
 
+// Answered implements actors.LaneStream: who opens a lane knows already.
+func (e *end) Answered(context.Context) (refused bool, err error) { return false, nil }
+
 // Address implements actors.LaneStream.
 func (e *end) Address() string { return e.address }
 

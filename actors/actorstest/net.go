@@ -114,7 +114,7 @@ func (n *Net) Start(name string) *Actors {
 	system.Name = actors.Address(name, binary.BigEndian.AppendUint64(nil, n.count))
 	system.Label = labelOf(n, name)
 	remote.Name = name
-	remote.Open = func(ctx context.Context, peer string, _ bool) (actors.LaneStream, error) {
+	remote.Open = func(ctx context.Context, peer string, _, _ bool) (actors.LaneStream, error) {
 		return n.open(ctx, p, peer)
 	}
 	p.System = actors.NewSystem(&system)

@@ -111,14 +111,18 @@ func (r *rawClient) say(said *conecv1.Control) {
 	}
 }
 
-// hear returns what the coordinator says next.
+// hear returns what the coordinator says next. It passes over packets that come with an offer.
 func (r *rawClient) hear() *conecv1.Control {
 	r.w.Helper()
-	said, err := r.control.Receive()
-	if err != nil {
-		r.w.Fatal(err)
+	for {
+		said, err := r.control.Receive()
+		if err != nil {
+			r.w.Fatal(err)
+		}
+		if said.GetPassPacket() == nil {
+			return said
+		}
 	}
-	return said
 }
 
 // heardEnd returns why the coordinator ended the connection. It passes over what

@@ -155,6 +155,7 @@ type Control struct {
 	//	*Control_ChannelRestored
 	//	*Control_IntroducePeers
 	//	*Control_PeersIntroduced
+	//	*Control_PassPacket
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -330,6 +331,15 @@ func (x *Control) GetPeersIntroduced() *PeersIntroduced {
 	return nil
 }
 
+func (x *Control) GetPassPacket() *PassPacket {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PassPacket); ok {
+			return x.PassPacket
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -459,12 +469,17 @@ type Control_ChannelRestored struct {
 
 type Control_IntroducePeers struct {
 	// Client to coordinator: hand two others a channel to each other.
-	IntroducePeers *IntroducePeers `protobuf:"bytes,26,opt,name=introduce_peers,json=introducePeers,proto3,oneof"`
+	IntroducePeers *IntroducePeers `protobuf:"bytes,14,opt,name=introduce_peers,json=introducePeers,proto3,oneof"`
 }
 
 type Control_PeersIntroduced struct {
 	// Coordinator to the client that introduces, the answer to introduce_peers.
-	PeersIntroduced *PeersIntroduced `protobuf:"bytes,27,opt,name=peers_introduced,json=peersIntroduced,proto3,oneof"`
+	PeersIntroduced *PeersIntroduced `protobuf:"bytes,15,opt,name=peers_introduced,json=peersIntroduced,proto3,oneof"`
+}
+
+type Control_PassPacket struct {
+	// Client to coordinator, which says it on to the peer.
+	PassPacket *PassPacket `protobuf:"bytes,13,opt,name=pass_packet,json=passPacket,proto3,oneof"`
 }
 
 type Control_OfferCandidates struct {
@@ -529,6 +544,8 @@ func (*Control_ChannelRestored) isControl_Said() {}
 func (*Control_IntroducePeers) isControl_Said() {}
 
 func (*Control_PeersIntroduced) isControl_Said() {}
+
+func (*Control_PassPacket) isControl_Said() {}
 
 func (*Control_OfferCandidates) isControl_Said() {}
 
@@ -1054,11 +1071,12 @@ func (x *OfferWithdrawn) GetDirectOnly() bool {
 	return false
 }
 
-// ChannelIntroduced answers OpenChannel. It also comes unasked, with request 0,
-// when the coordinator's program introduces two clients.
+// ChannelIntroduced answers OpenChannel as soon as the peer was asked, without
+// waiting for it: that the peer has accepted, its answer to the handshake says;
+// that it has not, an OpenRefused that may still come.
 type ChannelIntroduced struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request of the OpenChannel, 0 if there was none.
+	// The request of the OpenChannel.
 	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
 	// The channel.
 	Introduction  *Introduction `protobuf:"bytes,2,opt,name=introduction,proto3" json:"introduction,omitempty"`
@@ -1229,7 +1247,73 @@ func (x *Introduction) GetDirectOnly() bool {
 	return false
 }
 
-// OpenRefused answers OpenChannel.
+// PassPacket carries one of the first QUIC packets of a channel from the client that
+// opens it to the one that is asked, right behind the offer: before either knows
+// whether there will be a channel. Who refuses drops it.
+type PassPacket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The request of the OpenChannel; from the client.
+	Request uint64 `protobuf:"varint,1,opt,name=request,proto3" json:"request,omitempty"`
+	// The offered channel; from the coordinator.
+	Channel []byte `protobuf:"bytes,2,opt,name=channel,proto3" json:"channel,omitempty"`
+	// At most 1,500 bytes, and 4 packets of a request; the coordinator drops what is more.
+	Packet        []byte `protobuf:"bytes,3,opt,name=packet,proto3" json:"packet,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PassPacket) Reset() {
+	*x = PassPacket{}
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PassPacket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PassPacket) ProtoMessage() {}
+
+func (x *PassPacket) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PassPacket.ProtoReflect.Descriptor instead.
+func (*PassPacket) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PassPacket) GetRequest() uint64 {
+	if x != nil {
+		return x.Request
+	}
+	return 0
+}
+
+func (x *PassPacket) GetChannel() []byte {
+	if x != nil {
+		return x.Channel
+	}
+	return nil
+}
+
+func (x *PassPacket) GetPacket() []byte {
+	if x != nil {
+		return x.Packet
+	}
+	return nil
+}
+
+// OpenRefused answers OpenChannel, also after ChannelIntroduced.
 type OpenRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request of the OpenChannel.
@@ -1246,7 +1330,7 @@ type OpenRefused struct {
 
 func (x *OpenRefused) Reset() {
 	*x = OpenRefused{}
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1258,7 +1342,7 @@ func (x *OpenRefused) String() string {
 func (*OpenRefused) ProtoMessage() {}
 
 func (x *OpenRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1271,7 +1355,7 @@ func (x *OpenRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRefused.ProtoReflect.Descriptor instead.
 func (*OpenRefused) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *OpenRefused) GetRequest() uint64 {
@@ -1320,7 +1404,7 @@ type IntroducePeers struct {
 
 func (x *IntroducePeers) Reset() {
 	*x = IntroducePeers{}
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1332,7 +1416,7 @@ func (x *IntroducePeers) String() string {
 func (*IntroducePeers) ProtoMessage() {}
 
 func (x *IntroducePeers) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1345,7 +1429,7 @@ func (x *IntroducePeers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntroducePeers.ProtoReflect.Descriptor instead.
 func (*IntroducePeers) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *IntroducePeers) GetRequest() uint64 {
@@ -1395,7 +1479,7 @@ type PeersIntroduced struct {
 
 func (x *PeersIntroduced) Reset() {
 	*x = PeersIntroduced{}
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1491,7 @@ func (x *PeersIntroduced) String() string {
 func (*PeersIntroduced) ProtoMessage() {}
 
 func (x *PeersIntroduced) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1504,7 @@ func (x *PeersIntroduced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersIntroduced.ProtoReflect.Descriptor instead.
 func (*PeersIntroduced) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PeersIntroduced) GetRequest() uint64 {
@@ -1469,7 +1553,7 @@ type ReleaseChannel struct {
 
 func (x *ReleaseChannel) Reset() {
 	*x = ReleaseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1565,7 @@ func (x *ReleaseChannel) String() string {
 func (*ReleaseChannel) ProtoMessage() {}
 
 func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1578,7 @@ func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseChannel.ProtoReflect.Descriptor instead.
 func (*ReleaseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReleaseChannel) GetChannel() []byte {
@@ -1518,7 +1602,7 @@ type RestoreChannel struct {
 
 func (x *RestoreChannel) Reset() {
 	*x = RestoreChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1530,7 +1614,7 @@ func (x *RestoreChannel) String() string {
 func (*RestoreChannel) ProtoMessage() {}
 
 func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1543,7 +1627,7 @@ func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChannel.ProtoReflect.Descriptor instead.
 func (*RestoreChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RestoreChannel) GetChannel() []byte {
@@ -1573,7 +1657,7 @@ type ChannelRestored struct {
 
 func (x *ChannelRestored) Reset() {
 	*x = ChannelRestored{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1669,7 @@ func (x *ChannelRestored) String() string {
 func (*ChannelRestored) ProtoMessage() {}
 
 func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1682,7 @@ func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRestored.ProtoReflect.Descriptor instead.
 func (*ChannelRestored) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ChannelRestored) GetChannel() []byte {
@@ -1639,7 +1723,7 @@ type OfferCandidates struct {
 
 func (x *OfferCandidates) Reset() {
 	*x = OfferCandidates{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1651,7 +1735,7 @@ func (x *OfferCandidates) String() string {
 func (*OfferCandidates) ProtoMessage() {}
 
 func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1664,7 +1748,7 @@ func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferCandidates.ProtoReflect.Descriptor instead.
 func (*OfferCandidates) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *OfferCandidates) GetTag() uint32 {
@@ -1719,7 +1803,7 @@ type PathMoved struct {
 
 func (x *PathMoved) Reset() {
 	*x = PathMoved{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1731,7 +1815,7 @@ func (x *PathMoved) String() string {
 func (*PathMoved) ProtoMessage() {}
 
 func (x *PathMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1744,7 +1828,7 @@ func (x *PathMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
 func (*PathMoved) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 // SearchPorts says that its sender, whose NAT shows it to each under another port,
@@ -1758,7 +1842,7 @@ type SearchPorts struct {
 
 func (x *SearchPorts) Reset() {
 	*x = SearchPorts{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1770,7 +1854,7 @@ func (x *SearchPorts) String() string {
 func (*SearchPorts) ProtoMessage() {}
 
 func (x *SearchPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1783,7 +1867,7 @@ func (x *SearchPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
 func (*SearchPorts) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1802,7 +1886,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1814,7 +1898,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1827,7 +1911,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1860,7 +1944,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1872,7 +1956,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1885,7 +1969,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -1900,7 +1984,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[22]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +1996,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[22]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2009,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -1949,7 +2033,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[23]
+	mi := &file_conec_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2045,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[23]
+	mi := &file_conec_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2058,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -1995,7 +2079,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x9d\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd6\n" +
 	"\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
@@ -2012,8 +2096,10 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
 	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12C\n" +
-	"\x0fintroduce_peers\x18\x1a \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
-	"\x10peers_introduced\x18\x1b \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x12F\n" +
+	"\x0fintroduce_peers\x18\x0e \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
+	"\x10peers_introduced\x18\x0f \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x127\n" +
+	"\vpass_packet\x18\r \x01(\v2\x14.conec.v1.PassPacketH\x00R\n" +
+	"passPacket\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -2069,7 +2155,12 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x05dials\x18\a \x01(\bR\x05dials\x12\x16\n" +
 	"\x06shared\x18\b \x01(\bR\x06shared\x12\x1f\n" +
 	"\vdirect_only\x18\t \x01(\bR\n" +
-	"directOnly\"|\n" +
+	"directOnly\"X\n" +
+	"\n" +
+	"PassPacket\x12\x18\n" +
+	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x18\n" +
+	"\achannel\x18\x02 \x01(\fR\achannel\x12\x16\n" +
+	"\x06packet\x18\x03 \x01(\fR\x06packet\"|\n" +
 	"\vOpenRefused\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\"\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
@@ -2138,7 +2229,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -2153,20 +2244,21 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
 	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
 	(*Introduction)(nil),      // 12: conec.v1.Introduction
-	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
-	(*IntroducePeers)(nil),    // 14: conec.v1.IntroducePeers
-	(*PeersIntroduced)(nil),   // 15: conec.v1.PeersIntroduced
-	(*ReleaseChannel)(nil),    // 16: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 17: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 18: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 19: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 20: conec.v1.PathMoved
-	(*SearchPorts)(nil),       // 21: conec.v1.SearchPorts
-	(*CloseChannel)(nil),      // 22: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 23: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 24: conec.v1.Ping
-	(*Pong)(nil),              // 25: conec.v1.Pong
-	(Code)(0),                 // 26: conec.v1.Code
+	(*PassPacket)(nil),        // 13: conec.v1.PassPacket
+	(*OpenRefused)(nil),       // 14: conec.v1.OpenRefused
+	(*IntroducePeers)(nil),    // 15: conec.v1.IntroducePeers
+	(*PeersIntroduced)(nil),   // 16: conec.v1.PeersIntroduced
+	(*ReleaseChannel)(nil),    // 17: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 18: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 19: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 20: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 21: conec.v1.PathMoved
+	(*SearchPorts)(nil),       // 22: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 23: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 24: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 25: conec.v1.Ping
+	(*Pong)(nil),              // 26: conec.v1.Pong
+	(Code)(0),                 // 27: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -2177,36 +2269,37 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
 	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
 	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	16, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	17, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	18, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	14, // 12: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
-	15, // 13: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
-	19, // 14: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	22, // 15: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	23, // 16: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	20, // 17: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	21, // 18: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	24, // 19: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	25, // 20: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 21: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 22: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 23: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	26, // 24: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	26, // 25: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 26: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 27: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	26, // 28: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	26, // 29: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
-	5,  // 30: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 31: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	26, // 32: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	33, // [33:33] is the sub-list for method output_type
-	33, // [33:33] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	14, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	17, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	18, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	19, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	15, // 12: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
+	16, // 13: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
+	13, // 14: conec.v1.Control.pass_packet:type_name -> conec.v1.PassPacket
+	20, // 15: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	23, // 16: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	24, // 17: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	21, // 18: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	22, // 19: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	25, // 20: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	26, // 21: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 22: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 23: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 24: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	27, // 25: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	27, // 26: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 27: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 28: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	27, // 29: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	27, // 30: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
+	5,  // 31: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 32: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	27, // 33: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	34, // [34:34] is the sub-list for method output_type
+	34, // [34:34] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -2230,6 +2323,7 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ChannelRestored)(nil),
 		(*Control_IntroducePeers)(nil),
 		(*Control_PeersIntroduced)(nil),
+		(*Control_PassPacket)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
@@ -2244,7 +2338,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   24,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
