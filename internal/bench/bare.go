@@ -81,7 +81,8 @@ func (b *bare) host(context.Context) (place Place, err error) {
 	if err != nil {
 		return place, err
 	}
-	b.streams = map[byte]chan barePipe{kindStream: make(chan barePipe), kindBulk: make(chan barePipe), kindDatagrams: make(chan barePipe)}
+	b.streams = map[byte]chan barePipe{kindStream: make(chan barePipe), kindBulk: make(chan barePipe), kindDatagrams: make(chan barePipe),
+		kindFan: make(chan barePipe)}
 	go b.acceptAll(listener)
 	return Place{Addr: socket.LocalAddr().String(), Authority: authority.Certificate().Raw}, nil
 }
@@ -124,6 +125,7 @@ const (
 	kindIdle      = 2 // nothing: it is answered, and then stays
 	kindBulk      = 3 // messages beside the others
 	kindDatagrams = 4 // to say when datagrams, which carry the messages, have ended
+	kindFan       = 5 // messages that go to many
 )
 
 // bareKind is the first byte of streams of a kind.
@@ -193,6 +195,9 @@ func (g *bareGuest) dial(ctx context.Context) (conn *quic.Conn, leave func() err
 }
 
 func (b *bare) open(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return b.publish(ctx, kind)
+	}
 	if err := b.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -220,6 +225,9 @@ func (b *bare) connect(ctx context.Context) error {
 }
 
 func (b *bare) accept(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return b.follow(ctx, kind)
+	}
 	select {
 	case got := <-b.streams[bareKind(kind)]:
 		return newBarePipe(got, kind), nil

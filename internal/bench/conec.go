@@ -19,8 +19,9 @@ const loopback = "127.0.0.1:0"
 type conec struct {
 	coordinator *coord.Coordinator
 	client      *client.Client
-	resumable   bool // its streams are
-	warm        bool // it keeps many paths
+	at          Place // where the coordinator is
+	resumable   bool  // its streams are
+	warm        bool  // it keeps many paths
 
 	accepting sync.Mutex
 	accepted  map[string]*client.Stream // by purpose
@@ -77,12 +78,15 @@ func awaitWarm(ctx context.Context, ch *client.Channel) error {
 }
 
 func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
-	c.accepted = map[string]*client.Stream{}
+	c.at, c.accepted = at, map[string]*client.Stream{}
 	c.client, err = client.Connect(ctx, c.config(at, name, nil))
 	return err
 }
 
 func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return c.publish(ctx, kind)
+	}
 	options := &client.StreamOptions{Purpose: purpose(kind), Mode: kind.Mode, Resumable: c.resumable, Delivery: kind.Delivery}
 	if kind.Bulk {
 		options.Urgency = client.Bulk
@@ -103,6 +107,9 @@ func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
 
 // accept may be waiting for one kind of stream at a time; the others wait for their turn.
 func (c *conec) accept(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return c.follow(ctx, kind)
+	}
 	c.accepting.Lock()
 	defer c.accepting.Unlock()
 	for {

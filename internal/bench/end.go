@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,9 +37,10 @@ type system interface {
 	attended() int
 	// join makes this process an end of streams.
 	join(ctx context.Context, at Place, name string) error
-	// open opens a stream to the receiver, on one connection with those that it opened before.
+	// open opens a stream to the receiver, on one connection with those that it opened before. If there are many
+	// receivers it waits for all of them.
 	open(ctx context.Context, kind Kind) (pipe, error)
-	// accept waits for a stream of the sender that is of this kind.
+	// accept waits for a stream of the sender that is of this kind. If there are many receivers, it makes one.
 	accept(ctx context.Context, kind Kind) (pipe, error)
 	// guest makes the key and the certificate of a further client.
 	guest(at Place, name string) (guest, error)
@@ -84,7 +86,8 @@ type (
 		Prompt   bool // each message is written at once, even if more might follow
 		Size     int  // of its messages
 		Pairs    int  // of actors that tell and are told at the same time, if not one; streams are always one
-		Pair     int  // which of them
+		Members  int  // of the group that messages go to; 0 if they go to one receiver
+		Pair     int  // which pair or which member
 	}
 	// Pour sends messages as fast as it goes.
 	Pour struct {
@@ -112,6 +115,13 @@ type (
 	}
 	// Asked tells how long that took.
 	Asked struct{ P50, P99 time.Duration }
+	// Tick sends a message now and then, which says when that was.
+	Tick struct {
+		Kind
+		Length time.Duration
+	}
+	// Hear receives them. The answer tells how long they took, to all members.
+	Hear struct{ Kind }
 	// Invite makes the keys of clients, which are part of neither system's time and memory.
 	Invite struct {
 		At    Place
@@ -202,7 +212,7 @@ func (e *end) Join(args Join, _ *Nothing) error {
 // Pour sends messages for a while.
 func (e *end) Pour(args Pour, reply *Poured) error {
 	poured := make([]int64, e.pairs(args.Kind))
-	err := e.each(args.Kind, func(kind Kind) (err error) {
+	err := each(args.Kind, len(poured), func(kind Kind) (err error) {
 		poured[kind.Pair], err = e.pour(kind, args.Length)
 		return err
 	})
@@ -220,10 +230,10 @@ func (e *end) pairs(kind Kind) int {
 	return 1
 }
 
-// each does something for each pair, at the same time.
-func (e *end) each(kind Kind, do func(Kind) error) error {
+// each does something for each pair or member, at the same time.
+func each(kind Kind, count int, do func(Kind) error) error {
 	var all sync.WaitGroup
-	errs := make([]error, e.pairs(kind))
+	errs := make([]error, count)
 	for i := range errs {
 		one := kind
 		one.Pair = i
@@ -250,8 +260,8 @@ func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
 
 // Drain receives and checks what Pour sends.
 func (e *end) Drain(args Drain, reply *Drained) error {
-	drained := make([]Drained, e.pairs(args.Kind))
-	err := e.each(args.Kind, func(kind Kind) error {
+	drained := make([]Drained, max(e.pairs(args.Kind), args.Members))
+	err := each(args.Kind, len(drained), func(kind Kind) error {
 		ctx := context.Background()
 		p, err := e.sys.accept(ctx, kind)
 		if err == nil {
@@ -285,6 +295,33 @@ func (e *end) Ask(args Ask, reply *Asked) error {
 		return err
 	}
 	*reply, err = ask(ctx, p, args.Size, args.Length)
+	return err
+}
+
+// Tick sends messages that say when that was.
+func (e *end) Tick(args Tick, _ *Nothing) error {
+	ctx := context.Background()
+	p, err := e.sys.open(ctx, args.Kind)
+	if err != nil {
+		return err
+	}
+	return tick(ctx, p, args.Size, args.Length)
+}
+
+// Hear receives what Tick sends.
+func (e *end) Hear(args Hear, reply *Asked) (err error) {
+	heard := make([][]time.Duration, args.Members)
+	err = each(args.Kind, len(heard), func(kind Kind) error {
+		ctx := context.Background()
+		p, err := e.sys.accept(ctx, kind)
+		if err == nil {
+			heard[kind.Pair], err = hear(ctx, p, kind.Size)
+		}
+		return err
+	})
+	if err == nil {
+		*reply, err = percentiles(slices.Concat(heard...))
+	}
 	return err
 }
 
