@@ -195,9 +195,6 @@ func (g *bareGuest) dial(ctx context.Context) (conn *quic.Conn, leave func() err
 }
 
 func (b *bare) open(ctx context.Context, kind Kind) (pipe, error) {
-	if kind.Members > 0 {
-		return b.publish(ctx, kind)
-	}
 	if err := b.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -225,9 +222,6 @@ func (b *bare) connect(ctx context.Context) error {
 }
 
 func (b *bare) accept(ctx context.Context, kind Kind) (pipe, error) {
-	if kind.Members > 0 {
-		return b.follow(ctx, kind)
-	}
 	select {
 	case got := <-b.streams[bareKind(kind)]:
 		return newBarePipe(got, kind), nil

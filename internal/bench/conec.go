@@ -84,9 +84,6 @@ func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
 }
 
 func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
-	if kind.Members > 0 {
-		return c.publish(ctx, kind)
-	}
 	options := &client.StreamOptions{Purpose: purpose(kind), Mode: kind.Mode, Resumable: c.resumable, Delivery: kind.Delivery}
 	if kind.Bulk {
 		options.Urgency = client.Bulk
@@ -107,9 +104,6 @@ func (c *conec) open(ctx context.Context, kind Kind) (pipe, error) {
 
 // accept may be waiting for one kind of stream at a time; the others wait for their turn.
 func (c *conec) accept(ctx context.Context, kind Kind) (pipe, error) {
-	if kind.Members > 0 {
-		return c.follow(ctx, kind)
-	}
 	c.accepting.Lock()
 	defer c.accepting.Unlock()
 	for {

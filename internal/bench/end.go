@@ -37,11 +37,14 @@ type system interface {
 	attended() int
 	// join makes this process an end of streams.
 	join(ctx context.Context, at Place, name string) error
-	// open opens a stream to the receiver, on one connection with those that it opened before. If there are many
-	// receivers it waits for all of them.
+	// open opens a stream to the receiver, on one connection with those that it opened before.
 	open(ctx context.Context, kind Kind) (pipe, error)
-	// accept waits for a stream of the sender that is of this kind. If there are many receivers, it makes one.
+	// accept waits for a stream of the sender that is of this kind.
 	accept(ctx context.Context, kind Kind) (pipe, error)
+	// publish lets this process send to all that follow, once there are as many as the kind has members.
+	publish(ctx context.Context, kind Kind) (pipe, error)
+	// follow makes one that receives.
+	follow(ctx context.Context, kind Kind) (pipe, error)
 	// guest makes the key and the certificate of a further client.
 	guest(at Place, name string) (guest, error)
 }
@@ -115,6 +118,8 @@ type (
 	}
 	// Asked tells how long that took.
 	Asked struct{ P50, P99 time.Duration }
+	// Gather makes all members.
+	Gather struct{ Kind }
 	// Tick sends a message now and then, which says when that was.
 	Tick struct {
 		Kind
@@ -151,6 +156,7 @@ type end struct {
 	sys     system
 	profile string
 	guests  []guest
+	members []pipe
 	staying []func() error // what ends the guests that stay
 }
 
@@ -245,7 +251,7 @@ func each(kind Kind, count int, do func(Kind) error) error {
 
 func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
 	ctx := context.Background()
-	p, err := e.sys.open(ctx, args)
+	p, err := e.open(ctx, args)
 	if err != nil {
 		return 0, err
 	}
@@ -258,12 +264,36 @@ func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
 	return sent, err
 }
 
+// open makes what sends messages of a kind, accept returns what receives them.
+func (e *end) open(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return e.sys.publish(ctx, kind)
+	}
+	return e.sys.open(ctx, kind)
+}
+
+func (e *end) accept(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return e.members[kind.Pair], nil
+	}
+	return e.sys.accept(ctx, kind)
+}
+
+// Gather makes those that receive, where they are many.
+func (e *end) Gather(args Gather, _ *Nothing) error {
+	e.members = make([]pipe, args.Members)
+	return each(args.Kind, args.Members, func(kind Kind) (err error) {
+		e.members[kind.Pair], err = e.sys.follow(context.Background(), kind)
+		return err
+	})
+}
+
 // Drain receives and checks what Pour sends.
 func (e *end) Drain(args Drain, reply *Drained) error {
 	drained := make([]Drained, max(e.pairs(args.Kind), args.Members))
 	err := each(args.Kind, len(drained), func(kind Kind) error {
 		ctx := context.Background()
-		p, err := e.sys.accept(ctx, kind)
+		p, err := e.accept(ctx, kind)
 		if err == nil {
 			drained[kind.Pair], err = drain(ctx, p, Drain{Kind: kind, Warm: args.Warm})
 		}
@@ -301,7 +331,7 @@ func (e *end) Ask(args Ask, reply *Asked) error {
 // Tick sends messages that say when that was.
 func (e *end) Tick(args Tick, _ *Nothing) error {
 	ctx := context.Background()
-	p, err := e.sys.open(ctx, args.Kind)
+	p, err := e.open(ctx, args.Kind)
 	if err != nil {
 		return err
 	}
@@ -311,12 +341,8 @@ func (e *end) Tick(args Tick, _ *Nothing) error {
 // Hear receives what Tick sends.
 func (e *end) Hear(args Hear, reply *Asked) (err error) {
 	heard := make([][]time.Duration, args.Members)
-	err = each(args.Kind, len(heard), func(kind Kind) error {
-		ctx := context.Background()
-		p, err := e.sys.accept(ctx, kind)
-		if err == nil {
-			heard[kind.Pair], err = hear(ctx, p, kind.Size)
-		}
+	err = each(args.Kind, len(heard), func(kind Kind) (err error) {
+		heard[kind.Pair], err = hear(context.Background(), e.members[kind.Pair], kind.Size)
 		return err
 	})
 	if err == nil {

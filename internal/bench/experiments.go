@@ -157,7 +157,8 @@ func pouring(kind Kind) func(*world) (figures, error) {
 			return nil, err
 		}
 		got := drained.figures(kind)
-		got["relay"] = float64(after-before) / float64(drained.Messages*int64(kind.Size))
+		got["all"] = float64(drained.Messages * int64(kind.Size))
+		got["relay"] = float64(after-before) / got["all"]
 		got["lost"] = float64(poured.Messages-drained.Messages) / float64(poured.Messages)
 		return got, nil
 	}

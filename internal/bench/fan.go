@@ -22,14 +22,42 @@ func fans() []experiment {
 	const micro = float64(time.Microsecond)
 	kind := Kind{Size: fanMessage, Members: fanMembers}
 	return []experiment{
-		{name: "fan", streams: true, many: true, measure: pouring(kind), rows: []row{
+		{name: "fan", streams: true, many: true, measure: gathered(kind, fanning(kind)), rows: []row{
 			{what: "group: 1 KiB messages to 50 members", figure: "messages", scale: kilo, unit: "k/s", target: 0.8},
 			{what: "  CPU of the host", figure: "relay", scale: 1, unit: "ns/byte"},
+			{what: "  CPU of the members", figure: "members", scale: 1, unit: "ns/byte"},
 		}},
-		{name: "fan-latency", streams: true, many: true, measure: ticking(kind), rows: []row{
+		{name: "fan-latency", streams: true, many: true, measure: gathered(kind, ticking(kind)), rows: []row{
 			{what: "group: 1 KiB message to each of 50, p50", figure: "p50", scale: micro, unit: "us"},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 		}},
+	}
+}
+
+// gathered has all members there before the measurement.
+func gathered(kind Kind, measure func(*world) (figures, error)) func(*world) (figures, error) {
+	return func(w *world) (figures, error) {
+		if err := w.receiver.call("Gather", Gather{kind}, &Nothing{}); err != nil {
+			return nil, err
+		}
+		return measure(w)
+	}
+}
+
+// fanning sends to many as fast as it goes.
+func fanning(kind Kind) func(*world) (figures, error) {
+	return func(w *world) (figures, error) {
+		before, err := w.receiver.usage()
+		if err != nil {
+			return nil, err
+		}
+		got, err := pouring(kind)(w)
+		if err != nil {
+			return nil, err
+		}
+		after, err := w.receiver.usage()
+		got["members"] = float64(after-before) / got["all"]
+		return got, err
 	}
 }
 
@@ -50,7 +78,7 @@ func ticking(kind Kind) func(*world) (figures, error) {
 // conecGroup is the group that all are in.
 const conecGroup = "bench"
 
-// publish joins once all who receive have.
+// publish joins once all who receive have joined.
 func (c *conec) publish(ctx context.Context, kind Kind) (pipe, error) {
 	for {
 		count, err := c.client.CountGroup(ctx, conecGroup)
