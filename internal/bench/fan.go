@@ -112,23 +112,19 @@ func (p *conecMember) send(ctx context.Context, message []byte) error {
 }
 
 func (p *conecMember) receive(ctx context.Context) ([]byte, error) {
-	for {
-		event, err := p.group.Next(ctx)
-		if err != nil {
-			return nil, err
-		}
-		switch event := event.(type) {
-		case client.GroupMessage:
-			return event.Data, nil
-		case client.MemberLeft:
-			if event.Member.Sends {
-				return nil, io.EOF
-			}
-		}
+	message, err := p.group.Receive(ctx)
+	if err == nil && len(message.Data) == 0 {
+		err = io.EOF
 	}
+	return message.Data, err
 }
 
-func (p *conecMember) finish() error { return p.group.Leave(context.Background()) }
+// finish ends it with an empty message.
+func (p *conecMember) finish() error {
+	ctx := context.Background()
+	return errors.Join(p.group.Send(ctx, nil), p.group.Leave(ctx))
+}
+
 func (p *conecMember) relayed() bool { return false }
 
 // fanChunks is how many buffers may wait for each stream: as many bytes as a group of conec keeps.
