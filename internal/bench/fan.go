@@ -18,7 +18,7 @@ import (
 // fans is the part of the table in which what one sends goes to many, who have a client, a socket and a connection each.
 // With conec the sender is a process beside the coordinator; with bare quic-go the host sends itself.
 func fans() []experiment {
-	const kilo = 1e3
+	const kilo, kibi = 1e3, 1 << 10
 	const micro = float64(time.Microsecond)
 	kind := Kind{Size: fanMessage, Members: fanMembers}
 	return []experiment{
@@ -30,6 +30,10 @@ func fans() []experiment {
 		{name: "fan-latency", streams: true, many: true, measure: gathered(kind, ticking(kind)), rows: []row{
 			{what: "group: 1 KiB message to each of 50, p50", figure: "p50", scale: micro, unit: "us"},
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
+		}},
+		{name: "fan-idle", streams: true, many: true, measure: weighing(kind), rows: []row{
+			{what: "group: attached idle member, host side", figure: "host", scale: kibi, unit: "KiB"},
+			{what: "  client side", figure: "client", scale: kibi, unit: "KiB"},
 		}},
 	}
 }
@@ -58,6 +62,32 @@ func fanning(kind Kind) func(*world) (figures, error) {
 		after, err := w.receiver.usage()
 		got["members"] = float64(after-before) / got["all"]
 		return got, err
+	}
+}
+
+// weighing looks at what the two processes hold for each member, which has a client of its own.
+func weighing(kind Kind) func(*world) (figures, error) {
+	return func(w *world) (figures, error) {
+		var held [2]Held
+		memory := func(sign int64) error {
+			for i, c := range []*child{w.host, w.receiver} {
+				var now Held
+				if err := c.call("Memory", Nothing{}, &now); err != nil {
+					return err
+				}
+				held[i].Bytes += sign * now.Bytes
+			}
+			return nil
+		}
+		if err := memory(-1); err != nil {
+			return nil, err
+		}
+		_, err := gathered(kind, func(w *world) (figures, error) {
+			<-time.After(min(w.length, 2*time.Second)) // to let go of what the handshake needed
+			return nil, memory(1)
+		})(w)
+		n := float64(kind.Members)
+		return figures{"host": float64(held[0].Bytes) / n, "client": float64(held[1].Bytes) / n}, err
 	}
 }
 
