@@ -81,8 +81,10 @@ func (b *bare) host(context.Context) (place Place, err error) {
 	if err != nil {
 		return place, err
 	}
-	b.streams = map[byte]chan barePipe{kindStream: make(chan barePipe), kindBulk: make(chan barePipe), kindDatagrams: make(chan barePipe),
-		kindFan: make(chan barePipe)}
+	b.streams = map[byte]chan barePipe{}
+	for _, kind := range []byte{kindStream, kindBulk, kindDatagrams, kindFan} {
+		b.streams[kind] = make(chan barePipe)
+	}
 	go b.acceptAll(listener)
 	return Place{Addr: socket.LocalAddr().String(), Authority: authority.Certificate().Raw}, nil
 }

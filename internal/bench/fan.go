@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -236,7 +237,7 @@ func (f *bareFan) flush() {
 		return
 	}
 	for _, to := range f.to {
-		to <- f.buffer[:len(f.buffer):len(f.buffer)]
+		to <- slices.Clip(f.buffer)
 	}
 	f.buffer = f.buffer[len(f.buffer):]
 }
