@@ -253,14 +253,24 @@ func (g *Group) Confirm(ctx context.Context) error {
 // Next returns what happened next in the group. It blocks until something does, ctx ends or
 // the membership does.
 func (g *Group) Next(ctx context.Context) (GroupEvent, error) {
+	message, event, err := g.next(ctx)
+	if err == nil && event == nil {
+		event = message
+	}
+	return event, err
+}
+
+// next is Next. The event is nil if it is the message.
+func (g *Group) next(ctx context.Context) (GroupMessage, GroupEvent, error) {
 	if g.options.SendOnly {
-		return nil, g.cl.groupError(ctx, "receive from", g.name, fmt.Errorf("%w: a member that only sends", messages.ErrRefused))
+		err := fmt.Errorf("%w: a member that only sends", messages.ErrRefused)
+		return GroupMessage{}, nil, g.cl.groupError(ctx, "receive from", g.name, err)
 	}
-	event, err := g.receive(ctx)
+	message, event, err := g.receive(ctx)
 	if err != nil {
-		return nil, g.cl.groupError(ctx, "receive from", g.name, err)
+		return GroupMessage{}, nil, g.cl.groupError(ctx, "receive from", g.name, err)
 	}
-	return event, nil
+	return message, event, nil
 }
 
 // Receive returns the next message. It blocks like [Group.Next], and skips all that is no
@@ -268,16 +278,16 @@ func (g *Group) Next(ctx context.Context) (GroupEvent, error) {
 func (g *Group) Receive(ctx context.Context) (GroupMessage, error) {
 	missed := uint64(0)
 	for {
-		event, err := g.Next(ctx)
+		message, event, err := g.next(ctx)
 		if err != nil {
 			return GroupMessage{}, err
 		}
 		switch event := event.(type) {
+		case nil:
+			message.Missed = missed
+			return message, nil
 		case GroupMissed:
 			missed += event.Messages
-		case GroupMessage:
-			event.Missed = missed
-			return event, nil
 		}
 	}
 }

@@ -185,29 +185,31 @@ func (m *membership) give(ctx context.Context, stream *netio.Stream) {
 	}
 }
 
-// receive returns the next event.
-func (m *membership) receive(ctx context.Context) (GroupEvent, error) {
+// receive returns the next event; nil if it is a message, so that one by itself needs no
+// memory.
+func (m *membership) receive(ctx context.Context) (GroupMessage, GroupEvent, error) {
 	for {
-		event, changed, err := m.tryReceive(ctx)
-		if event != nil || err != nil {
-			return event, err
+		message, event, changed, err := m.tryReceive(ctx)
+		if changed == nil || err != nil {
+			return message, event, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return GroupMessage{}, nil, ctx.Err()
 		}
 	}
 }
 
 // tryReceive returns the next event of the stream that there is. If that has ended, or there
 // is none, it returns what tells of the next.
-func (m *membership) tryReceive(ctx context.Context) (GroupEvent, <-chan struct{}, error) {
+func (m *membership) tryReceive(ctx context.Context) (_ GroupMessage, _ GroupEvent, changed <-chan struct{}, err error) {
+	none := GroupMessage{}
 	select {
 	case <-m.reader:
 		defer func() { m.reader <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return none, nil, nil, ctx.Err()
 	}
 	for {
 		m.mu.Lock()
@@ -216,41 +218,51 @@ func (m *membership) tryReceive(ctx context.Context) (GroupEvent, <-chan struct{
 			m.events[0] = nil
 			m.events = m.events[1:]
 			m.mu.Unlock()
-			return event, nil, nil
+			if message, ok := event.(GroupMessage); ok {
+				return message, nil, nil, nil
+			}
+			return none, event, nil, nil
 		}
 		stream, err, changed := m.stream, m.err, m.changed
 		m.mu.Unlock()
 		if stream == nil || err != nil {
-			return nil, changed, err
+			return none, nil, changed, err
 		}
 		entry, err := stream.Receive(ctx)
 		switch {
 		case ctx.Err() != nil && err != nil:
-			return nil, nil, ctx.Err()
+			return none, nil, nil, ctx.Err()
 		case err != nil:
-			return nil, changed, nil // the pump notices, too
+			return none, nil, changed, nil // the pump notices, too
 		}
-		if err := m.heard(entry); err != nil {
+		message, some, err := m.heard(entry)
+		if err != nil {
 			stream.Reset(err)
+		} else if some {
+			return message, nil, nil, nil
 		}
 	}
 }
 
-// heard acts on an entry. Who calls it holds the reader's token.
-func (m *membership) heard(body []byte) error {
+// heard acts on an entry, and returns the message if it is some for the program; of all else
+// there are events then. Who calls it holds the reader's token.
+func (m *membership) heard(body []byte) (message GroupMessage, some bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if sender, data, ok := messages.CutGroupData(body); ok {
 		from, known := m.members[sender]
 		if !known {
-			return fmt.Errorf("%w: message of member %d, who did not join", messages.ErrProtocol, sender)
+			return message, false, fmt.Errorf("%w: message of member %d, who did not join", messages.ErrProtocol, sender)
 		}
-		if sender != m.self || m.options.Own {
-			m.events = append(m.events, GroupMessage{From: from, Data: data, Place: m.next})
-		}
+		message = GroupMessage{From: from, Data: data, Place: m.next}
 		m.next++
-		return nil
+		return message, sender != m.self || m.options.Own, nil
 	}
+	return message, false, m.told(body)
+}
+
+// told acts on an entry that is no message. Called with mu held.
+func (m *membership) told(body []byte) error {
 	entry := &conecv1.GroupEntry{}
 	if err := proto.Unmarshal(body, entry); err != nil {
 		return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
@@ -329,8 +341,14 @@ func (m *membership) settle(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		if err := m.heard(entry); err != nil {
+		message, some, err := m.heard(entry)
+		if err != nil {
 			return err
+		}
+		if some {
+			m.mu.Lock()
+			m.events = append(m.events, message)
+			m.mu.Unlock()
 		}
 	}
 	m.mu.Lock()

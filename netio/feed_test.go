@@ -30,20 +30,22 @@ func skipped(from, to uint64) ([]byte, error) {
 // late gets what is kept and is told exactly what it missed, one that begins late begins there.
 func TestFeed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ca, cb := connectEnds(t, nil, nil)
-		feed := netio.NewFeed(256<<10, false)
-		const count, size = 4000, 500
-		const apart = 50 // messages by which the readers may be behind
-		var readers sync.WaitGroup
+		ca, cb := connectEnds(t, nil, &netio.Config{Limits: netio.Limits{ReceiveBuffer: 64 << 10}})
+		ctx := within(t)
+		feed := netio.NewFeed(64<<10, false)
+		const count, size = 1000, 500
+		const readers = 3
+		const apart = 25 // messages by which the readers may be behind
+		var reading sync.WaitGroup
 		read := make(chan struct{})
-		for i := range 5 {
+		for i := range readers {
 			out, in := openStream(t, ca, cb)
 			if err := out.Follow(feed, 0, skipped); err != nil {
 				t.Fatal(err)
 			}
-			readers.Go(func() {
+			reading.Go(func() {
 				for want := range uint64(count) {
-					message, err := in.Receive(within(t))
+					message, err := in.Receive(ctx)
 					if err != nil || len(message) < 8 || binary.BigEndian.Uint64(message) != want {
 						t.Errorf("stream %d: message %d is %v, %v", i, want, message[:min(len(message), 8)], err)
 						return
@@ -64,23 +66,23 @@ func TestFeed(t *testing.T) {
 		}
 		random := rand.New(rand.NewPCG(1, 1))
 		for n := range uint64(count) {
-			if number, err := feed.Add(within(t), feedBody(n, 0)[:4], feedBody(n, random.IntN(2*size))[4:]); number != n || err != nil {
+			if number, err := feed.Add(ctx, feedBody(n, 0)[:4], feedBody(n, random.IntN(2*size))[4:]); number != n || err != nil {
 				t.Fatal(number, err)
 			}
 			if n%apart == 0 {
-				for range 5 {
+				for range readers {
 					<-read
 				}
 			}
 		}
-		readers.Wait()
+		reading.Wait()
 		first, next := feed.Range()
 		if next != count || first == 0 {
 			t.Fatalf("the feed has %d to %d, want some of %d", first, next, count)
 		}
 		want, got := uint64(0), uint64(0)
 		for want < count {
-			message, err := late.Receive(within(t))
+			message, err := late.Receive(ctx)
 			switch {
 			case err != nil:
 				t.Fatal(err)
@@ -100,7 +102,7 @@ func TestFeed(t *testing.T) {
 		if err := newcomer.Follow(feed, first, skipped); err != nil {
 			t.Fatal(err)
 		}
-		if message, err := in.Receive(within(t)); err != nil || binary.BigEndian.Uint64(message) != first {
+		if message, err := in.Receive(ctx); err != nil || binary.BigEndian.Uint64(message) != first {
 			t.Errorf("the newcomer begins with %v, %v, want %d", message, err, first)
 		}
 	})
@@ -111,6 +113,7 @@ func TestFeed(t *testing.T) {
 func TestFeedWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, cb := connectEnds(t, nil, nil)
+		ctx := within(t)
 		feed := netio.NewFeed(64<<10, true)
 		slow, in := openStream(t, ca, cb)
 		if err := slow.Follow(feed, 0, skipped); err != nil {
@@ -134,7 +137,7 @@ func TestFeedWaits(t *testing.T) {
 		fill()
 		before := added
 		for want := range before / 2 {
-			message, err := in.Receive(within(t))
+			message, err := in.Receive(ctx)
 			if err != nil || binary.BigEndian.Uint64(message) != want {
 				t.Fatal(want, message[:8], err)
 			}
@@ -145,7 +148,7 @@ func TestFeedWaits(t *testing.T) {
 		slow.Close()
 		in.Close()
 		for range 1000 {
-			if _, err := feed.Add(within(t), nil, feedBody(added, 1000)); err != nil {
+			if _, err := feed.Add(ctx, nil, feedBody(added, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -160,6 +163,7 @@ func TestFeedWaits(t *testing.T) {
 func TestFeedRefusesSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca, cb := connectEnds(t, nil, nil)
+		ctx := within(t)
 		feed := netio.NewFeed(64<<10, false)
 		slow, in := openStream(t, ca, cb)
 		if err := slow.Follow(feed, 0, func(from, to uint64) ([]byte, error) {
@@ -168,12 +172,12 @@ func TestFeedRefusesSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range uint64(1000) {
-			if _, err := feed.Add(within(t), nil, feedBody(n, 1000)); err != nil {
+			if _, err := feed.Add(ctx, nil, feedBody(n, 1000)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for {
-			if _, err := in.Receive(within(t)); err != nil {
+			if _, err := in.Receive(ctx); err != nil {
 				if !errors.Is(err, messages.ErrLimit) {
 					t.Errorf("the stream ends with %v", err)
 				}

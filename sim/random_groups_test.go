@@ -289,7 +289,10 @@ func (c *choir) crash(i int) {
 // check holds what all have heard against what the witness has.
 func (c *choir) check(singers []*singer) {
 	place, unknown := map[string]int{}, map[int]bool{} // of a message; whether something may be missing before a place
-	for at, h := range c.witness.heard {
+	c.witness.mu.Lock()
+	heard := slices.Clone(c.witness.heard)
+	c.witness.mu.Unlock()
+	for at, h := range heard {
 		if _, twice := place[h.text]; twice {
 			c.T.Errorf("%s came twice", h.text)
 		}
@@ -343,10 +346,13 @@ func (c *choir) checkOne(s *singer, place map[string]int, unknown map[int]bool) 
 // checkSenders holds that what each member sent is there in order, and all of it if it left in order.
 func (c *choir) checkSenders(singers []*singer, place map[string]int) {
 	for _, s := range singers {
+		s.mu.Lock()
+		sent, left, doubt := s.sent, s.left, s.doubt
+		s.mu.Unlock()
 		last := -1
-		for n := range s.sent {
+		for n := range sent {
 			at, there := place[fmt.Sprintf("%s/%d", s.name, n)]
-			if !there && s.left && !s.doubt && !c.uncertain {
+			if !there && left && !doubt && !c.uncertain {
 				c.T.Errorf("%s left in order, and its message %d is not there", s.name, n)
 			}
 			if there && at < last {

@@ -81,7 +81,10 @@ func (b *bare) host(context.Context) (place Place, err error) {
 	if err != nil {
 		return place, err
 	}
-	b.streams = map[byte]chan barePipe{kindStream: make(chan barePipe), kindBulk: make(chan barePipe), kindDatagrams: make(chan barePipe)}
+	b.streams = map[byte]chan barePipe{}
+	for _, kind := range []byte{kindStream, kindBulk, kindDatagrams, kindFan} {
+		b.streams[kind] = make(chan barePipe)
+	}
 	go b.acceptAll(listener)
 	return Place{Addr: socket.LocalAddr().String(), Authority: authority.Certificate().Raw}, nil
 }
@@ -124,6 +127,7 @@ const (
 	kindIdle      = 2 // nothing: it is answered, and then stays
 	kindBulk      = 3 // messages beside the others
 	kindDatagrams = 4 // to say when datagrams, which carry the messages, have ended
+	kindFan       = 5 // messages that go to many
 )
 
 // bareKind is the first byte of streams of a kind.

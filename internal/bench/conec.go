@@ -19,8 +19,9 @@ const loopback = "127.0.0.1:0"
 type conec struct {
 	coordinator *coord.Coordinator
 	client      *client.Client
-	resumable   bool // its streams are
-	warm        bool // it keeps many paths
+	at          Place // where the coordinator is
+	resumable   bool  // its streams are
+	warm        bool  // it keeps many paths
 
 	accepting sync.Mutex
 	accepted  map[string]*client.Stream // by purpose
@@ -77,7 +78,7 @@ func awaitWarm(ctx context.Context, ch *client.Channel) error {
 }
 
 func (c *conec) join(ctx context.Context, at Place, name string) (err error) {
-	c.accepted = map[string]*client.Stream{}
+	c.at, c.accepted = at, map[string]*client.Stream{}
 	c.client, err = client.Connect(ctx, c.config(at, name, nil))
 	return err
 }

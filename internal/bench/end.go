@@ -10,6 +10,7 @@ import (
 	"os"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,10 @@ type system interface {
 	open(ctx context.Context, kind Kind) (pipe, error)
 	// accept waits for a stream of the sender that is of this kind.
 	accept(ctx context.Context, kind Kind) (pipe, error)
+	// publish lets this process send to all that follow, once there are as many as the kind has members.
+	publish(ctx context.Context, kind Kind) (pipe, error)
+	// follow makes one that receives.
+	follow(ctx context.Context, kind Kind) (pipe, error)
 	// guest makes the key and the certificate of a further client.
 	guest(at Place, name string) (guest, error)
 }
@@ -84,7 +89,8 @@ type (
 		Prompt   bool // each message is written at once, even if more might follow
 		Size     int  // of its messages
 		Pairs    int  // of actors that tell and are told at the same time, if not one; streams are always one
-		Pair     int  // which of them
+		Members  int  // of the group that messages go to; 0 if they go to one receiver
+		Pair     int  // which pair or which member
 	}
 	// Pour sends messages as fast as it goes.
 	Pour struct {
@@ -112,6 +118,15 @@ type (
 	}
 	// Asked tells how long that took.
 	Asked struct{ P50, P99 time.Duration }
+	// Gather makes all members.
+	Gather struct{ Kind }
+	// Tick sends a message now and then, which says when that was.
+	Tick struct {
+		Kind
+		Length time.Duration
+	}
+	// Hear receives them. The answer tells how long they took, to all members.
+	Hear struct{ Kind }
 	// Invite makes the keys of clients, which are part of neither system's time and memory.
 	Invite struct {
 		At    Place
@@ -141,6 +156,7 @@ type end struct {
 	sys     system
 	profile string
 	guests  []guest
+	members []pipe
 	staying []func() error // what ends the guests that stay
 }
 
@@ -202,7 +218,7 @@ func (e *end) Join(args Join, _ *Nothing) error {
 // Pour sends messages for a while.
 func (e *end) Pour(args Pour, reply *Poured) error {
 	poured := make([]int64, e.pairs(args.Kind))
-	err := e.each(args.Kind, func(kind Kind) (err error) {
+	err := each(args.Kind, len(poured), func(kind Kind) (err error) {
 		poured[kind.Pair], err = e.pour(kind, args.Length)
 		return err
 	})
@@ -220,10 +236,10 @@ func (e *end) pairs(kind Kind) int {
 	return 1
 }
 
-// each does something for each pair, at the same time.
-func (e *end) each(kind Kind, do func(Kind) error) error {
+// each does something for each pair or member, at the same time.
+func each(kind Kind, count int, do func(Kind) error) error {
 	var all sync.WaitGroup
-	errs := make([]error, e.pairs(kind))
+	errs := make([]error, count)
 	for i := range errs {
 		one := kind
 		one.Pair = i
@@ -235,7 +251,7 @@ func (e *end) each(kind Kind, do func(Kind) error) error {
 
 func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
 	ctx := context.Background()
-	p, err := e.sys.open(ctx, args)
+	p, err := e.open(ctx, args)
 	if err != nil {
 		return 0, err
 	}
@@ -248,12 +264,36 @@ func (e *end) pour(args Kind, length time.Duration) (sent int64, err error) {
 	return sent, err
 }
 
+// open makes what sends messages of a kind, accept returns what receives them.
+func (e *end) open(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return e.sys.publish(ctx, kind)
+	}
+	return e.sys.open(ctx, kind)
+}
+
+func (e *end) accept(ctx context.Context, kind Kind) (pipe, error) {
+	if kind.Members > 0 {
+		return e.members[kind.Pair], nil
+	}
+	return e.sys.accept(ctx, kind)
+}
+
+// Gather makes those that receive, where they are many.
+func (e *end) Gather(args Gather, _ *Nothing) error {
+	e.members = make([]pipe, args.Members)
+	return each(args.Kind, args.Members, func(kind Kind) (err error) {
+		e.members[kind.Pair], err = e.sys.follow(context.Background(), kind)
+		return err
+	})
+}
+
 // Drain receives and checks what Pour sends.
 func (e *end) Drain(args Drain, reply *Drained) error {
-	drained := make([]Drained, e.pairs(args.Kind))
-	err := e.each(args.Kind, func(kind Kind) error {
+	drained := make([]Drained, max(e.pairs(args.Kind), args.Members))
+	err := each(args.Kind, len(drained), func(kind Kind) error {
 		ctx := context.Background()
-		p, err := e.sys.accept(ctx, kind)
+		p, err := e.accept(ctx, kind)
 		if err == nil {
 			drained[kind.Pair], err = drain(ctx, p, Drain{Kind: kind, Warm: args.Warm})
 		}
@@ -285,6 +325,29 @@ func (e *end) Ask(args Ask, reply *Asked) error {
 		return err
 	}
 	*reply, err = ask(ctx, p, args.Size, args.Length)
+	return err
+}
+
+// Tick sends messages that say when that was.
+func (e *end) Tick(args Tick, _ *Nothing) error {
+	ctx := context.Background()
+	p, err := e.open(ctx, args.Kind)
+	if err != nil {
+		return err
+	}
+	return tick(ctx, p, args.Size, args.Length)
+}
+
+// Hear receives what Tick sends.
+func (e *end) Hear(args Hear, reply *Asked) (err error) {
+	heard := make([][]time.Duration, args.Members)
+	err = each(args.Kind, len(heard), func(kind Kind) (err error) {
+		heard[kind.Pair], err = hear(context.Background(), e.members[kind.Pair], kind.Size)
+		return err
+	})
+	if err == nil {
+		*reply, err = percentiles(slices.Concat(heard...))
+	}
 	return err
 }
 

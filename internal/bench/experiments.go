@@ -12,6 +12,7 @@ import (
 type experiment struct {
 	name    string
 	streams bool   // needs an end that receives
+	many    bool   // which is many
 	system  string // what promises something; if empty, plain conec
 	against string // what it is compared with; if empty, bare quic-go
 	alone   bool   // conec has it alone
@@ -42,11 +43,15 @@ const (
 	hugeMessage  = 1 << 20
 	largeMessage = 64 << 10
 	packet       = 1000 // fits into a datagram
+	fanMessage   = 1 << 10
 	smallMessage = 64
 )
 
 // idleName is the experiment that looks at memory.
 const idleName = "idle"
+
+// fanMembers is how many are in a group.
+const fanMembers = 50
 
 // attachers is how many attach at the same time.
 const attachers = 8
@@ -118,7 +123,7 @@ func experiments() []experiment {
 			{what: "  p99", figure: "p99", scale: micro, unit: "us"},
 			{what: "  the flow", figure: "bytes", scale: mega, unit: "MB/s"},
 		}},
-	}, attachments()...)
+	}, append(fans(), attachments()...)...)
 }
 
 // attachments is the part of the table that needs no channels.
@@ -152,7 +157,8 @@ func pouring(kind Kind) func(*world) (figures, error) {
 			return nil, err
 		}
 		got := drained.figures(kind)
-		got["relay"] = float64(after-before) / float64(drained.Messages*int64(kind.Size))
+		got["all"] = float64(drained.Messages * int64(kind.Size))
+		got["relay"] = float64(after-before) / got["all"]
 		got["lost"] = float64(poured.Messages-drained.Messages) / float64(poured.Messages)
 		return got, nil
 	}
@@ -170,6 +176,7 @@ func (w *world) pour(kind Kind) func() (Poured, Drained, error) {
 			return poured, drained, err
 		}
 		err := draining()
+		poured.Messages *= int64(max(kind.Members, 1))
 		if lossy := kind.Delivery == client.Lossy; err == nil && !lossy && poured.Messages != drained.Messages {
 			err = fmt.Errorf("%d messages were sent and %d received", poured.Messages, drained.Messages)
 		}
@@ -177,9 +184,9 @@ func (w *world) pour(kind Kind) func() (Poured, Drained, error) {
 	}
 }
 
-// figures are the rates at which messages came.
+// figures are the rates at which messages came, to each of the members if there are many.
 func (d Drained) figures(kind Kind) figures {
-	rate := float64(d.Counted) / d.Elapsed.Seconds()
+	rate := float64(d.Counted) / d.Elapsed.Seconds() / float64(max(kind.Members, 1))
 	return figures{"messages": rate, "bytes": rate * float64(kind.Size)}
 }
 

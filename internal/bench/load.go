@@ -175,9 +175,48 @@ func ask(ctx context.Context, p pipe, size int, length time.Duration) (Asked, er
 			took = append(took, now.Sub(sent))
 		}
 	}
+	asked, err := percentiles(took)
+	return asked, errors.Join(err, p.finish())
+}
+
+func percentiles(took []time.Duration) (Asked, error) {
 	if len(took) == 0 {
-		return Asked{}, errors.New("nothing was answered in time")
+		return Asked{}, errors.New("nothing came in time")
 	}
 	slices.Sort(took)
-	return Asked{P50: took[len(took)/2], P99: took[len(took)*99/100]}, p.finish()
+	return Asked{P50: took[len(took)/2], P99: took[len(took)*99/100]}, nil
+}
+
+// tickEvery is the pause between messages that go one at a time.
+const tickEvery = 20 * time.Millisecond
+
+// tick sends messages now and then, whose numbers are the time.
+func tick(ctx context.Context, p pipe, size int, length time.Duration) error {
+	message := newMessage(size)
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for begin := time.Now(); time.Since(begin) < length; <-ticker.C {
+		number(message, time.Now().UnixNano())
+		if err := p.send(ctx, message); err != nil {
+			return err
+		}
+	}
+	return p.finish()
+}
+
+// hear receives them, and returns how long each took on this host's clock.
+func hear(ctx context.Context, p pipe, size int) (took []time.Duration, err error) {
+	for {
+		message, err := p.receive(ctx)
+		if errors.Is(err, io.EOF) {
+			return took, nil
+		}
+		if err == nil && len(message) != size {
+			err = fmt.Errorf("message %d has %d bytes", len(took), len(message))
+		}
+		if err != nil {
+			return nil, err
+		}
+		took = append(took, time.Duration(time.Now().UnixNano()-int64(binary.LittleEndian.Uint64(message))))
+	}
 }

@@ -20,7 +20,7 @@ const (
 )
 
 // world is the processes of one measurement. With conec the host is the coordinator; with bare quic-go the receiver
-// listens itself, so host and receiver are the same process.
+// listens itself, or the sender if there are many receivers, so that and the host are the same process.
 type world struct {
 	host, receiver, sender *child
 	place                  Place
@@ -54,14 +54,17 @@ func newWorld(ctx context.Context, opts *options, e experiment, system string) (
 	if err = w.host.call("Host", Nothing{}, &w.place); err != nil {
 		return w, err
 	}
-	w.receiver = w.host
-	if e.streams && system != bareSystem {
+	w.receiver, w.sender = w.host, w.host
+	if e.streams && (e.many || system != bareSystem) {
 		if w.receiver, err = start("receiver"); err != nil {
 			return w, err
 		}
 		if err = w.receiver.call("Join", Join{At: w.place, Name: receiverName}, &Nothing{}); err != nil {
 			return w, err
 		}
+	}
+	if e.many && system == bareSystem {
+		return w, nil
 	}
 	if w.sender, err = start("sender"); err != nil {
 		return w, err
