@@ -172,12 +172,12 @@ func TestEnforcePending(t *testing.T) {
 			b := rulebook(t, allowAll)
 			alice, bob := b.client("alice"), b.client("bob")
 			b.open(alice, 1, "bob")
-			offer := b.hear(bob).GetChannelOffered().GetIntroduction()
+			channel := b.asked(alice, bob)
 			b.set(test.rules)
 			if test.want == nil {
-				b.answer(bob, offer.GetChannel(), 0)
-				if b.hear(alice).GetChannelIntroduced() == nil {
-					t.Error("alice was not introduced")
+				b.answer(bob, channel, 0)
+				if b.r.channels[string(channel)] == nil {
+					t.Error("there is no channel")
 				}
 				return
 			}
@@ -187,7 +187,7 @@ func TestEnforcePending(t *testing.T) {
 			if b.hear(bob).GetOfferWithdrawn() == nil {
 				t.Error("bob's offer was not withdrawn")
 			}
-			b.answer(bob, offer.GetChannel(), 0) // too late
+			b.answer(bob, channel, 0) // too late
 			b.empty()
 		})
 	}
@@ -380,7 +380,11 @@ func TestOpenRate(t *testing.T) {
 				offers++
 			}
 		}
-		refusals += len(b.heard[mallory])
+		for _, said := range b.heard[mallory] {
+			if said.GetOpenRefused() != nil {
+				refusals++
+			}
+		}
 		b.heard = map[uint64][]*conecv1.Control{}
 		b.now = b.now.Add(10 * time.Millisecond)
 	}
@@ -397,7 +401,7 @@ func TestExpel(t *testing.T) {
 	channel := b.channel(alice, bob, "bob")
 	b.channel(bob, carol, "carol")
 	b.open(alice, 9, "carol")
-	b.hear(carol)
+	b.asked(alice, carol)
 	b.deliver(b.r.detach(b.now, alice))
 	b.hear(carol)
 	b.hear(bob)

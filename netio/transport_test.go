@@ -81,12 +81,18 @@ func TestHome(t *testing.T) {
 	})
 }
 
-// TestHomeStreamLimit: a home channel has its control stream and no other, from either side.
+// TestHomeStreamLimit: on a home channel, a client opens as many streams as the coordinator allows beside its control stream,
+// the coordinator none.
 func TestHomeStreamLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, c := home(t, nil, nil)
+		a, c := home(t, nil, &netio.Config{MaxStreams: 2})
 		if _, err := a.OpenControl(within(t)); err != nil {
 			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := a.OpenStream(within(t), &conecv1.OpenStream{}); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for name, conn := range map[string]*netio.Conn{"client": a, "coordinator": c} {
 			ctx, cancel := context.WithTimeout(within(t), time.Second)
