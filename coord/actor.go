@@ -30,6 +30,8 @@ const expiry = time.Second
 //	any       ChannelLost    detaches the client
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
+//	any       policyChanged  has what clients see decided anew
+//	any       flushMore, flushDue  tells watches what has changed
 //	any       listUsage      answers with who is attached and has which channels
 //	any       expired        closes what did not attach in time; asks the registry
 //	any       Stopping       ends its pump and timer
@@ -48,6 +50,8 @@ type coordinator struct {
 	timer    *time.Timer
 	apart    actors.Apart
 	registry *registry
+	presence *presence
+	telling  telling
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
 }
@@ -89,6 +93,10 @@ func (c *coordinator) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		c.life.End()
 		c.timer.Stop()
+		if c.telling.timer != nil {
+			c.telling.timer.Stop()
+		}
+		return
 	case homeAccepted:
 		if msg.Of(c.life) {
 			c.accepted(ctx, msg.conn)
@@ -109,10 +117,13 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.introduce(ctx, msg)
 	case cancelIntroduce:
 		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
+	case flushMore, flushDue, policyChanged:
+		c.toldOfPresence(ctx)
 	case listUsage:
 		ctx.Respond(c.registry.usage())
 	}
 	c.count()
+	c.tell(ctx)
 }
 
 // count has the counters show what the registry has. It is done before anybody is told.
@@ -124,6 +135,7 @@ func (c *coordinator) count() {
 func (c *coordinator) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.registry = newRegistry(c.config.Limits, c.relay)
+	c.presence = newPresence(c.config.Limits, c.config.Policy.See)
 	c.homes, c.attached = map[string]*home{}, map[uint64]*home{}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.sys.Pumps.Go(func() {
@@ -188,7 +200,9 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 	case *conecv1.Control_RestoreChannel:
 		says = c.registry.restore(now, id, said.RestoreChannel)
 	default:
-		c.disconnect(ctx, h, fmt.Errorf("%w: %T from a client", messages.ErrProtocol, said))
+		if err := c.saidOfPresence(ctx, h, message); err != nil {
+			c.disconnect(ctx, h, err)
+		}
 		return
 	}
 	c.say(ctx, says)
@@ -197,6 +211,9 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 // attach registers a client under the name that its certificate is for.
 func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) error {
 	if err := messages.CheckName(msg.GetName()); err != nil {
+		return err
+	}
+	if err := messages.CheckLabels(msg.GetMetadata()); err != nil {
 		return err
 	}
 	certificate := h.conn.Certificate()
@@ -240,6 +257,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		ClientId: client.id, Observed: messages.FromAddrPort(c.real(h)), AlternatePort: uint32(c.alternate),
 		Clock: uint64(max(c.config.Now().UnixMicro(), 0)),
 	}}})
+	c.presence.attach(time.Now(), client, msg.GetInstance(), msg.GetMetadata())
 	return nil
 }
 
@@ -263,11 +281,12 @@ func (c *coordinator) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	c.say(ctx, says)
 }
 
-// forget ends a client's time at the relay.
+// forget ends a client's time at the relay, and shows that it has gone.
 func (c *coordinator) forget(h *home) {
 	delete(c.attached, h.client.id)
 	c.relay.RemoveClient(h.client.id)
 	c.counters.attached.Store(int64(len(c.attached)))
+	c.presence.detach(h.client.id)
 }
 
 // disconnect ends a home channel and tells the client why.

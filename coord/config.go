@@ -81,6 +81,9 @@ type Limits struct {
 	// PendingPerClient is how many introductions of a client may wait for an
 	// answer. If zero, 64.
 	PendingPerClient int
+	// WatchesPerClient is how many watches of peers a client may have; more are refused. If
+	// zero, 16. Each takes a bit for every client that is there, beside 200 bytes.
+	WatchesPerClient int
 	// RelayRate limits what one end of a channel may send over the relay, in
 	// bytes per second. If zero, it is not limited.
 	RelayRate int64
@@ -133,6 +136,7 @@ func (c *Config) Validate() error {
 		{"Limits.Clients", int64(c.Limits.Clients)},
 		{"Limits.ChannelsPerClient", int64(c.Limits.ChannelsPerClient)},
 		{"Limits.PendingPerClient", int64(c.Limits.PendingPerClient)},
+		{"Limits.WatchesPerClient", int64(c.Limits.WatchesPerClient)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
 		{"Limits.RelayClientRate", c.Limits.RelayClientRate},
 		{"Limits.RelayTotalRate", c.Limits.RelayTotalRate},
@@ -177,6 +181,7 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.Clients, 10_000)
 	defaultTo(&l.ChannelsPerClient, 1024)
 	defaultTo(&l.PendingPerClient, 64)
+	defaultTo(&l.WatchesPerClient, 16)
 	defaultTime := func(field *time.Duration, value time.Duration) {
 		if *field == 0 {
 			*field = value

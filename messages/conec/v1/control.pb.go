@@ -153,6 +153,12 @@ type Control struct {
 	//	*Control_ReleaseChannel
 	//	*Control_RestoreChannel
 	//	*Control_ChannelRestored
+	//	*Control_SetMetadata
+	//	*Control_WatchPeers
+	//	*Control_GrantPeers
+	//	*Control_EndWatch
+	//	*Control_PeersChanged
+	//	*Control_WatchEnded
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -310,6 +316,60 @@ func (x *Control) GetChannelRestored() *ChannelRestored {
 	return nil
 }
 
+func (x *Control) GetSetMetadata() *SetMetadata {
+	if x != nil {
+		if x, ok := x.Said.(*Control_SetMetadata); ok {
+			return x.SetMetadata
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetWatchPeers() *WatchPeers {
+	if x != nil {
+		if x, ok := x.Said.(*Control_WatchPeers); ok {
+			return x.WatchPeers
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetGrantPeers() *GrantPeers {
+	if x != nil {
+		if x, ok := x.Said.(*Control_GrantPeers); ok {
+			return x.GrantPeers
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetEndWatch() *EndWatch {
+	if x != nil {
+		if x, ok := x.Said.(*Control_EndWatch); ok {
+			return x.EndWatch
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPeersChanged() *PeersChanged {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PeersChanged); ok {
+			return x.PeersChanged
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetWatchEnded() *WatchEnded {
+	if x != nil {
+		if x, ok := x.Said.(*Control_WatchEnded); ok {
+			return x.WatchEnded
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -437,6 +497,36 @@ type Control_ChannelRestored struct {
 	ChannelRestored *ChannelRestored `protobuf:"bytes,12,opt,name=channel_restored,json=channelRestored,proto3,oneof"`
 }
 
+type Control_SetMetadata struct {
+	// Client to coordinator.
+	SetMetadata *SetMetadata `protobuf:"bytes,20,opt,name=set_metadata,json=setMetadata,proto3,oneof"`
+}
+
+type Control_WatchPeers struct {
+	// Client to coordinator.
+	WatchPeers *WatchPeers `protobuf:"bytes,21,opt,name=watch_peers,json=watchPeers,proto3,oneof"`
+}
+
+type Control_GrantPeers struct {
+	// Client to coordinator: it takes more of peers_changed.
+	GrantPeers *GrantPeers `protobuf:"bytes,22,opt,name=grant_peers,json=grantPeers,proto3,oneof"`
+}
+
+type Control_EndWatch struct {
+	// Client to coordinator.
+	EndWatch *EndWatch `protobuf:"bytes,23,opt,name=end_watch,json=endWatch,proto3,oneof"`
+}
+
+type Control_PeersChanged struct {
+	// Coordinator to client, for a watch.
+	PeersChanged *PeersChanged `protobuf:"bytes,24,opt,name=peers_changed,json=peersChanged,proto3,oneof"`
+}
+
+type Control_WatchEnded struct {
+	// Coordinator to client: a watch is no more.
+	WatchEnded *WatchEnded `protobuf:"bytes,25,opt,name=watch_ended,json=watchEnded,proto3,oneof"`
+}
+
 type Control_OfferCandidates struct {
 	// Client to client: where the sender can be reached.
 	OfferCandidates *OfferCandidates `protobuf:"bytes,32,opt,name=offer_candidates,json=offerCandidates,proto3,oneof"`
@@ -496,6 +586,18 @@ func (*Control_RestoreChannel) isControl_Said() {}
 
 func (*Control_ChannelRestored) isControl_Said() {}
 
+func (*Control_SetMetadata) isControl_Said() {}
+
+func (*Control_WatchPeers) isControl_Said() {}
+
+func (*Control_GrantPeers) isControl_Said() {}
+
+func (*Control_EndWatch) isControl_Said() {}
+
+func (*Control_PeersChanged) isControl_Said() {}
+
+func (*Control_WatchEnded) isControl_Said() {}
+
 func (*Control_OfferCandidates) isControl_Said() {}
 
 func (*Control_CloseChannel) isControl_Said() {}
@@ -516,7 +618,11 @@ type Attach struct {
 	// The client's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whether the client accepts channels that others open.
-	Accepts       bool `protobuf:"varint,2,opt,name=accepts,proto3" json:"accepts,omitempty"`
+	Accepts bool `protobuf:"varint,2,opt,name=accepts,proto3" json:"accepts,omitempty"`
+	// Identifies the client's process: the first 8 bytes, big-endian, of the incarnation in the addresses of its actors. 0: not told.
+	Instance uint64 `protobuf:"fixed64,20,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What the client publishes about itself, as in SetMetadata.
+	Metadata      []*Label `protobuf:"bytes,21,rep,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -563,6 +669,20 @@ func (x *Attach) GetAccepts() bool {
 		return x.Accepts
 	}
 	return false
+}
+
+func (x *Attach) GetInstance() uint64 {
+	if x != nil {
+		return x.Instance
+	}
+	return 0
+}
+
+func (x *Attach) GetMetadata() []*Label {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
 }
 
 // Attached grants the name.
@@ -1766,7 +1886,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x90\t\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x17conec/v1/presence.proto\"\xe9\v\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1781,7 +1901,16 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0frelease_channel\x18\n" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
-	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
+	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12:\n" +
+	"\fset_metadata\x18\x14 \x01(\v2\x15.conec.v1.SetMetadataH\x00R\vsetMetadata\x127\n" +
+	"\vwatch_peers\x18\x15 \x01(\v2\x14.conec.v1.WatchPeersH\x00R\n" +
+	"watchPeers\x127\n" +
+	"\vgrant_peers\x18\x16 \x01(\v2\x14.conec.v1.GrantPeersH\x00R\n" +
+	"grantPeers\x121\n" +
+	"\tend_watch\x18\x17 \x01(\v2\x12.conec.v1.EndWatchH\x00R\bendWatch\x12=\n" +
+	"\rpeers_changed\x18\x18 \x01(\v2\x16.conec.v1.PeersChangedH\x00R\fpeersChanged\x127\n" +
+	"\vwatch_ended\x18\x19 \x01(\v2\x14.conec.v1.WatchEndedH\x00R\n" +
+	"watchEnded\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -1790,10 +1919,12 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\fsearch_ports\x18& \x01(\v2\x15.conec.v1.SearchPortsH\x00R\vsearchPorts\x12$\n" +
 	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
 	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
-	"\x04said\"6\n" +
+	"\x04said\"\x7f\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aaccepts\x18\x02 \x01(\bR\aaccepts\"\x93\x01\n" +
+	"\aaccepts\x18\x02 \x01(\bR\aaccepts\x12\x1a\n" +
+	"\binstance\x18\x14 \x01(\x06R\binstance\x12+\n" +
+	"\bmetadata\x18\x15 \x03(\v2\x0f.conec.v1.LabelR\bmetadata\"\x93\x01\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
 	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12%\n" +
@@ -1915,7 +2046,14 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*ChannelDrained)(nil),    // 21: conec.v1.ChannelDrained
 	(*Ping)(nil),              // 22: conec.v1.Ping
 	(*Pong)(nil),              // 23: conec.v1.Pong
-	(Code)(0),                 // 24: conec.v1.Code
+	(*SetMetadata)(nil),       // 24: conec.v1.SetMetadata
+	(*WatchPeers)(nil),        // 25: conec.v1.WatchPeers
+	(*GrantPeers)(nil),        // 26: conec.v1.GrantPeers
+	(*EndWatch)(nil),          // 27: conec.v1.EndWatch
+	(*PeersChanged)(nil),      // 28: conec.v1.PeersChanged
+	(*WatchEnded)(nil),        // 29: conec.v1.WatchEnded
+	(*Label)(nil),             // 30: conec.v1.Label
+	(Code)(0),                 // 31: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1930,29 +2068,36 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
 	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
 	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	20, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	21, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	19, // 16: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	22, // 17: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	23, // 18: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 19: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 20: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 21: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	24, // 22: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	24, // 23: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 24: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 25: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	24, // 26: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	5,  // 27: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 28: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	24, // 29: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	24, // 12: conec.v1.Control.set_metadata:type_name -> conec.v1.SetMetadata
+	25, // 13: conec.v1.Control.watch_peers:type_name -> conec.v1.WatchPeers
+	26, // 14: conec.v1.Control.grant_peers:type_name -> conec.v1.GrantPeers
+	27, // 15: conec.v1.Control.end_watch:type_name -> conec.v1.EndWatch
+	28, // 16: conec.v1.Control.peers_changed:type_name -> conec.v1.PeersChanged
+	29, // 17: conec.v1.Control.watch_ended:type_name -> conec.v1.WatchEnded
+	17, // 18: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	20, // 19: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	21, // 20: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	18, // 21: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	19, // 22: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	22, // 23: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	23, // 24: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	30, // 25: conec.v1.Attach.metadata:type_name -> conec.v1.Label
+	5,  // 26: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 27: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 28: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	31, // 29: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	31, // 30: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 31: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 32: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	31, // 33: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 34: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 35: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	31, // 36: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	37, // [37:37] is the sub-list for method output_type
+	37, // [37:37] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1961,6 +2106,7 @@ func file_conec_v1_control_proto_init() {
 		return
 	}
 	file_conec_v1_code_proto_init()
+	file_conec_v1_presence_proto_init()
 	file_conec_v1_control_proto_msgTypes[0].OneofWrappers = []any{
 		(*Control_Attach)(nil),
 		(*Control_Attached)(nil),
@@ -1974,6 +2120,12 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ReleaseChannel)(nil),
 		(*Control_RestoreChannel)(nil),
 		(*Control_ChannelRestored)(nil),
+		(*Control_SetMetadata)(nil),
+		(*Control_WatchPeers)(nil),
+		(*Control_GrantPeers)(nil),
+		(*Control_EndWatch)(nil),
+		(*Control_PeersChanged)(nil),
+		(*Control_WatchEnded)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
