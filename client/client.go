@@ -39,6 +39,8 @@ type Client struct {
 	monitor     *netio.Monitor // nil if nothing is watched
 	mapper      PortMapper     // nil: no port is mapped
 	shared      shared
+	watches     watches
+	metadata    atomic.Pointer[conecv1.SetMetadata]
 	request     atomic.Uint64
 	life        actors.Life
 	cutting     atomic.Bool // all channels are being ended at once
@@ -61,6 +63,7 @@ func Connect(ctx context.Context, config *Config) (*Client, error) {
 		return nil, fmt.Errorf("client config: %w", err)
 	}
 	cl := &Client{config: config.withDefaults(), closed: make(chan struct{}), life: actors.Begin()}
+	cl.metadata.Store(config.published())
 	if err := cl.start(actors.LabelOf(ctx)); err != nil {
 		return nil, err
 	}

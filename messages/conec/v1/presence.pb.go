@@ -128,7 +128,7 @@ type WatchPeers struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the client, not 0, not used for another watch of this attachment.
 	Watch uint64 `protobuf:"varint,1,opt,name=watch,proto3" json:"watch,omitempty"`
-	// Which names, with *, ? and [a-z] as in Go's path.Match; at most 128 bytes.
+	// Which names: 1 to 255 of the characters of names, of * for any characters, also none, and of ? for any one.
 	Pattern       string `protobuf:"bytes,2,opt,name=pattern,proto3" json:"pattern,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
