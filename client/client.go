@@ -103,7 +103,7 @@ func (cl *Client) start(label func()) error {
 	cl.events = newEvents(cl.config.OnEvent)
 	cl.remote = actors.NewRemote(cl.sys, &actors.RemoteConfig{
 		Name: cl.config.Name, Open: cl.openLane, MaxMessage: cl.config.MaxMessage, Codecs: cl.config.Codecs,
-		Limits: cl.config.ActorLimits,
+		Limits: cl.config.ActorLimits, Sight: cl.sight,
 	})
 	if err := cl.acceptLanes(); err != nil {
 		cl.Abort()

@@ -3,10 +3,12 @@ package client
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/messages"
 )
 
@@ -177,6 +179,31 @@ func (w *PeerWatch) await(ctx context.Context, changed <-chan struct{}, due time
 		return messages.ErrClosed
 	}
 	return nil
+}
+
+// sight tells the actor system of this client who is there, as [actors.RemoteConfig] says.
+func (cl *Client) sight(ctx context.Context, pattern string, tell func(actors.Sighted)) error {
+	w, err := cl.WatchPeers(pattern)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		event, err := w.Next(ctx)
+		if err != nil {
+			return err
+		}
+		switch peer := event.Peer; event.Kind {
+		case PeerPresent, PeerChanged, PeerBack:
+			s := actors.Sighted{Peer: peer.Name, Present: true, Metadata: peer.Metadata}
+			if peer.Instance != 0 {
+				s.Address = actors.Address(peer.Name, binary.BigEndian.AppendUint64(nil, peer.Instance))
+			}
+			tell(s)
+		case PeerGone:
+			tell(actors.Sighted{Peer: peer.Name})
+		}
+	}
 }
 
 // Close ends the watch. It does not block.
