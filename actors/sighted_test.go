@@ -104,20 +104,19 @@ func TestPeerRestartToldOnce(t *testing.T) {
 						t.Error(err)
 					}
 				}
-				see := func() {
-					look.says <- actors.Sighted{Peer: "alice", Present: true, Address: l.of("alice").Address()}
+				see := func(process byte) { // of the net, which numbers them
+					look.says <- actors.Sighted{Peer: "alice", Present: true, Address: actors.Address("alice", []byte{7: process})}
 				}
-				see()
+				see(1)
 				speak("one")
 				log.expect(t, "first words", "alice present, again: false, restarted: false", "alice says one")
-				l.Restart("alice")
 				if presenceFirst {
-					see()
-					speak("two")
-				} else {
-					speak("two")
-					see()
+					see(3)
+					synctest.Wait()
 				}
+				l.Restart("alice")
+				speak("two")
+				see(3)
 				synctest.Wait()
 				log.mu.Lock()
 				slices.Sort(log.told) // its first words may be faster than the news
