@@ -26,7 +26,7 @@ func newLooking(t *testing.T) *looking {
 	return &looking{t: t, v: newPeerView(), now: time.Unix(1e9, 0), knows: map[string]PeerInfo{}}
 }
 
-// there has the coordinator say that peers are there: "bob", or "bob/7" for process 7, or "bob/7/x" with metadata x.
+// there has the coordinator say that peers are there, as that process, and what they publish.
 func (l *looking) there(process uint64, metadata string, names ...string) {
 	l.t.Helper()
 	for _, name := range names {
@@ -40,10 +40,10 @@ func (l *looking) there(process uint64, metadata string, names ...string) {
 	}
 }
 
-// list has it say that these are all that are there.
-func (l *looking) list(process uint64, names ...string) {
+// list has it say that these are all that are there, as process 1.
+func (l *looking) list(names ...string) {
 	l.v.begin()
-	l.there(process, "", names...)
+	l.there(1, "", names...)
 	l.v.complete(l.now)
 }
 
@@ -77,6 +77,7 @@ func (l *looking) hears(event PeerEvent) {
 		if knows && event.SameProcess {
 			l.t.Errorf("%s is back, and was never away", name)
 		}
+	case PeersListed, CoordinatorAway:
 	}
 	if name != "" {
 		text = name + " " + text
@@ -102,7 +103,7 @@ var errLost = errors.New("lost")
 
 func TestPeerView(t *testing.T) {
 	l := newLooking(t)
-	l.list(1, "a", "b")
+	l.list("a", "b")
 	l.expect("a list", "a present", "b present", "listed")
 	l.there(1, "x", "a")
 	l.there(1, "", "b")
@@ -135,13 +136,13 @@ func TestPeerView(t *testing.T) {
 // After the coordinator was away, peers have half a minute to be back.
 func TestPeerViewAway(t *testing.T) {
 	l := newLooking(t)
-	l.list(1, "a", "b", "c", "d")
+	l.list("a", "b", "c", "d")
 	l.hear(-1)
 	l.told = nil
 	l.v.away(errLost)
 	l.v.away(errLost)
 	l.expect("away, said once", "coordinator away")
-	l.list(1, "a", "e")
+	l.list("a", "e")
 	l.expect("a new list", "e present", "listed")
 	l.there(1, "", "b")
 	l.there(2, "", "c")
@@ -149,18 +150,18 @@ func TestPeerViewAway(t *testing.T) {
 	l.expect("those that are back", "c back process false key true")
 	l.after(1)
 	l.expect("one is not", "d gone")
-	l.list(1, "a", "b")
+	l.list("a", "b")
 	l.expect("a new list while attached", "c gone", "e gone")
 	l.v.away(errLost)
-	l.list(1, "a", "b", "c")
+	l.list("a", "b", "c")
 	l.expect("away while nobody asked", "c back process false key true")
 	l.v.away(errLost)
-	l.list(1, "b")
+	l.list("b")
 	l.after(backWithin / 2)
 	l.v.away(errLost)
 	l.after(time.Hour)
 	l.expect("away again before all were back", "coordinator away")
-	l.list(1, "b")
+	l.list("b")
 	l.after(backWithin - 1)
 	l.expect("the time begins anew", "listed")
 	if _, ok, due := l.v.next(l.now); ok || due != l.now.Add(1) {
@@ -173,7 +174,7 @@ func TestPeerViewAway(t *testing.T) {
 // What a watch holds is bounded, whatever the coordinator says and whoever does not ask.
 func TestPeerViewLimits(t *testing.T) {
 	l := newLooking(t)
-	l.list(1)
+	l.list()
 	l.hear(-1)
 	for i := range 10 * maxDeparted {
 		name := fmt.Sprint("p", i)

@@ -202,6 +202,7 @@ func (cl *Client) sight(ctx context.Context, pattern string, tell func(actors.Si
 			tell(s)
 		case PeerGone:
 			tell(actors.Sighted{Peer: peer.Name})
+		case PeersListed, CoordinatorAway:
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 // MaxPattern limits a pattern of names, in bytes; see [CheckPattern].
 const MaxPattern = 255
 
-// ErrPatternInvalid: see [CheckPattern]. It is not on the wire.
+// ErrPatternInvalid says that something is no pattern; see [CheckPattern]. It is not on the wire.
 var ErrPatternInvalid error = &sentinel{"invalid pattern", nil}
 
 // CheckPattern reports whether pattern may be a pattern of names: 1 to 255 of the

@@ -26,7 +26,7 @@ func (w *world) watchedBytes(host *sim.Host) (count *int, stop func()) {
 	const headers = 20 + 8
 	addr := host.Addr()
 	count = new(int)
-	return count, w.World.Watch(func(s sim.Sight) {
+	return count, w.Watch(func(s sim.Sight) {
 		if s.Up && (s.From.Addr() == addr || s.To.Addr() == addr) {
 			*count += len(s.Payload) + headers
 		}

@@ -106,4 +106,3 @@ func (w *world) agrees(of int, watches []*watching, published []map[string]strin
 		}
 	}
 }
-

@@ -145,6 +145,7 @@ func eventText(event client.PeerEvent) string {
 		return "these are all; waiting for changes"
 	case client.CoordinatorAway:
 		return fmt.Sprintf("coordinator lost: %v", event.Err)
+	case client.PeerPresent, client.PeerChanged:
 	}
 	return event.Kind.String() + ": " + peerText(event.Peer)
 }
