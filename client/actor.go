@@ -46,7 +46,7 @@ const (
 //	any       linkOpened         takes it, tells the channels
 //	any       observeLink        asks the coordinator
 //	any       portChanged        tells the channels
-//	any       watchBegun, watchClosed, metadataDue  tells the coordinator
+//	any       watchBegun, watchClosed, metadataSet, metadataDue  tells the coordinator
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
 //	any       findChannel        answers with a channel that fits, or spawns one
@@ -218,7 +218,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.networkChanged(ctx, msg.change)
 	case portChanged:
 		c.tellChannels(ctx, actors.AddrsChanged{})
-	case watchBegun, watchClosed, metadataDue:
+	case watchBegun, watchClosed, metadataSet, metadataDue:
 		c.askedOfPresence(ctx)
 	default:
 		c.asked(ctx)

@@ -41,6 +41,7 @@ type Client struct {
 	shared      shared
 	watches     watches
 	metadata    atomic.Pointer[conecv1.SetMetadata]
+	metadataSet atomic.Bool // the actor is about to look at it
 	request     atomic.Uint64
 	life        actors.Life
 	cutting     atomic.Bool // all channels are being ended at once

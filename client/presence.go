@@ -38,6 +38,7 @@ type presenceState struct {
 
 // Sent by the program and a timer.
 type (
+	metadataSet struct{}
 	metadataDue struct{ actors.Life }
 	watchBegun  struct{ watch *PeerWatch }
 	watchClosed struct{ number uint64 }
@@ -92,7 +93,9 @@ func (cl *Client) SetMetadata(metadata map[string]string) error {
 		return &messages.OpError{Op: "set metadata", Err: err}
 	}
 	cl.metadata.Store(&conecv1.SetMetadata{Metadata: labels})
-	cl.sys.Root.Send(cl.pid, metadataDue{})
+	if cl.metadataSet.CompareAndSwap(false, true) { // one message is enough, however often it is set
+		cl.sys.Root.Send(cl.pid, metadataSet{})
+	}
 	return nil
 }
 
@@ -114,11 +117,14 @@ func (c *clientActor) attaching() *conecv1.Attach {
 // askedOfPresence acts on what the program wants.
 func (c *clientActor) askedOfPresence(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
+	case metadataSet:
+		c.cl.metadataSet.Store(false)
+		c.sayMetadata(ctx)
 	case metadataDue:
 		if msg.Of(c.life) {
 			c.presence.timer = nil
+			c.sayMetadata(ctx)
 		}
-		c.sayMetadata(ctx)
 	case watchBegun:
 		c.sayWatch(ctx, msg.watch)
 	case watchClosed:
