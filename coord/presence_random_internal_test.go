@@ -13,9 +13,9 @@ import (
 // TestPresenceRandom has clients come, go, come back, publish, watch, take what they are told or not, while the policy changes;
 // whatever a watch is told is true when it is told, and no repetition; when all is quiet, all watches know what is.
 func TestPresenceRandom(t *testing.T) {
-	seeds := uint64(300)
+	seeds := uint64(200)
 	if testing.Short() {
-		seeds = 100
+		seeds = 30
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
