@@ -100,15 +100,15 @@ func TestPresence(t *testing.T) {
 		carol := w.client("carol", near, func(c *client.Config) { c.NotAccepting = true })
 		all.expect(time.Second, "another", "carol present")
 		some.expect(time.Second, "another", "carol present")
-		if got := all.there["bob"]; got.Metadata["role"] != "sensor" || !got.Accepting || got.Instance == 0 || len(got.Key) != 32 {
+		if got := all.peer("bob"); got.Metadata["role"] != "sensor" || !got.Accepting || got.Instance == 0 || len(got.Key) != 32 {
 			w.T.Errorf("bob is %+v", got)
 		}
-		if all.there["carol"].Accepting {
+		if all.peer("carol").Accepting {
 			w.T.Error("carol accepts channels")
 		}
 		w.must(bob.SetMetadata(map[string]string{"role": "actuator"}))
 		all.expect(time.Second, "metadata", "bob changed")
-		if got := all.there["bob"].Metadata["role"]; got != "actuator" {
+		if got := all.peer("bob").Metadata["role"]; got != "actuator" {
 			w.T.Errorf("bob is %q", got)
 		}
 		w.must(carol.Stop())
@@ -280,7 +280,7 @@ func TestPresenceLimits(t *testing.T) {
 			w.must(bob.SetMetadata(map[string]string{"x": strings.Repeat("y", 1000), "i": fmt.Sprint(i)}))
 		}
 		<-time.After(time.Second)
-		if got := one.there["bob"].Metadata["i"]; got != "4999" {
+		if got := one.peer("bob").Metadata["i"]; got != "4999" {
 			w.T.Errorf("published %q", got)
 		}
 		if n := one.clear(); n < 1 || n > 3 {
