@@ -519,12 +519,12 @@ type Control_EndWatch struct {
 
 type Control_PeersChanged struct {
 	// Coordinator to client, for a watch.
-	PeersChanged *PeersChanged `protobuf:"bytes,24,opt,name=peers_changed,json=peersChanged,proto3,oneof"`
+	PeersChanged *PeersChanged `protobuf:"bytes,18,opt,name=peers_changed,json=peersChanged,proto3,oneof"`
 }
 
 type Control_WatchEnded struct {
 	// Coordinator to client: a watch is no more.
-	WatchEnded *WatchEnded `protobuf:"bytes,25,opt,name=watch_ended,json=watchEnded,proto3,oneof"`
+	WatchEnded *WatchEnded `protobuf:"bytes,19,opt,name=watch_ended,json=watchEnded,proto3,oneof"`
 }
 
 type Control_OfferCandidates struct {
@@ -1908,8 +1908,8 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\vgrant_peers\x18\x16 \x01(\v2\x14.conec.v1.GrantPeersH\x00R\n" +
 	"grantPeers\x121\n" +
 	"\tend_watch\x18\x17 \x01(\v2\x12.conec.v1.EndWatchH\x00R\bendWatch\x12=\n" +
-	"\rpeers_changed\x18\x18 \x01(\v2\x16.conec.v1.PeersChangedH\x00R\fpeersChanged\x127\n" +
-	"\vwatch_ended\x18\x19 \x01(\v2\x14.conec.v1.WatchEndedH\x00R\n" +
+	"\rpeers_changed\x18\x12 \x01(\v2\x16.conec.v1.PeersChangedH\x00R\fpeersChanged\x127\n" +
+	"\vwatch_ended\x18\x13 \x01(\v2\x14.conec.v1.WatchEndedH\x00R\n" +
 	"watchEnded\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
