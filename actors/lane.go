@@ -206,6 +206,7 @@ func (p *peer) met(address string) {
 // gone acts on the end of the peer's process. It has another one, if address is not
 // empty, to which one lane may lead already. Called with mu held.
 func (p *peer) gone(why error, address string, but *lane) {
+	former := p.address
 	p.address = address
 	var stranded []*flow
 	for _, l := range p.lanes {
@@ -214,7 +215,7 @@ func (p *peer) gone(why error, address string, but *lane) {
 		}
 	}
 	p.again(stranded, why, errors.Is(why, ErrPeerGone)) // another process may have its name
-	p.loseWatches(why)
+	p.loseWatches(former, why)
 }
 
 // down acts on the end of a lane. If it was open, the peer forgets what came on it,

@@ -3,6 +3,7 @@ package actors
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -15,12 +16,18 @@ import (
 const peerID = "peer"
 
 // PeerConfig says which actors there are for peers ([Remote.OnPeer]): a peer's actor is
-// spawned with its first channel, or its first message. Zero fields mean the defaults.
+// spawned with its first channel, or its first message, or, with Present, as soon as the
+// peer is attached. Zero fields mean the defaults.
 type PeerConfig struct {
 	// Props returns the props of the actor for a peer; nil means that it gets none.
 	Props func(peer string) *actor.Props
 	// Who has an actor. If nil, all peers.
 	Who Who
+	// Present is a pattern of names ([messages.CheckPattern]). Peers that match have an
+	// actor as soon as they are attached to the coordinator, and count as present while
+	// they are, or have a channel; what they publish about themselves is told as
+	// [PeerMetadata]. If empty, peers are present while they have a channel.
+	Present string
 	// Leave is how long a peer may be absent until it has left for good. If zero, 10
 	// minutes; if negative, it never does.
 	Leave time.Duration
@@ -48,12 +55,21 @@ type (
 		// Remote is the address that they go to.
 		Remote string
 	}
-	// PeerAbsent comes when there is no way to the peer now.
+	// PeerAbsent comes when there is no way to the peer now, and it is not known to be
+	// attached.
 	PeerAbsent struct {
 		// Peer is its name.
 		Peer string
 		// Err is why.
 		Err error
+	}
+	// PeerMetadata comes with PeerConfig.Present, when the peer publishes something else
+	// about itself. It is not to be changed.
+	PeerMetadata struct {
+		// Peer is its name.
+		Peer string
+		// Metadata is what it publishes now.
+		Metadata map[string]string
 	}
 	// PeerLeft comes last, when the peer has left for good. The actor is stopped after it.
 	PeerLeft struct {
@@ -87,13 +103,17 @@ type onPeers struct {
 // OnPeer has one actor for each peer, supervised, which knows what becomes of it: it
 // receives [PeerPresent], [PeerPath], [PeerAbsent] and at last [PeerLeft]. The peer
 // reaches it as PID(<this client>, "peer"); [Remote.PeerActor] returns it. A second call
-// returns an error. Errors are those of [System.Spawn].
+// returns an error. Errors are those of [System.Spawn], and of a pattern in
+// PeerConfig.Present.
 func (r *Remote) OnPeer(config PeerConfig) error {
 	if config.Leave == 0 {
 		config.Leave = 10 * time.Minute
 	}
 	if config.Supervisor == nil {
 		config.Supervisor = &Backoff{}
+	}
+	if err := r.checkPresent(config.Present); err != nil {
+		return fmt.Errorf("actors of peers: %w", err)
 	}
 	o := &onPeers{remote: r, config: config, actors: map[string]*actor.PID{}}
 	pid, err := r.sys.SpawnSupervised(r.sys.Props(func() actor.Actor { return &peersActor{on: o} }, actor.WithSupervisor(config.Supervisor)), "peers", Permanent())
@@ -170,10 +190,10 @@ func (r *Remote) count(n Noticed) int {
 	return channels
 }
 
-// lost hears that a peer's process is gone.
-func (o *onPeers) lost(peer string, why error) {
+// lost hears that a peer's process is gone, whose actors had an address.
+func (o *onPeers) lost(peer, address string, why error) {
 	if errors.Is(why, ErrPeerGone) {
-		o.remote.sys.Root.Send(o.pid, peerRestarts{peer})
+		o.remote.sys.Root.Send(o.pid, peerRestarts{peer, address})
 	}
 }
 
@@ -184,7 +204,7 @@ type (
 		channels int // that are up
 	}
 	spawnPeer    struct{ peer string }
-	peerRestarts struct{ peer string }
+	peerRestarts struct{ peer, address string }
 	peerLeaves   struct {
 		Life
 		peer string
@@ -198,6 +218,7 @@ type (
 //	any       noticed       spawns an actor, or tells it
 //	any       spawnPeer     spawns an actor, and answers with its PID
 //	any       peerRestarts  notes that the peer's process is gone, and tells its actor if there is another
+//	any       sighted       spawns an actor, or tells it
 //	any       peerLeaves    tells the actor that its peer has left, and stops it
 //	any       Terminated    forgets an actor
 //
@@ -207,16 +228,20 @@ type peersActor struct {
 	on    *onPeers
 	life  Life
 	known map[string]*knownPeer
+	there map[string]bool // peers that are attached, with PeerConfig.Present
 	apart Apart
 }
 
 // knownPeer is what is known of a peer that has, or could have, an actor.
 type knownPeer struct {
 	pid      *actor.PID
-	channels int  // that are up
-	present  bool // as the actor was told
-	greeted  bool // the actor was told at all
-	gone     bool // its process is gone since it was present
+	channels int               // that are up
+	present  bool              // as the actor was told
+	greeted  bool              // the actor was told at all
+	gone     bool              // its process is gone since it was present
+	address  string            // of its actors in the last process that was sighted; empty: none was
+	ended    string            // of those in the last process that is known to be gone
+	metadata map[string]string // as the actor was told
 	timer    *time.Timer
 	wait     uint64 // of the timer
 }
@@ -225,7 +250,10 @@ type knownPeer struct {
 func (a *peersActor) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
-		a.life, a.known = Begin(), map[string]*knownPeer{}
+		a.life, a.known, a.there = Begin(), map[string]*knownPeer{}, map[string]bool{}
+		if a.on.config.Present != "" {
+			a.look(ctx)
+		}
 	case *actor.Stopping, *actor.Restarting:
 		a.life.End()
 		for _, peer := range slices.Sorted(maps.Keys(a.known)) {
@@ -233,6 +261,10 @@ func (a *peersActor) Receive(ctx actor.Context) {
 		}
 	case noticed:
 		a.noticed(ctx, msg)
+	case sighted:
+		if msg.Of(a.life) {
+			a.sight(ctx, msg.Sighted)
+		}
 	case spawnPeer:
 		pid := &actor.PID{}
 		if k := a.ensure(ctx, msg.peer); k != nil {
@@ -242,12 +274,12 @@ func (a *peersActor) Receive(ctx actor.Context) {
 		ctx.Respond(pid)
 	case peerRestarts:
 		if k := a.known[msg.peer]; k != nil {
-			if k.gone = true; k.channels > 0 {
+			if k.ends(msg.address) && a.reachable(msg.peer, k) {
 				a.update(ctx, msg.peer, k, nil)
 			}
 		}
 	case peerLeaves:
-		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && k.channels == 0 {
+		if k := a.known[msg.peer]; msg.Of(a.life) && k != nil && k.wait == msg.wait && !a.reachable(msg.peer, k) {
 			ctx.Send(k.pid, &PeerLeft{Peer: msg.peer})
 			ctx.Poison(k.pid)
 			a.forget(msg.peer)
@@ -297,15 +329,17 @@ func (a *peersActor) ensure(ctx actor.Context, peer string) *knownPeer {
 	}
 	k := &knownPeer{pid: pid}
 	a.known[peer] = k
-	a.on.mu.Lock()
-	a.on.actors[peer] = pid
-	a.on.mu.Unlock()
 	return k
+}
+
+// reachable reports whether there is a way to a peer, or it is attached.
+func (a *peersActor) reachable(peer string, k *knownPeer) bool {
+	return k.channels > 0 || a.there[peer]
 }
 
 // update tells an actor whether its peer is present, if that has changed.
 func (a *peersActor) update(ctx actor.Context, peer string, k *knownPeer, why error) {
-	present := k.channels > 0 || !k.greeted
+	present := a.reachable(peer, k) || !k.greeted
 	if k.greeted && present == k.present && (!present || !k.gone) {
 		return
 	}
@@ -313,9 +347,10 @@ func (a *peersActor) update(ctx actor.Context, peer string, k *knownPeer, why er
 	k.greeted, k.present = true, present
 	if present {
 		ctx.Send(k.pid, &PeerPresent{Peer: peer, Again: again, Restarted: again && k.gone})
+		a.on.reaches(peer, k.pid) // not before: that comes first
 		k.gone = false
 		a.stop(k)
-		if k.channels == 0 { // it spoke, over a channel that is not known to be up
+		if !a.reachable(peer, k) { // it spoke, over a channel that is not known to be up
 			a.leave(ctx, peer, k)
 		}
 		return
@@ -341,6 +376,13 @@ func (a *peersActor) stop(k *knownPeer) {
 		k.timer.Stop()
 		k.timer = nil
 	}
+}
+
+// reaches lets a peer reach its actor.
+func (o *onPeers) reaches(peer string, pid *actor.PID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.actors[peer] = pid
 }
 
 // forget takes a peer whose actor ends out of the tables.

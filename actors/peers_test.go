@@ -32,6 +32,8 @@ func (p *peerLog) config() actors.PeerConfig {
 				p.note("%s relayed: %t", msg.Peer, msg.Relayed)
 			case *actors.PeerAbsent:
 				p.note("%s absent: %v", msg.Peer, msg.Err)
+			case *actors.PeerMetadata:
+				p.note("%s publishes %v", msg.Peer, msg.Metadata)
 			case *actors.PeerLeft:
 				p.note("%s left", msg.Peer)
 			case *actor.Stopped:

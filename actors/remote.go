@@ -76,6 +76,10 @@ type RemoteConfig struct {
 	Codecs []Codec
 	// Limits are those of what waits.
 	Limits RemoteLimits
+	// Sight tells which peers are there whose names match a pattern, at first all, and then
+	// what changes, until ctx ends; it blocks. tell blocks, too. If nil, [Remote.OnPeer] can
+	// not go by presence.
+	Sight func(ctx context.Context, pattern string, tell func(Sighted)) error
 }
 
 // RemoteLimits limit what a system has waiting for its peers, and of them. Zero fields mean

@@ -195,14 +195,14 @@ func (p *peer) tell(w watcher, why actor.TerminatedReason) {
 	})
 }
 
-// loseWatches tells everybody who watches an actor of the peer that its process has
-// ended. Called with mu held.
-func (p *peer) loseWatches(why error) {
+// loseWatches tells everybody who watches an actor of the peer that its process, which
+// had the address former, has ended. Called with mu held.
+func (p *peer) loseWatches(former string, why error) {
 	name, sys := p.name, p.remote.sys
 	p.told = append(p.told, func() {
 		sys.as.EventStream.Publish(&PeerLost{Peer: name, Err: why})
 		if peers := p.remote.onPeers.Load(); peers != nil {
-			peers.lost(name, why)
+			peers.lost(name, former, why)
 		}
 	})
 	for _, id := range slices.Sorted(maps.Keys(p.watches)) {

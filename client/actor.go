@@ -46,6 +46,7 @@ const (
 //	any       linkOpened         takes it, tells the channels
 //	any       observeLink        asks the coordinator
 //	any       portChanged        tells the channels
+//	any       watchBegun, watchClosed, metadataSet, metadataDue  tells the coordinator
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       PassPacket         says it, if the request is open
 //	any       ChannelAnswered    the request is over
@@ -79,6 +80,7 @@ type clientActor struct {
 	look     look      // for the NAT before this client
 	tcp      overTCP
 	links    linkState
+	presence presenceState
 	port     *actor.PID // keeps a port at the gateway; nil if none was needed yet
 
 	requests map[uint64]*actor.PID // channels that wait to be introduced
@@ -166,6 +168,9 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *actor.Stopping, *actor.Restarting:
 		c.life.End()
 		c.stopTimer()
+		if c.presence.timer != nil {
+			c.presence.timer.Stop()
+		}
 		c.leaveTCP()
 	case *actor.Terminated:
 		c.groupGone(msg.Who)
@@ -225,6 +230,8 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.networkChanged(ctx, msg.change)
 	case portChanged:
 		c.tellChannels(ctx, actors.AddrsChanged{})
+	case watchBegun, watchClosed, metadataSet, metadataDue:
+		c.askedOfPresence(ctx)
 	default:
 		c.asked(ctx)
 	}
@@ -288,9 +295,7 @@ func (c *clientActor) up(ctx actor.Context, msg *conecv1.ChannelUp) {
 		return
 	}
 	c.asks = time.Now()
-	ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_Attach{Attach: &conecv1.Attach{
-		Name: c.cl.config.Name, Accepts: !c.cl.config.NotAccepting, Token: c.cl.config.JoinToken,
-	}}})
+	ctx.Send(c.home, &conecv1.Control{Said: &conecv1.Control_Attach{Attach: c.attaching()}})
 }
 
 // lost acts on the end of a channel, or of one of its lives.
@@ -365,8 +370,10 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 			ctx.Send(e.ref.pid, &conecv1.RelayChanged{Route: said.ChannelRestored.GetRoute()})
 		}
 	default:
-		code, reason := messages.ToCode(fmt.Errorf("%w: %T from a coordinator", messages.ErrProtocol, said))
-		ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
+		if !c.saidOfPresence(ctx, message) {
+			code, reason := messages.ToCode(fmt.Errorf("%w: %T from a coordinator", messages.ErrProtocol, said))
+			ctx.Send(c.home, &conecv1.AbortChannel{Code: code, Reason: reason})
+		}
 	}
 }
 

@@ -47,6 +47,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	}
 	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
 	c.cl.events.put(Detached{Err: err, Final: c.final != nil})
+	c.presenceAway(err)
 	for _, asker := range c.attached {
 		ctx.Send(asker, &attachResult{err, remote})
 	}
@@ -195,6 +196,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 			}}})
 		}
 	}
+	c.presenceBound(ctx)
 	waiting := c.waiting
 	c.waiting = nil
 	for _, message := range waiting {

@@ -40,6 +40,9 @@ type Client struct {
 	monitor     *netio.Monitor // nil if nothing is watched
 	mapper      PortMapper     // nil: no port is mapped
 	shared      shared
+	watches     watches
+	metadata    atomic.Pointer[conecv1.SetMetadata]
+	metadataSet atomic.Bool // the actor is about to look at it
 	request     atomic.Uint64
 	life        actors.Life
 	cutting     atomic.Bool // all channels are being ended at once
@@ -64,6 +67,7 @@ func Connect(ctx context.Context, config *Config) (*Client, error) {
 		return nil, fmt.Errorf("client config: %w", err)
 	}
 	cl := &Client{config: config.withDefaults(), closed: make(chan struct{}), life: actors.Begin()}
+	cl.metadata.Store(config.published())
 	if err := cl.start(actors.LabelOf(ctx)); err != nil {
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func (cl *Client) start(label func()) error {
 	cl.events = newEvents(cl.config.OnEvent)
 	cl.remote = actors.NewRemote(cl.sys, &actors.RemoteConfig{
 		Name: cl.config.Name, Open: cl.openLane, MaxMessage: cl.config.MaxMessage, Codecs: cl.config.Codecs,
-		Limits: cl.config.ActorLimits,
+		Limits: cl.config.ActorLimits, Sight: cl.sight,
 	})
 	if err := cl.acceptLanes(); err != nil {
 		cl.Abort()

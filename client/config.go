@@ -82,6 +82,9 @@ type Config struct {
 	// NotAccepting refuses channels that others open. The client can still open
 	// them, and peers can open streams on those.
 	NotAccepting bool
+	// Metadata is what the client publishes about itself to those that watch it: at most 64
+	// keys, and 1,024 bytes of keys and values. [Client.SetMetadata] changes it.
+	Metadata map[string]string
 	// RelayOnly keeps all channels on the relay: no addresses are shown to peers
 	// and none of theirs is probed, whoever opened the channel.
 	RelayOnly bool
@@ -204,6 +207,9 @@ func (c *Config) Validate() error {
 		if _, err := parseProxy(c.Proxy); err != nil {
 			errs = append(errs, fmt.Errorf("Proxy: %w", err))
 		}
+	}
+	if _, err := messages.ToLabels(c.Metadata); err != nil {
+		errs = append(errs, fmt.Errorf("Metadata: %w", err))
 	}
 	errs = append(errs, c.linkErrors()...)
 	if c.Identity != nil && c.Name != "" {

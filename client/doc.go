@@ -29,6 +29,10 @@
 // takes the streams with one purpose. [Latest] reads only the newest messages of a
 // stream. docs/delivery.md says what each promises.
 //
+// [Client.Peers] lists the clients that are attached and that this one may see,
+// [Client.WatchPeers] follows them, and [Client.SetMetadata] is what they see of this
+// one: docs/presence.md.
+//
 // Errors are those of package messages: compare with errors.Is, and take who and
 // whose decision from [messages.OpError]. A program on the coordinator's host that
 // wants to take part attaches an ordinary client.

@@ -29,6 +29,7 @@ const expiry = time.Second
 //	any       ChannelLost    detaches the client
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
+//	any       flushMore, flushDue  tells watches what has changed
 //	any       listUsage      answers with who is attached and has which channels
 //	any       streamOffered  passes it on to a group, which it brings to life if need be
 //	any       groupEmpty     ends the group, unless somebody is about to join
@@ -57,6 +58,8 @@ type coordinator struct {
 	registry *registry
 	bans     banList
 	drains   drains
+	presence *presence
+	telling  telling
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
 	halls    map[string]*hall // by the group's name
@@ -102,6 +105,10 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.life.End()
 		c.timer.Stop()
 		c.drains.stop()
+		if c.telling.timer != nil {
+			c.telling.timer.Stop()
+		}
+		return
 	case homeAccepted:
 		if msg.Of(c.life) {
 			c.accepted(ctx, msg.conn)
@@ -138,12 +145,15 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		}
 	case listHalls:
 		ctx.Respond(c.listHalls())
+	case flushMore, flushDue:
+		c.toldOfPresence(ctx)
 	case listUsage:
 		ctx.Respond(c.registry.usage())
 	case setPolicy, kick, ban, unban, listBans:
 		c.govern(ctx)
 	}
 	c.count()
+	c.tell(ctx)
 }
 
 // count has the counters show what the registry has. It is done before anybody is told.
@@ -157,6 +167,7 @@ func (c *coordinator) start(ctx actor.Context) {
 	c.registry = newRegistry(c.config.Limits, c.relay)
 	c.homes, c.attached, c.halls = map[string]*home{}, map[uint64]*home{}, map[string]*hall{}
 	c.registry.policy = c.config.Policy
+	c.presence = newPresence(c.config.Limits, c.registry.policy.See)
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.sys.Pumps.Go(func() {
 		for {
@@ -229,7 +240,9 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 	case *conecv1.Control_IntroducePeers:
 		says = c.registry.introducePeers(now, id, said.IntroducePeers)
 	default:
-		c.disconnect(ctx, h, fmt.Errorf("%w: %T from a client", messages.ErrProtocol, said))
+		if err := c.saidOfPresence(ctx, h, message); err != nil {
+			c.disconnect(ctx, h, err)
+		}
 		return
 	}
 	c.say(ctx, says)
@@ -241,6 +254,9 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		return errDraining
 	}
 	if err := messages.CheckName(msg.GetName()); err != nil {
+		return err
+	}
+	if err := messages.CheckLabels(msg.GetMetadata()); err != nil {
 		return err
 	}
 	certificate := h.conn.Certificate()
@@ -287,6 +303,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		ClientId: client.id, Observed: messages.FromAddrPort(c.real(h)), AlternatePort: uint32(c.alternate),
 		Clock: uint64(max(c.config.Now().UnixMicro(), 0)),
 	}}})
+	c.presence.attach(time.Now(), client, msg.GetInstance(), msg.GetMetadata())
 	return nil
 }
 
@@ -310,11 +327,12 @@ func (c *coordinator) lost(ctx actor.Context, msg *conecv1.ChannelLost) {
 	c.say(ctx, says)
 }
 
-// forget ends a client's time at the relay.
+// forget ends a client's time at the relay, and shows that it has gone.
 func (c *coordinator) forget(h *home) {
 	delete(c.attached, h.client.id)
 	c.relay.RemoveClient(h.client.id)
 	c.counters.attached.Store(int64(len(c.attached)))
+	c.presence.detach(h.client.id)
 }
 
 // disconnect ends a home channel because of what the client did.

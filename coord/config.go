@@ -93,6 +93,9 @@ type Limits struct {
 	// Bans is how many bans [Coordinator.Ban] may impose, until one ends or is lifted. If
 	// zero, 1,000.
 	Bans int
+	// WatchesPerClient is how many watches of peers a client may have; more are refused. If
+	// zero, 16. Each takes a bit for every client that is there, beside 200 bytes.
+	WatchesPerClient int
 	// RelayRate limits what one end of a channel may send over the relay, in
 	// bytes per second. If zero, it is not limited.
 	RelayRate int64
@@ -174,6 +177,7 @@ func (c *Config) Validate() error {
 		{"Limits.GroupMemory", int64(c.Limits.GroupMemory)},
 		{"Limits.OpenRate", int64(c.Limits.OpenRate)},
 		{"Limits.Bans", int64(c.Limits.Bans)},
+		{"Limits.WatchesPerClient", int64(c.Limits.WatchesPerClient)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
 		{"Limits.RelayClientRate", c.Limits.RelayClientRate},
 		{"Limits.RelayTotalRate", c.Limits.RelayTotalRate},
@@ -228,6 +232,7 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.GroupMemory, 256<<20)
 	defaultTo(&l.OpenRate, 200)
 	defaultTo(&l.Bans, 1000)
+	defaultTo(&l.WatchesPerClient, 16)
 	defaultTime := func(field *time.Duration, value time.Duration) {
 		if *field == 0 {
 			*field = value

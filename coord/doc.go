@@ -19,13 +19,16 @@
 // Clients whose network blocks UDP come over TLS and TCP, at the same port number
 // (Config.TCPAddr).
 //
+// Clients may ask which others are there, as far as Config.Policy lets them see.
+//
 // The coordinator sees who talks to whom, how much and when. It holds no keys of
 // channels and can read nothing of them, but clients believe it about who is who.
 //
 // # Concurrency
 //
 // All methods may be called from any goroutine; those with a context can block.
-// Names and introductions belong to one actor. Packets are relayed by the goroutine
+// Names, introductions and presence belong to one actor, which looks at up to 4,096
+// clients for watches before others have their turn. Packets are relayed by the goroutine
 // that reads the socket, without locks; limits that are shared ([Limits]) take one for
 // a moment.
 //
@@ -37,6 +40,6 @@
 //
 // # Testing
 //
-// The registry is plain state with table tests. sim/suite runs the whole over
+// The registry and presence are plain state with table tests and random operations. sim/suite runs the whole over
 // loopback, package sim on virtual time, with crashes and restarts.
 package coord

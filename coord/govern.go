@@ -136,6 +136,8 @@ func (c *coordinator) setPolicy(ctx actor.Context, p policy.Policy) (removed int
 	c.registry.policy = p
 	removed = c.removeUnwanted(ctx)
 	c.reviewHalls(ctx)
+	c.presence.see = p.See
+	c.presence.reevaluate()
 	says := c.registry.enforce()
 	for _, h := range c.attached {
 		c.relay.LimitClient(h.client.id, h.client.limits.RelayRate)

@@ -27,7 +27,8 @@
 // # Limits
 //
 // Names are at most [MaxName] bytes, reasons at most [MaxReason] bytes,
-// purposes at most [MaxPurpose] bytes.
+// purposes at most [MaxPurpose] bytes, patterns of names at most [MaxPattern] bytes,
+// and what a client publishes about itself at most [MaxMetadata] bytes.
 //
 // # Testing
 //

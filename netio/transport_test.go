@@ -85,7 +85,7 @@ func TestHome(t *testing.T) {
 // the coordinator none.
 func TestHomeStreamLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, c := home(t, nil, &netio.Config{MaxStreams: 2})
+		a, c := home(t, &netio.Config{MaxStreams: 2}, nil)
 		if _, err := a.OpenControl(within(t)); err != nil {
 			t.Fatal(err)
 		}

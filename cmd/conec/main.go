@@ -1,5 +1,5 @@
 // Conec is the command line of conec: it runs a coordinator, connects standard input and output to a
-// named peer, copies files to one, measures the way there, and plays simulated topologies.
+// named peer, copies files to one, measures the way there, lists peers, and plays simulated topologies.
 package main
 
 import (
@@ -39,6 +39,7 @@ const usage = `conec connects programs behind any network by name.
 	conec bench [flags] -accept [PEER]
 	                                  be the other side of that
 	conec ping [flags] PEER           measure round trips to PEER, and say which path they take and why
+	conec peers [flags] [PATTERN]     list who is attached, and with -watch follow what becomes of them
 	conec doctor [flags] [PEER]       say what this network lets through, and how PEER is reached
 	conec sim run [flags] FILE        play a topology file in a simulated network
 	conec status|group|kick|ban|unban|drain
@@ -131,6 +132,8 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 		return runCopy(ctx, args, std)
 	case "ping":
 		return runPing(ctx, args, std)
+	case "peers":
+		return runPeers(ctx, args, std)
 	case "doctor":
 		return runDoctor(ctx, args, std)
 	case "pipe":

@@ -156,6 +156,12 @@ type Control struct {
 	//	*Control_IntroducePeers
 	//	*Control_PeersIntroduced
 	//	*Control_PassPacket
+	//	*Control_SetMetadata
+	//	*Control_WatchPeers
+	//	*Control_GrantPeers
+	//	*Control_EndWatch
+	//	*Control_PeersChanged
+	//	*Control_WatchEnded
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -340,6 +346,60 @@ func (x *Control) GetPassPacket() *PassPacket {
 	return nil
 }
 
+func (x *Control) GetSetMetadata() *SetMetadata {
+	if x != nil {
+		if x, ok := x.Said.(*Control_SetMetadata); ok {
+			return x.SetMetadata
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetWatchPeers() *WatchPeers {
+	if x != nil {
+		if x, ok := x.Said.(*Control_WatchPeers); ok {
+			return x.WatchPeers
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetGrantPeers() *GrantPeers {
+	if x != nil {
+		if x, ok := x.Said.(*Control_GrantPeers); ok {
+			return x.GrantPeers
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetEndWatch() *EndWatch {
+	if x != nil {
+		if x, ok := x.Said.(*Control_EndWatch); ok {
+			return x.EndWatch
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetPeersChanged() *PeersChanged {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PeersChanged); ok {
+			return x.PeersChanged
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetWatchEnded() *WatchEnded {
+	if x != nil {
+		if x, ok := x.Said.(*Control_WatchEnded); ok {
+			return x.WatchEnded
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -482,6 +542,36 @@ type Control_PassPacket struct {
 	PassPacket *PassPacket `protobuf:"bytes,13,opt,name=pass_packet,json=passPacket,proto3,oneof"`
 }
 
+type Control_SetMetadata struct {
+	// Client to coordinator.
+	SetMetadata *SetMetadata `protobuf:"bytes,16,opt,name=set_metadata,json=setMetadata,proto3,oneof"`
+}
+
+type Control_WatchPeers struct {
+	// Client to coordinator.
+	WatchPeers *WatchPeers `protobuf:"bytes,17,opt,name=watch_peers,json=watchPeers,proto3,oneof"`
+}
+
+type Control_GrantPeers struct {
+	// Client to coordinator: it takes more of peers_changed.
+	GrantPeers *GrantPeers `protobuf:"bytes,18,opt,name=grant_peers,json=grantPeers,proto3,oneof"`
+}
+
+type Control_EndWatch struct {
+	// Client to coordinator.
+	EndWatch *EndWatch `protobuf:"bytes,19,opt,name=end_watch,json=endWatch,proto3,oneof"`
+}
+
+type Control_PeersChanged struct {
+	// Coordinator to client, for a watch.
+	PeersChanged *PeersChanged `protobuf:"bytes,20,opt,name=peers_changed,json=peersChanged,proto3,oneof"`
+}
+
+type Control_WatchEnded struct {
+	// Coordinator to client: a watch is no more.
+	WatchEnded *WatchEnded `protobuf:"bytes,21,opt,name=watch_ended,json=watchEnded,proto3,oneof"`
+}
+
 type Control_OfferCandidates struct {
 	// Client to client: where the sender can be reached.
 	OfferCandidates *OfferCandidates `protobuf:"bytes,32,opt,name=offer_candidates,json=offerCandidates,proto3,oneof"`
@@ -547,6 +637,18 @@ func (*Control_PeersIntroduced) isControl_Said() {}
 
 func (*Control_PassPacket) isControl_Said() {}
 
+func (*Control_SetMetadata) isControl_Said() {}
+
+func (*Control_WatchPeers) isControl_Said() {}
+
+func (*Control_GrantPeers) isControl_Said() {}
+
+func (*Control_EndWatch) isControl_Said() {}
+
+func (*Control_PeersChanged) isControl_Said() {}
+
+func (*Control_WatchEnded) isControl_Said() {}
+
 func (*Control_OfferCandidates) isControl_Said() {}
 
 func (*Control_CloseChannel) isControl_Said() {}
@@ -569,7 +671,11 @@ type Attach struct {
 	// Whether the client accepts channels that others open.
 	Accepts bool `protobuf:"varint,2,opt,name=accepts,proto3" json:"accepts,omitempty"`
 	// The join token, if the client has one; at most 255 bytes.
-	Token         string `protobuf:"bytes,6,opt,name=token,proto3" json:"token,omitempty"`
+	Token string `protobuf:"bytes,3,opt,name=token,proto3" json:"token,omitempty"`
+	// Identifies the client's process: the first 8 bytes, big-endian, of the incarnation in the addresses of its actors. 0: not told.
+	Instance uint64 `protobuf:"fixed64,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	// What the client publishes about itself, as in SetMetadata.
+	Metadata      []*Label `protobuf:"bytes,5,rep,name=metadata,proto3" json:"metadata,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -623,6 +729,20 @@ func (x *Attach) GetToken() string {
 		return x.Token
 	}
 	return ""
+}
+
+func (x *Attach) GetInstance() uint64 {
+	if x != nil {
+		return x.Instance
+	}
+	return 0
+}
+
+func (x *Attach) GetMetadata() []*Label {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
 }
 
 // Attached grants the name.
@@ -2079,8 +2199,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xd6\n" +
-	"\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x17conec/v1/presence.proto\"\xaf\r\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -2099,7 +2218,16 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0fintroduce_peers\x18\x0e \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
 	"\x10peers_introduced\x18\x0f \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x127\n" +
 	"\vpass_packet\x18\r \x01(\v2\x14.conec.v1.PassPacketH\x00R\n" +
-	"passPacket\x12F\n" +
+	"passPacket\x12:\n" +
+	"\fset_metadata\x18\x10 \x01(\v2\x15.conec.v1.SetMetadataH\x00R\vsetMetadata\x127\n" +
+	"\vwatch_peers\x18\x11 \x01(\v2\x14.conec.v1.WatchPeersH\x00R\n" +
+	"watchPeers\x127\n" +
+	"\vgrant_peers\x18\x12 \x01(\v2\x14.conec.v1.GrantPeersH\x00R\n" +
+	"grantPeers\x121\n" +
+	"\tend_watch\x18\x13 \x01(\v2\x12.conec.v1.EndWatchH\x00R\bendWatch\x12=\n" +
+	"\rpeers_changed\x18\x14 \x01(\v2\x16.conec.v1.PeersChangedH\x00R\fpeersChanged\x127\n" +
+	"\vwatch_ended\x18\x15 \x01(\v2\x14.conec.v1.WatchEndedH\x00R\n" +
+	"watchEnded\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -2108,11 +2236,13 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\fsearch_ports\x18& \x01(\v2\x15.conec.v1.SearchPortsH\x00R\vsearchPorts\x12$\n" +
 	"\x04ping\x18# \x01(\v2\x0e.conec.v1.PingH\x00R\x04ping\x12$\n" +
 	"\x04pong\x18$ \x01(\v2\x0e.conec.v1.PongH\x00R\x04pongB\x06\n" +
-	"\x04said\"L\n" +
+	"\x04said\"\x95\x01\n" +
 	"\x06Attach\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaccepts\x18\x02 \x01(\bR\aaccepts\x12\x14\n" +
-	"\x05token\x18\x06 \x01(\tR\x05token\"\x93\x01\n" +
+	"\x05token\x18\x03 \x01(\tR\x05token\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\x06R\binstance\x12+\n" +
+	"\bmetadata\x18\x05 \x03(\v2\x0f.conec.v1.LabelR\bmetadata\"\x93\x01\n" +
 	"\bAttached\x12\x1b\n" +
 	"\tclient_id\x18\x01 \x01(\x04R\bclientId\x12-\n" +
 	"\bobserved\x18\x02 \x01(\v2\x11.conec.v1.AddressR\bobserved\x12%\n" +
@@ -2258,7 +2388,14 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*ChannelDrained)(nil),    // 24: conec.v1.ChannelDrained
 	(*Ping)(nil),              // 25: conec.v1.Ping
 	(*Pong)(nil),              // 26: conec.v1.Pong
-	(Code)(0),                 // 27: conec.v1.Code
+	(*SetMetadata)(nil),       // 27: conec.v1.SetMetadata
+	(*WatchPeers)(nil),        // 28: conec.v1.WatchPeers
+	(*GrantPeers)(nil),        // 29: conec.v1.GrantPeers
+	(*EndWatch)(nil),          // 30: conec.v1.EndWatch
+	(*PeersChanged)(nil),      // 31: conec.v1.PeersChanged
+	(*WatchEnded)(nil),        // 32: conec.v1.WatchEnded
+	(*Label)(nil),             // 33: conec.v1.Label
+	(Code)(0),                 // 34: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -2276,30 +2413,37 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	15, // 12: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
 	16, // 13: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
 	13, // 14: conec.v1.Control.pass_packet:type_name -> conec.v1.PassPacket
-	20, // 15: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	23, // 16: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	24, // 17: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	21, // 18: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	22, // 19: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	25, // 20: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	26, // 21: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 22: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 23: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 24: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	27, // 25: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	27, // 26: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 27: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 28: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	27, // 29: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	27, // 30: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
-	5,  // 31: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 32: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	27, // 33: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	34, // [34:34] is the sub-list for method output_type
-	34, // [34:34] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	27, // 15: conec.v1.Control.set_metadata:type_name -> conec.v1.SetMetadata
+	28, // 16: conec.v1.Control.watch_peers:type_name -> conec.v1.WatchPeers
+	29, // 17: conec.v1.Control.grant_peers:type_name -> conec.v1.GrantPeers
+	30, // 18: conec.v1.Control.end_watch:type_name -> conec.v1.EndWatch
+	31, // 19: conec.v1.Control.peers_changed:type_name -> conec.v1.PeersChanged
+	32, // 20: conec.v1.Control.watch_ended:type_name -> conec.v1.WatchEnded
+	20, // 21: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	23, // 22: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	24, // 23: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	21, // 24: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	22, // 25: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	25, // 26: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	26, // 27: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	33, // 28: conec.v1.Attach.metadata:type_name -> conec.v1.Label
+	5,  // 29: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 30: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 31: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	34, // 32: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	34, // 33: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 34: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 35: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	34, // 36: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	34, // 37: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
+	5,  // 38: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 39: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	34, // 40: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -2308,6 +2452,7 @@ func file_conec_v1_control_proto_init() {
 		return
 	}
 	file_conec_v1_code_proto_init()
+	file_conec_v1_presence_proto_init()
 	file_conec_v1_control_proto_msgTypes[0].OneofWrappers = []any{
 		(*Control_Attach)(nil),
 		(*Control_Attached)(nil),
@@ -2324,6 +2469,12 @@ func file_conec_v1_control_proto_init() {
 		(*Control_IntroducePeers)(nil),
 		(*Control_PeersIntroduced)(nil),
 		(*Control_PassPacket)(nil),
+		(*Control_SetMetadata)(nil),
+		(*Control_WatchPeers)(nil),
+		(*Control_GrantPeers)(nil),
+		(*Control_EndWatch)(nil),
+		(*Control_PeersChanged)(nil),
+		(*Control_WatchEnded)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
