@@ -26,6 +26,7 @@ type Conn struct {
 	carriers  *carriers // nil for a home channel
 	epochs    *epochs   // nil unless this side dialed a channel
 	tls       tls.ConnectionState
+	vouched   []*x509.Certificate // of a client that has connected to a coordinator
 }
 
 // newConn wraps a connection to a peer, or a home channel if that is empty.
@@ -52,6 +53,13 @@ func (c *Conn) Remote() netip.AddrPort { return c.remote }
 func (c *Conn) Certificate() *x509.Certificate {
 	return c.tls.PeerCertificates[0]
 }
+
+// Chain returns the certificates that the other side presented, leaf first.
+func (c *Conn) Chain() []*x509.Certificate { return c.tls.PeerCertificates }
+
+// Vouched returns the chain from a client's certificate to the authority that vouches for
+// it, or what it presented if its coordinator asks for none; nil at a client.
+func (c *Conn) Vouched() []*x509.Certificate { return c.vouched }
 
 // ExportKey derives a key that only the two ends know (RFC 8446 section 7.5).
 func (c *Conn) ExportKey(label string) (key [32]byte, err error) {

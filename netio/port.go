@@ -44,6 +44,7 @@ type Port struct {
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
 	sources atomic.Pointer[[]source]
+	who     atomic.Pointer[Identity] // nil: the transport's
 
 	mu     sync.Mutex // guards the fields below, and changes to peerTag, out and sources
 	path   Path

@@ -153,6 +153,8 @@ type Control struct {
 	//	*Control_ReleaseChannel
 	//	*Control_RestoreChannel
 	//	*Control_ChannelRestored
+	//	*Control_RenewIdentity
+	//	*Control_IdentityRenewed
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -310,6 +312,24 @@ func (x *Control) GetChannelRestored() *ChannelRestored {
 	return nil
 }
 
+func (x *Control) GetRenewIdentity() *RenewIdentity {
+	if x != nil {
+		if x, ok := x.Said.(*Control_RenewIdentity); ok {
+			return x.RenewIdentity
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetIdentityRenewed() *IdentityRenewed {
+	if x != nil {
+		if x, ok := x.Said.(*Control_IdentityRenewed); ok {
+			return x.IdentityRenewed
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetOfferCandidates() *OfferCandidates {
 	if x != nil {
 		if x, ok := x.Said.(*Control_OfferCandidates); ok {
@@ -437,6 +457,16 @@ type Control_ChannelRestored struct {
 	ChannelRestored *ChannelRestored `protobuf:"bytes,12,opt,name=channel_restored,json=channelRestored,proto3,oneof"`
 }
 
+type Control_RenewIdentity struct {
+	// Client to coordinator: the client's new certificate.
+	RenewIdentity *RenewIdentity `protobuf:"bytes,24,opt,name=renew_identity,json=renewIdentity,proto3,oneof"`
+}
+
+type Control_IdentityRenewed struct {
+	// Coordinator to client, the answer to renew_identity.
+	IdentityRenewed *IdentityRenewed `protobuf:"bytes,25,opt,name=identity_renewed,json=identityRenewed,proto3,oneof"`
+}
+
 type Control_OfferCandidates struct {
 	// Client to client: where the sender can be reached.
 	OfferCandidates *OfferCandidates `protobuf:"bytes,32,opt,name=offer_candidates,json=offerCandidates,proto3,oneof"`
@@ -495,6 +525,10 @@ func (*Control_ReleaseChannel) isControl_Said() {}
 func (*Control_RestoreChannel) isControl_Said() {}
 
 func (*Control_ChannelRestored) isControl_Said() {}
+
+func (*Control_RenewIdentity) isControl_Said() {}
+
+func (*Control_IdentityRenewed) isControl_Said() {}
 
 func (*Control_OfferCandidates) isControl_Said() {}
 
@@ -1065,7 +1099,16 @@ type Introduction struct {
 	// Whether this client dials; the other one accepts.
 	Dials bool `protobuf:"varint,7,opt,name=dials,proto3" json:"dials,omitempty"`
 	// Whether streams to the peer may share the channel.
-	Shared        bool `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
+	Shared bool `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
+	// The certificates that vouch for the peer's, DER: those between it and an authority, each
+	// vouched for by the next one. With certificate and authority at most 6 of 16 KiB.
+	Chain [][]byte `protobuf:"bytes,9,rep,name=chain,proto3" json:"chain,omitempty"`
+	// The certificate of the authority that the coordinator asks for and that vouches for the
+	// peer, DER; empty if it asks for none.
+	Authority []byte `protobuf:"bytes,10,opt,name=authority,proto3" json:"authority,omitempty"`
+	// The SHA-256 hash of the certificate of the receiver that the peer was told: the receiver
+	// must present that one. Empty: the one that it has attached with.
+	Own           []byte `protobuf:"bytes,11,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1156,6 +1199,139 @@ func (x *Introduction) GetShared() bool {
 	return false
 }
 
+func (x *Introduction) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Introduction) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *Introduction) GetOwn() []byte {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+// RenewIdentity says that the sender, which stays attached, has another certificate from now
+// on, for the same name.
+type RenewIdentity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate and those that vouch for it, DER, leaf first.
+	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// A signature by the certificate's key, which proves that it belongs to who is attached:
+	// docs/protocol.md, section 4.
+	Proof         []byte `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewIdentity) Reset() {
+	*x = RenewIdentity{}
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIdentity) ProtoMessage() {}
+
+func (x *RenewIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewIdentity.ProtoReflect.Descriptor instead.
+func (*RenewIdentity) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RenewIdentity) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RenewIdentity) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// IdentityRenewed answers RenewIdentity.
+type IdentityRenewed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CODE_UNSPECIFIED if the new certificate counts; else the former one still does.
+	Code Code `protobuf:"varint,1,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	// Why it is refused, for people.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityRenewed) Reset() {
+	*x = IdentityRenewed{}
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityRenewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityRenewed) ProtoMessage() {}
+
+func (x *IdentityRenewed) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityRenewed.ProtoReflect.Descriptor instead.
+func (*IdentityRenewed) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IdentityRenewed) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *IdentityRenewed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // OpenRefused answers OpenChannel.
 type OpenRefused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1173,7 +1349,7 @@ type OpenRefused struct {
 
 func (x *OpenRefused) Reset() {
 	*x = OpenRefused{}
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1361,7 @@ func (x *OpenRefused) String() string {
 func (*OpenRefused) ProtoMessage() {}
 
 func (x *OpenRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1374,7 @@ func (x *OpenRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRefused.ProtoReflect.Descriptor instead.
 func (*OpenRefused) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *OpenRefused) GetRequest() uint64 {
@@ -1240,7 +1416,7 @@ type ReleaseChannel struct {
 
 func (x *ReleaseChannel) Reset() {
 	*x = ReleaseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1252,7 +1428,7 @@ func (x *ReleaseChannel) String() string {
 func (*ReleaseChannel) ProtoMessage() {}
 
 func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1265,7 +1441,7 @@ func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseChannel.ProtoReflect.Descriptor instead.
 func (*ReleaseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ReleaseChannel) GetChannel() []byte {
@@ -1289,7 +1465,7 @@ type RestoreChannel struct {
 
 func (x *RestoreChannel) Reset() {
 	*x = RestoreChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1477,7 @@ func (x *RestoreChannel) String() string {
 func (*RestoreChannel) ProtoMessage() {}
 
 func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1490,7 @@ func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChannel.ProtoReflect.Descriptor instead.
 func (*RestoreChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RestoreChannel) GetChannel() []byte {
@@ -1344,7 +1520,7 @@ type ChannelRestored struct {
 
 func (x *ChannelRestored) Reset() {
 	*x = ChannelRestored{}
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1532,7 @@ func (x *ChannelRestored) String() string {
 func (*ChannelRestored) ProtoMessage() {}
 
 func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1545,7 @@ func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRestored.ProtoReflect.Descriptor instead.
 func (*ChannelRestored) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ChannelRestored) GetChannel() []byte {
@@ -1410,7 +1586,7 @@ type OfferCandidates struct {
 
 func (x *OfferCandidates) Reset() {
 	*x = OfferCandidates{}
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1598,7 @@ func (x *OfferCandidates) String() string {
 func (*OfferCandidates) ProtoMessage() {}
 
 func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1611,7 @@ func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferCandidates.ProtoReflect.Descriptor instead.
 func (*OfferCandidates) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *OfferCandidates) GetTag() uint32 {
@@ -1490,7 +1666,7 @@ type PathMoved struct {
 
 func (x *PathMoved) Reset() {
 	*x = PathMoved{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1678,7 @@ func (x *PathMoved) String() string {
 func (*PathMoved) ProtoMessage() {}
 
 func (x *PathMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1691,7 @@ func (x *PathMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
 func (*PathMoved) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 // SearchPorts says that its sender, whose NAT shows it to each under another port,
@@ -1529,7 +1705,7 @@ type SearchPorts struct {
 
 func (x *SearchPorts) Reset() {
 	*x = SearchPorts{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1541,7 +1717,7 @@ func (x *SearchPorts) String() string {
 func (*SearchPorts) ProtoMessage() {}
 
 func (x *SearchPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1554,7 +1730,7 @@ func (x *SearchPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
 func (*SearchPorts) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -1573,7 +1749,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1585,7 +1761,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1598,7 +1774,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -1631,7 +1807,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1819,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1832,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -1671,7 +1847,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1683,7 +1859,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1696,7 +1872,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -1720,7 +1896,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1732,7 +1908,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1745,7 +1921,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -1766,7 +1942,8 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x90\t\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x9a\n" +
+	"\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -1781,7 +1958,9 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0frelease_channel\x18\n" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
-	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12F\n" +
+	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12@\n" +
+	"\x0erenew_identity\x18\x18 \x01(\v2\x17.conec.v1.RenewIdentityH\x00R\rrenewIdentity\x12F\n" +
+	"\x10identity_renewed\x18\x19 \x01(\v2\x19.conec.v1.IdentityRenewedH\x00R\x0fidentityRenewed\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -1822,7 +2001,7 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\"i\n" +
 	"\x11ChannelIntroduced\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12:\n" +
-	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\xe0\x01\n" +
+	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\xa6\x02\n" +
 	"\fIntroduction\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12 \n" +
@@ -1831,7 +2010,17 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x04mode\x18\x05 \x01(\x0e2\x0e.conec.v1.ModeR\x04mode\x12\x18\n" +
 	"\apurpose\x18\x06 \x01(\tR\apurpose\x12\x14\n" +
 	"\x05dials\x18\a \x01(\bR\x05dials\x12\x16\n" +
-	"\x06shared\x18\b \x01(\bR\x06shared\"|\n" +
+	"\x06shared\x18\b \x01(\bR\x06shared\x12\x14\n" +
+	"\x05chain\x18\t \x03(\fR\x05chain\x12\x1c\n" +
+	"\tauthority\x18\n" +
+	" \x01(\fR\tauthority\x12\x10\n" +
+	"\x03own\x18\v \x01(\fR\x03own\";\n" +
+	"\rRenewIdentity\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\"M\n" +
+	"\x0fIdentityRenewed\x12\"\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"|\n" +
 	"\vOpenRefused\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\"\n" +
 	"\x04code\x18\x02 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
@@ -1889,7 +2078,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -1904,18 +2093,20 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
 	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
 	(*Introduction)(nil),      // 12: conec.v1.Introduction
-	(*OpenRefused)(nil),       // 13: conec.v1.OpenRefused
-	(*ReleaseChannel)(nil),    // 14: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 15: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 16: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 17: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 18: conec.v1.PathMoved
-	(*SearchPorts)(nil),       // 19: conec.v1.SearchPorts
-	(*CloseChannel)(nil),      // 20: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 21: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 22: conec.v1.Ping
-	(*Pong)(nil),              // 23: conec.v1.Pong
-	(Code)(0),                 // 24: conec.v1.Code
+	(*RenewIdentity)(nil),     // 13: conec.v1.RenewIdentity
+	(*IdentityRenewed)(nil),   // 14: conec.v1.IdentityRenewed
+	(*OpenRefused)(nil),       // 15: conec.v1.OpenRefused
+	(*ReleaseChannel)(nil),    // 16: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 17: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 18: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 19: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 20: conec.v1.PathMoved
+	(*SearchPorts)(nil),       // 21: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 22: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 23: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 24: conec.v1.Ping
+	(*Pong)(nil),              // 25: conec.v1.Pong
+	(Code)(0),                 // 26: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -1926,33 +2117,36 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
 	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
 	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	13, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	14, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	15, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	16, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	17, // 12: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	20, // 13: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	21, // 14: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	18, // 15: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	19, // 16: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	22, // 17: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	23, // 18: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	5,  // 19: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 20: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 21: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	24, // 22: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	24, // 23: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 24: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 25: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	24, // 26: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	5,  // 27: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 28: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	24, // 29: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	30, // [30:30] is the sub-list for method output_type
-	30, // [30:30] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	15, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	16, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	17, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	18, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	13, // 12: conec.v1.Control.renew_identity:type_name -> conec.v1.RenewIdentity
+	14, // 13: conec.v1.Control.identity_renewed:type_name -> conec.v1.IdentityRenewed
+	19, // 14: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	22, // 15: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	23, // 16: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	20, // 17: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	21, // 18: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	24, // 19: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	25, // 20: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	5,  // 21: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 22: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 23: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	26, // 24: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	26, // 25: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 26: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 27: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	26, // 28: conec.v1.IdentityRenewed.code:type_name -> conec.v1.Code
+	26, // 29: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	5,  // 30: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 31: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	26, // 32: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -1974,6 +2168,8 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ReleaseChannel)(nil),
 		(*Control_RestoreChannel)(nil),
 		(*Control_ChannelRestored)(nil),
+		(*Control_RenewIdentity)(nil),
+		(*Control_IdentityRenewed)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
@@ -1988,7 +2184,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
