@@ -12,7 +12,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/actors"
-	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
@@ -28,6 +27,7 @@ const expiry = time.Second
 //	any       homeAccepted   spawns a home channel, unless there are too many
 //	any       Control        the first must be Attach; then asks the registry what to say to whom
 //	any       ChannelLost    detaches the client
+//	any       setRevoked     detaches whose certificate is revoked
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
 //	any       listUsage      answers with who is attached and has which channels
@@ -50,6 +50,7 @@ type coordinator struct {
 	registry *registry
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
+	revoked  netio.Revoked
 }
 
 // home is the coordinator's end of one home channel.
@@ -111,6 +112,9 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		c.say(ctx, c.registry.cancelIntroduce(msg.ticket))
 	case listUsage:
 		ctx.Respond(c.registry.usage())
+	case setRevoked:
+		c.revoke(ctx, msg.revoked)
+		ctx.Respond(&revocationDone{})
 	}
 	c.count()
 }
@@ -122,7 +126,7 @@ func (c *coordinator) count() {
 }
 
 func (c *coordinator) start(ctx actor.Context) {
-	c.life = actors.Begin()
+	c.life, c.revoked = actors.Begin(), c.config.revoked()
 	c.registry = newRegistry(c.config.Limits, c.relay)
 	c.homes, c.attached = map[string]*home{}, map[uint64]*home{}
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
@@ -187,6 +191,8 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 		says = c.registry.release(id, said.ReleaseChannel)
 	case *conecv1.Control_RestoreChannel:
 		says = c.registry.restore(now, id, said.RestoreChannel)
+	case *conecv1.Control_RenewIdentity:
+		says = c.renew(h, said.RenewIdentity)
 	default:
 		c.disconnect(ctx, h, fmt.Errorf("%w: %T from a client", messages.ErrProtocol, said))
 		return
@@ -199,16 +205,9 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	if err := messages.CheckName(msg.GetName()); err != nil {
 		return err
 	}
-	certificate := h.conn.Certificate()
-	name, err := netio.CertificateName(certificate)
+	name, certificate := msg.GetName(), h.conn.Certificate()
+	subject, err := c.admit(h, name, h.conn.Vouched())
 	if err != nil {
-		return err
-	}
-	if name != msg.GetName() {
-		return fmt.Errorf("%w: it is for %q, not %q", messages.ErrNameMismatch, name, msg.GetName())
-	}
-	subject := policy.Subject{Name: name, Certificate: certificate, Addr: c.real(h)}
-	if err := c.config.Policy.Attach(&subject); err != nil {
 		return err
 	}
 	key, err := h.conn.ExportKey("bind")
@@ -216,8 +215,8 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		return err
 	}
 	client := &attachment{
-		id: newClientID(), subject: subject, name: name, accepts: msg.GetAccepts(),
-		key: certificate.RawSubjectPublicKeyInfo, certificate: certificate.Raw,
+		id: newClientID(), subject: *subject, name: name, accepts: msg.GetAccepts(),
+		key: certificate.RawSubjectPublicKeyInfo, shows: c.credentials(h.conn.Vouched()),
 	}
 	superseded, says, err := c.registry.attach(time.Now(), client)
 	if old := c.attached[superseded]; old != nil {

@@ -53,16 +53,17 @@ type routeTable interface {
 
 // attachment is one attached client.
 type attachment struct {
-	id          uint64
-	subject     policy.Subject
-	name        string
-	key         []byte // public key, DER
-	certificate []byte // DER
-	accepts     bool
-	opening     map[uint64]*introduction // by request
-	pending     int                      // introductions that this client is part of
-	channels    map[string]*introduced
-	wishes      int // channels that it wants a route for again
+	id       uint64
+	subject  policy.Subject
+	name     string
+	key      []byte // public key, DER
+	shows    *credentials
+	renewed  time.Time // when that was asked for last
+	accepts  bool
+	opening  map[uint64]*introduction // by request
+	pending  int                      // introductions that this client is part of
+	channels map[string]*introduced
+	wishes   int // channels that it wants a route for again
 }
 
 // introduction is a channel that was asked for and is not there yet. The
@@ -71,7 +72,9 @@ type introduction struct {
 	serial
 	channel          string
 	dialer, acceptor *attachment
-	request          uint64 // of the dialer; 0 if the coordinator's program introduces
+	dialerShows      *credentials // what the acceptor is told…
+	acceptorShows    *credentials // …and the dialer, though they be renewed meanwhile
+	request          uint64       // of the dialer; 0 if the coordinator's program introduces
 	mode             conecv1.Mode
 	purpose          string
 	shared           bool
@@ -222,6 +225,7 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 		return nil, fmt.Errorf("%w: %w", messages.ErrLimit, err)
 	}
 	intro.channel, intro.serial = newChannelID(), r.next()
+	intro.dialerShows, intro.acceptorShows = intro.dialer.shows, intro.acceptor.shows
 	intro.deadline = now.Add(r.limits.AnswerTimeout)
 	intro.dialer.pending++
 	intro.acceptor.pending++
@@ -459,12 +463,13 @@ func newChannelID() string {
 
 // forEnd is what one end is told of the channel.
 func (i *introduction) forEnd(dials bool) *conecv1.Introduction {
-	peer, route := i.acceptor, i.dialerRoute
+	peer, shows, own, route := i.acceptor, i.acceptorShows, i.dialerShows, i.dialerRoute
 	if !dials {
-		peer, route = i.dialer, i.acceptorRoute
+		peer, shows, own, route = i.dialer, i.dialerShows, i.acceptorShows, i.acceptorRoute
 	}
 	return &conecv1.Introduction{
-		Channel: []byte(i.channel), Peer: peer.name, Certificate: peer.certificate, Route: route,
+		Channel: []byte(i.channel), Peer: peer.name, Route: route,
+		Certificate: shows.certificate, Chain: shows.chain, Authority: shows.authority, Own: own.hash,
 		Mode: i.mode, Purpose: i.purpose, Dials: dials, Shared: i.shared,
 	}
 }
