@@ -79,10 +79,11 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 		return
 	}
 	c.introduction, c.port = introduction, port
+	port.SetIdentity(transport.Was(introduction.GetOwn()))
 	port.SetRoute(introduction.GetRoute())
 	port.SetPath(c.spec.Config.Relay())
 	c.doubtLater(ctx, relayDoubt)
-	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	life, root, self, config := c.life, ctx.ActorSystem().Root, ctx.Self(), c.spec.Config
 	peer, certificate := introduction.GetPeer(), introduction.GetCertificate()
 	if introduction.GetDials() {
 		if c.spec.Introduction != nil {
@@ -90,6 +91,7 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 		}
 		c.attempt = c.sys.attempt(func(a *attempt) {
 			conn, err := transport.DialChannel(life.Context(), port, peer, certificate)
+			conn, err = config.checked(peer, conn, err)
 			a.pump(life, root, self, conn, err, true)
 		})
 		return
@@ -98,8 +100,21 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 	ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
 	c.attempt = c.sys.attempt(func(a *attempt) {
 		conn, err := await(life.Context())
+		conn, err = config.checked(peer, conn, err)
 		a.pump(life, root, self, conn, err, false)
 	})
+}
+
+// checked asks whether a peer that is connected is trusted.
+func (c *ChannelConfig) checked(peer string, conn *netio.Conn, err error) (*netio.Conn, error) {
+	if err != nil || c.Check == nil {
+		return conn, err
+	}
+	if err = c.Check(peer, conn.Certificate()); err != nil {
+		conn.Close(messages.ErrUntrusted)
+		return nil, err
+	}
+	return conn, nil
 }
 
 // doubtLater listens whether the relay is silent for that long: this host may have

@@ -48,6 +48,10 @@ const (
 //	any       portChanged        tells the channels
 //	any       OpenChannel        asks the coordinator for an introduction, for a channel
 //	any       AnswerOffer        passes it on, once bound
+//	any       vetted             accepts or refuses an offered channel, as the program says
+//	any       peerDistrusted     tells the program
+//	any       setIdentity        tells the coordinator, and uses it once that has taken it
+//	any       distrustNow        ends what is there and not trusted any more
 //	any       findChannel        answers with a channel that fits, or spawns one
 //	any       Terminated         forgets the channel once its last words were heard, takes its request back
 //	any       Stopping           ends timers
@@ -83,6 +87,8 @@ type clientActor struct {
 	channels map[string]*entry     // by actor id
 	spawned  uint64                // channels so far
 	attached []*actor.PID          // want to know when the client is attached
+	vetting  map[string]*vetting   // by channel
+	renewal  *renewal              // nil: the coordinator knows who we are
 }
 
 // entry is one channel.
@@ -213,6 +219,12 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.networkChanged(ctx, msg.change)
 	case portChanged:
 		c.tellChannels(ctx, actors.AddrsChanged{})
+	case vetted:
+		if msg.Of(c.life) {
+			c.vetted(ctx, msg)
+		}
+	case peerDistrusted:
+		c.noteDistrust(msg.peer, msg.err)
 	default:
 		c.asked(ctx)
 	}
@@ -224,6 +236,11 @@ func (c *clientActor) asked(ctx actor.Context) {
 	case findChannel:
 		ref, err := c.find(ctx, msg)
 		ctx.Respond(&channelResult{ref, err})
+	case setIdentity:
+		c.setIdentity(ctx, msg.identity)
+	case distrustNow:
+		c.distrustNow(ctx)
+		ctx.Respond(&distrustDone{})
 	case forgetFind:
 		c.forgetFind(ctx, msg.ticket)
 	case dropChannel:
@@ -318,7 +335,10 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		c.attach(ctx, said.Attached)
 	case *conecv1.Control_ChannelOffered:
 		c.offered(ctx, said.ChannelOffered)
+	case *conecv1.Control_IdentityRenewed:
+		c.renewed(ctx, said.IdentityRenewed)
 	case *conecv1.Control_OfferWithdrawn:
+		c.unvet(string(said.OfferWithdrawn.GetChannel()))
 		if e := c.byID(string(said.OfferWithdrawn.GetChannel())); e != nil {
 			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER { // the peer may come back to the channel
 				e.id = ""
@@ -328,7 +348,7 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 	case *conecv1.Control_ChannelIntroduced:
 		c.introduced(ctx, said.ChannelIntroduced)
 	case *conecv1.Control_OpenRefused:
-		if pid := c.take(said.OpenRefused.GetRequest()); pid != nil {
+		if pid := c.answered(said.OpenRefused.GetRequest()); pid != nil {
 			ctx.Send(pid, said.OpenRefused)
 		}
 	case *conecv1.Control_ChannelRestored:

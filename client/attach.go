@@ -18,7 +18,7 @@ import (
 
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
-	c.requests, c.channels = map[uint64]*actor.PID{}, map[string]*entry{}
+	c.requests, c.channels, c.vetting = map[uint64]*actor.PID{}, map[string]*entry{}, map[string]*vetting{}
 	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
@@ -37,8 +37,13 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	c.id, c.bound = 0, false
 	c.stopTimer()
 	c.leaveTCP()
+	c.unvetAll()
+	if c.renewal != nil {
+		c.renewal.said = false
+	}
 	if errors.Is(err, messages.ErrSuperseded) {
 		c.final = err
+		c.endRenewal(ctx, err)
 		ctx.Stop(c.home)
 	}
 	c.cl.config.Logger.Warn("coordinator lost", "addr", c.cl.config.Coordinator, "err", err)
@@ -180,6 +185,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	for _, message := range waiting {
 		c.say(ctx, message)
 	}
+	c.sayRenewal(ctx)
 }
 
 // say says something to the coordinator, now or once the client is attached.

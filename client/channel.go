@@ -161,3 +161,15 @@ func (ch *Channel) Abort() {
 	code, reason := messages.ToCode(messages.ErrReset)
 	ch.cl.sys.Root.Send(ch.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
 }
+
+// Words returns six words that are the same at both ends of the connection that the channel
+// has now, and differ if somebody, be it the coordinator, sits in the middle: two people who
+// read them to each other know. They say 66 bits ([netio.Conn.Words]). They are others after
+// the channel was connected again. It fails with [messages.ErrClosed] while it is not connected.
+func (ch *Channel) Words() (string, error) {
+	conn := ch.ref.Conn()
+	if conn == nil {
+		return "", &messages.OpError{Op: "words", Peer: ch.ref.Peer, Err: messages.ErrClosed}
+	}
+	return conn.Words()
+}

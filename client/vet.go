@@ -1,0 +1,101 @@
+package client
+
+import (
+	"context"
+	"crypto/x509"
+
+	"github.com/asynkron/protoactor-go/actor"
+
+	"github.com/conec-go/conec/actors"
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+)
+
+// The part of the client actor that decides with whom it has channels.
+
+// vetting is an offered channel about which the program is being asked.
+type vetting struct {
+	offer  *conecv1.ChannelOffered
+	cancel func()
+}
+
+// Sent by the pump that asks the program.
+type vetted struct {
+	actors.Life
+	channel string
+	err     error
+}
+
+// vet asks the program about a channel that a peer opens.
+func (c *clientActor) vet(ctx actor.Context, offer *conecv1.ChannelOffered, certificate *x509.Certificate) {
+	intro := offer.GetIntroduction()
+	channel, peer, purpose := string(intro.GetChannel()), intro.GetPeer(), intro.GetPurpose()
+	if c.vetting[channel] != nil {
+		return // the coordinator repeats itself
+	}
+	asking, cancel := context.WithCancel(c.life.Context())
+	c.vetting[channel] = &vetting{offer, cancel}
+	cl, life, root, self := c.cl, c.life, ctx.ActorSystem().Root, ctx.Self()
+	cl.sys.Pumps.Go(func() {
+		defer cancel()
+		err := cl.authorize(asking, ChannelRequest, peer, purpose, certificate)
+		root.Send(self, vetted{life, channel, err})
+	})
+}
+
+// vetted does what the program has decided, if the offer still stands.
+func (c *clientActor) vetted(ctx actor.Context, msg vetted) {
+	v := c.vetting[msg.channel]
+	if v == nil {
+		return
+	}
+	delete(c.vetting, msg.channel)
+	if msg.err != nil {
+		c.refuse(ctx, v.offer.GetIntroduction(), msg.err)
+		return
+	}
+	c.take(ctx, v.offer)
+}
+
+// unvet forgets an offer that was withdrawn.
+func (c *clientActor) unvet(channel string) {
+	if v := c.vetting[channel]; v != nil {
+		delete(c.vetting, channel)
+		v.cancel()
+	}
+}
+
+// unvetAll forgets all offers: the coordinator that made them is lost.
+func (c *clientActor) unvetAll() {
+	for channel := range c.vetting {
+		c.unvet(channel)
+	}
+}
+
+// distrust refuses a channel because of the peer's certificate. The peer hears no more than
+// that; what this client knows and expects is its own business.
+func (c *clientActor) distrust(ctx actor.Context, intro *conecv1.Introduction, err error) {
+	c.noteDistrust(intro.GetPeer(), err)
+	c.refuse(ctx, intro, messages.ErrUntrusted)
+}
+
+// noteDistrust tells the program, which asked for nothing.
+func (c *clientActor) noteDistrust(peer string, err error) {
+	c.cl.config.Logger.Warn("peer not trusted", "peer", peer, "err", err)
+	c.cl.events.put(PeerRefused{Peer: peer, Err: err})
+}
+
+// peerDistrusted is said by [Client.checkPeer].
+type peerDistrusted struct {
+	peer string
+	err  error
+}
+
+// checkPeer is called by the pump of a channel whose peer has proven to own a certificate.
+func (cl *Client) checkPeer(peer string, certificate *x509.Certificate) error {
+	err := cl.trust.proven(peer, certificate)
+	if pid := cl.shared.pid.Load(); err != nil && pid != nil {
+		cl.sys.Root.Send(pid, peerDistrusted{peer, err})
+	}
+	return err
+}
