@@ -76,7 +76,7 @@ func (c *clientActor) offered(ctx actor.Context, msg *conecv1.ChannelOffered) {
 	switch {
 	case err != nil:
 		c.distrust(ctx, intro, err)
-	case c.cl.config.Authorize == nil || c.serves(intro) != nil || c.refusal(intro) != nil:
+	case !c.cl.vets() || c.serves(intro) != nil || c.refusal(intro) != nil:
 		c.take(ctx, msg)
 	default:
 		c.vet(ctx, msg, certificate)

@@ -123,17 +123,30 @@ func (t *trust) pin(peer string, certificate *x509.Certificate) error {
 	return nil
 }
 
+// remembered compares with what the file of known peers says. It blocks on the file.
+func (t *trust) remembered(peer string, certificate *x509.Certificate) error {
+	if !t.remembers(peer) {
+		return nil
+	}
+	_, _, err := t.known.find(peer, netio.KeyFingerprint(certificate))
+	return err
+}
+
+// remembers reports whether the file of known peers is about a peer.
+func (t *trust) remembers(peer string) bool {
+	_, pinned := t.pinned(peer)
+	return !pinned && peer != t.name && t.known != nil
+}
+
 // proven checks a peer that has proven to own its certificate: the list of revoked ones and the
-// pins may have changed since it was introduced, and who is not pinned is remembered. It may block.
+// pins may have changed since it was introduced, and who is not pinned is remembered. It blocks on
+// the file of known peers.
 func (t *trust) proven(peer string, certificate *x509.Certificate) error {
 	if err := t.revocations().Check(certificate); err != nil {
 		return err
 	}
-	if err := t.pin(peer, certificate); err != nil {
+	if err := t.pin(peer, certificate); err != nil || !t.remembers(peer) {
 		return err
-	}
-	if _, pinned := t.pinned(peer); pinned || peer == t.name || t.known == nil {
-		return nil
 	}
 	return t.known.check(peer, netio.KeyFingerprint(certificate))
 }

@@ -13,20 +13,24 @@ import (
 
 // The part of the client actor that decides with whom it has channels.
 
-// vetting is an offered channel about which the program is being asked.
+// vetting is an offered channel that has to wait for the file of known peers, or the program.
 type vetting struct {
 	offer  *conecv1.ChannelOffered
 	cancel func()
 }
 
-// Sent by the pump that asks the program.
+// Sent by the pump that asks them.
 type vetted struct {
 	actors.Life
-	channel string
-	err     error
+	channel    string
+	err        error
+	distrusted bool // it is about the certificate
 }
 
-// vet asks the program about a channel that a peer opens.
+// vets reports whether there is anybody to ask.
+func (cl *Client) vets() bool { return cl.config.Authorize != nil || cl.trust.known != nil }
+
+// vet asks about a channel that a peer opens.
 func (c *clientActor) vet(ctx actor.Context, offer *conecv1.ChannelOffered, certificate *x509.Certificate) {
 	intro := offer.GetIntroduction()
 	channel, peer, purpose := string(intro.GetChannel()), intro.GetPeer(), intro.GetPurpose()
@@ -38,23 +42,30 @@ func (c *clientActor) vet(ctx actor.Context, offer *conecv1.ChannelOffered, cert
 	cl, life, root, self := c.cl, c.life, ctx.ActorSystem().Root, ctx.Self()
 	cl.sys.Pumps.Go(func() {
 		defer cancel()
-		err := cl.authorize(asking, ChannelRequest, peer, purpose, certificate)
-		root.Send(self, vetted{life, channel, err})
+		err := cl.trust.remembered(peer, certificate)
+		distrusted := err != nil
+		if !distrusted {
+			err = cl.authorize(asking, ChannelRequest, peer, purpose, certificate)
+		}
+		root.Send(self, vetted{life, channel, err, distrusted})
 	})
 }
 
-// vetted does what the program has decided, if the offer still stands.
+// vetted does what was decided, if the offer still stands.
 func (c *clientActor) vetted(ctx actor.Context, msg vetted) {
 	v := c.vetting[msg.channel]
 	if v == nil {
 		return
 	}
 	delete(c.vetting, msg.channel)
-	if msg.err != nil {
+	switch {
+	case msg.distrusted:
+		c.distrust(ctx, v.offer.GetIntroduction(), msg.err)
+	case msg.err != nil:
 		c.refuse(ctx, v.offer.GetIntroduction(), msg.err)
-		return
+	default:
+		c.take(ctx, v.offer)
 	}
-	c.take(ctx, v.offer)
 }
 
 // unvet forgets an offer that was withdrawn.
