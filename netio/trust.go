@@ -151,36 +151,40 @@ func VerifyClient(chain []*x509.Certificate, roots *x509.CertPool, now time.Time
 	})
 }
 
-// verifyCoordinator returns a client's TLS check of its coordinator: none of its
-// certificates is revoked, and the certificate has the fingerprint; or an authority in the
-// chain has it and vouches for host; or without a fingerprint, the chain leads from host to
-// roots (the system's if nil).
+// VerifyCoordinator checks a coordinator's chain, leaf first: none of its certificates is
+// revoked, and the certificate has the fingerprint; or an authority in the chain has it and
+// vouches for host; or without a fingerprint, the chain leads from host to roots (the
+// system's if nil).
+func VerifyCoordinator(chain []*x509.Certificate, coordinator Coordinator, now time.Time) error {
+	if err := coordinator.Revoked.Check(chain...); err != nil {
+		return err
+	}
+	options := x509.VerifyOptions{
+		Roots: coordinator.Roots, CurrentTime: now, DNSName: coordinator.Host, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if coordinator.Fingerprint == "" {
+		_, err := verifyChain(chain, options)
+		return err
+	}
+	for _, certificate := range chain {
+		if !HasFingerprint(certificate, coordinator.Fingerprint) {
+			continue
+		}
+		if certificate.Equal(chain[0]) {
+			return checkPeriod(certificate, now)
+		}
+		options.Roots = x509.NewCertPool() // the authority may vouch for others too, so the name counts
+		options.Roots.AddCert(certificate)
+		_, err := verifyChain(chain, options)
+		return err
+	}
+	return untrusted("the coordinator's certificate has not the expected fingerprint")
+}
+
+// verifyCoordinator returns a client's TLS check of its coordinator.
 func verifyCoordinator(coordinator Coordinator, now func() time.Time) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {
-		chain := state.PeerCertificates
-		if err := coordinator.Revoked.Check(chain...); err != nil {
-			return err
-		}
-		options := x509.VerifyOptions{
-			Roots: coordinator.Roots, CurrentTime: now(), DNSName: coordinator.Host, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		}
-		if coordinator.Fingerprint == "" {
-			_, err := verifyChain(chain, options)
-			return err
-		}
-		for _, certificate := range chain {
-			if !HasFingerprint(certificate, coordinator.Fingerprint) {
-				continue
-			}
-			if certificate.Equal(chain[0]) {
-				return checkPeriod(certificate, now())
-			}
-			options.Roots = x509.NewCertPool() // the authority may vouch for others too, so the name counts
-			options.Roots.AddCert(certificate)
-			_, err := verifyChain(chain, options)
-			return err
-		}
-		return untrusted("the coordinator's certificate has not the expected fingerprint")
+		return VerifyCoordinator(state.PeerCertificates, coordinator, now())
 	}
 }
 

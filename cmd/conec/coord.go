@@ -21,6 +21,7 @@ const closeTimeout = 10 * time.Second
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
 	addr, alternate, tcp, data, clientCA, log string
+	revoked                                   string
 	hosts                                     []string
 	retry                                     bool
 	limits                                    coord.Limits
@@ -37,6 +38,7 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	flags.Func("host", "`name` or address by which clients reach this host, for the certificate; may be repeated",
 		func(host string) error { f.hosts = append(f.hosts, host); return nil })
 	flags.StringVar(&f.clientCA, "client-ca", "", "PEM `file` of the authorities that must vouch for clients (default: any key may take a free name)")
+	flags.StringVar(&f.revoked, "revoked", "", "`file` with fingerprints of certificates or keys that are refused, one in a line; SIGHUP has it read again")
 	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
 	flags.IntVar(&f.limits.Clients, "clients", 0, "how many clients may be attached (default 10000)")
 	flags.Int64Var(&f.limits.RelayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
@@ -79,7 +81,7 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("%w: coord: %w", errUsage, err)
 	}
-	if err := f.identify(config); err != nil {
+	if config.Identity, err = f.identity(); err != nil {
 		return err
 	}
 	c, err := coord.Start(ctx, config)
@@ -87,6 +89,11 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 		return err
 	}
 	f.announce(std, c)
+	reloading(ctx, func() {
+		if err := f.reload(ctx, c); err != nil {
+			config.Logger.Error("not reloaded", "err", err)
+		}
+	})
 	if f.stats > 0 {
 		logStats(ctx, config.Logger, c, f.stats)
 	}
@@ -117,24 +124,25 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 		}
 		config.ClientRoots = roots
 	}
-	return config, nil
+	var err error
+	config.Revoked, err = readRevoked(f.revoked)
+	return config, err
 }
 
-// identify loads or makes the certificate.
-func (f *coordFlags) identify(config *coord.Config) error {
+// identity loads or makes the certificate.
+func (f *coordFlags) identity() (*coord.Identity, error) {
 	if f.data == "" {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return fmt.Errorf("%w: give -data: %w", errUsage, err)
+			return nil, fmt.Errorf("%w: give -data: %w", errUsage, err)
 		}
 		f.data = filepath.Join(dir, "conec", "coordinator")
 	}
 	identity, err := dataDir{f.data, time.Now()}.identity(hostsOf(f.hosts))
 	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	config.Identity = identity
-	return nil
+	return identity, nil
 }
 
 // announce prints how to join. Scripts read these lines.

@@ -58,7 +58,7 @@ func startCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &process{command: exec.CommandContext(ctx, path, args[4:]...), cancel: cancel, ended: make(chan struct{}), said: &watcher{more: make(chan struct{})}}
 	p.command.Dir = ts.MkAbs(".")
-	for _, key := range []string{"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME"} {
+	for _, key := range []string{"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "CONEC_IDENTITY", "CONEC_KNOWN", "SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME"} {
 		p.command.Env = append(p.command.Env, key+"="+ts.Getenv(key))
 	}
 	switch input {
@@ -183,9 +183,9 @@ func (w *watcher) text() (string, <-chan struct{}) {
 
 // signalCommand: signal NAME INT|TERM|KILL.
 func signalCommand(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill}
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": os.Kill, "HUP": syscall.SIGHUP}
 	if neg || len(args) != 2 || signals[args[1]] == nil {
-		ts.Fatalf("usage: signal name INT|TERM|KILL")
+		ts.Fatalf("usage: signal name INT|TERM|KILL|HUP")
 	}
 	ts.Check(processes(ts)[args[0]].command.Process.Signal(signals[args[1]]))
 }

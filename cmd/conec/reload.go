@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/conec-go/conec/coord"
+)
+
+// reloading calls reload whenever the process gets SIGHUP, until ctx ends.
+func reloading(ctx context.Context, reload func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(signals)
+		for {
+			select {
+			case <-signals:
+				reload()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// reload reads the certificate and the list of revoked ones again. What can not be read stays
+// as it is.
+func (f *coordFlags) reload(ctx context.Context, c *coord.Coordinator) error {
+	identity, err := f.identity()
+	if err != nil {
+		return err
+	}
+	revoked, err := readRevoked(f.revoked)
+	if err != nil {
+		return err
+	}
+	c.SetIdentity(identity)
+	return c.SetRevoked(ctx, revoked)
+}
+
+// readRevoked reads a file with a fingerprint in each line; empty lines and those that begin
+// with # do not count, nor does what follows a fingerprint.
+func readRevoked(name string) (fingerprints []string, err error) {
+	if name == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return nil, fmt.Errorf("-revoked: %w", err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 0 && !strings.HasPrefix(fields[0], "#") {
+			fingerprints = append(fingerprints, fields[0])
+		}
+	}
+	return fingerprints, nil
+}
