@@ -59,9 +59,14 @@ func (c *clientActor) introduced(ctx actor.Context, msg *conecv1.ChannelIntroduc
 		c.sayIfBound(ctx, &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: id}}})
 		return
 	}
-	c.channels[pid.GetId()].id = string(id)
-	if _, err := c.cl.trust.introduced(msg.GetIntroduction()); err != nil {
-		c.noteDistrust(msg.GetIntroduction().GetPeer(), err)
+	e, peer := c.channels[pid.GetId()], msg.GetIntroduction().GetPeer()
+	e.id = string(id)
+	_, err := c.cl.trust.introduced(msg.GetIntroduction())
+	if err == nil && peer != e.ref.Peer {
+		err = untrusted("the coordinator introduces %q, who was not asked for", peer)
+	}
+	if err != nil {
+		c.noteDistrust(e.ref.Peer, err)
 		code, reason := messages.ToCode(err)
 		ctx.Send(pid, &conecv1.OpenRefused{Code: code, Reason: reason})
 		return
