@@ -168,7 +168,7 @@ type Config struct {
 
 	// Authorize decides what peers may do: an error refuses it, with its text as the reason.
 	// It is asked for each channel that a peer opens, before the peer hears anything of this
-	// client, for each stream, before Admit, and for each way to exported actors. It is called
+	// client (but not while this client opens one to that peer itself), for each stream, before Admit, and for each way to exported actors. It is called
 	// by several goroutines, and may block: the peer waits, for about 10 seconds at most.
 	// Then, or when the client ends, ctx does. If nil, all is allowed.
 	Authorize func(ctx context.Context, request Request) error

@@ -58,11 +58,11 @@ func (c *clientActor) vetted(ctx actor.Context, msg vetted) {
 		return
 	}
 	delete(c.vetting, msg.channel)
-	switch {
+	switch intro := v.offer.GetIntroduction(); {
 	case msg.distrusted:
-		c.distrust(ctx, v.offer.GetIntroduction(), msg.err)
-	case msg.err != nil:
-		c.refuse(ctx, v.offer.GetIntroduction(), msg.err)
+		c.distrust(ctx, intro, msg.err)
+	case msg.err != nil && c.serves(intro) == nil: // else the program opens one to that peer itself
+		c.refuse(ctx, intro, msg.err)
 	default:
 		c.take(ctx, v.offer)
 	}
@@ -87,6 +87,12 @@ func (c *clientActor) unvetAll() {
 // that; what this client knows and expects is its own business.
 func (c *clientActor) distrust(ctx actor.Context, intro *conecv1.Introduction, err error) {
 	c.noteDistrust(intro.GetPeer(), err)
+	if e := c.serves(intro); e != nil { // its request has crossed with the offer, and gets no other answer
+		c.release(ctx, e)
+		e.asks = false
+		code, reason := messages.ToCode(err)
+		ctx.Send(e.ref.pid, &conecv1.OpenRefused{Code: code, Reason: reason})
+	}
 	c.refuse(ctx, intro, messages.ErrUntrusted)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/conec-go/conec/actors"
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 )
 
 // TestAuthorize refuses channels, streams by their purpose, and ways to actors, by who asks.
@@ -127,5 +128,66 @@ func TestAuthorizeBlocks(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		bob.Current().Abort() // waits for the program, which hears of it
 		<-gone
+	})
+}
+
+// TestDistrustCrossing has two clients open to each other at the same time, of which one does
+// not trust the other: both hear of it at once.
+func TestDistrustCrossing(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		alice := w.client("alice", near, nil)
+		bob := w.client("bob", near, func(config *client.Config) {
+			config.Peers = map[string]string{"alice": netio.Fingerprint(nil)}
+		})
+		for offset := -60 * time.Millisecond; offset <= 60*time.Millisecond; offset += 5 * time.Millisecond {
+			errs := make(chan error, 2)
+			open := func(from *program, to string, after time.Duration) {
+				time.Sleep(after)
+				_, err := from.OpenStream(within(20*time.Second), to, nil)
+				errs <- err
+			}
+			began := time.Now()
+			go open(alice, "bob", max(offset, 0))
+			go open(bob, "alice", max(-offset, 0))
+			for range 2 {
+				if err := <-errs; !errors.Is(err, messages.ErrUntrusted) {
+					w.T.Errorf("%v apart: %v", offset, err)
+				}
+			}
+			if took := time.Since(began); took > time.Second {
+				w.T.Errorf("%v apart: took %v", offset, took)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// TestAuthorizeCrossing refuses a channel that the program wants itself meanwhile: it gets it.
+func TestAuthorizeCrossing(t *testing.T) {
+	inWorld(t, 1, func(w *world) {
+		alice := w.client("alice", near, nil)
+		bob := w.client("bob", near, func(config *client.Config) {
+			config.Authorize = func(_ context.Context, r client.Request) error {
+				if r.Kind == client.StreamRequest {
+					return nil
+				}
+				time.Sleep(time.Second)
+				return errors.New("not now")
+			}
+		})
+		opened := make(chan error, 1)
+		go func() {
+			_, err := alice.OpenStream(within(20*time.Second), "bob", nil)
+			opened <- err
+		}()
+		time.Sleep(500 * time.Millisecond)
+		began := time.Now()
+		_, err := bob.OpenStream(within(20*time.Second), "alice", nil)
+		w.check(err)
+		w.check(<-opened)
+		if took := time.Since(began); took > 2*time.Second {
+			w.T.Errorf("took %v", took)
+		}
+		w.tryOpen(w.client("carol", near, nil), "bob", messages.ErrRefused, "not now", true)
 	})
 }
