@@ -115,11 +115,12 @@ func (c *channel) dialAhead(ctx actor.Context) {
 	}
 	c.behavior.Become(ctx, "dialing", c.dialing)
 	transport, port, pin, peer := c.spec.Config.Transport, c.port, &netio.Pin{}, c.shared.Peer
-	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	life, root, self, config := c.life, ctx.ActorSystem().Root, ctx.Self(), c.spec.Config
 	c.pin = pin
 	port.PassOn(func(packet []byte) { root.Send(self, packetWritten{life, packet}) })
 	c.attempt = c.sys.attempt(func(a *attempt) {
 		conn, err := transport.DialAhead(life.Context(), port, peer, pin)
+		conn, err = config.checked(peer, conn, err)
 		a.pump(life, root, self, conn, err, true)
 	})
 }
@@ -132,8 +133,10 @@ func (c *channel) introduced(ctx actor.Context, introduction *conecv1.Introducti
 	c.route(ctx)
 }
 
-// route has the port's packets take the relay.
+// route has the port's packets take the relay. The handshake shows the certificate that the
+// peer was told.
 func (c *channel) route(ctx actor.Context) {
+	c.port.SetIdentity(c.spec.Config.Transport.Was(c.introduction.GetOwn()))
 	c.port.SetRoute(c.introduction.GetRoute())
 	c.port.SetPath(c.spec.Config.Relay())
 	c.doubtLater(ctx, relayDoubt)
@@ -148,12 +151,13 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 	}
 	c.route(ctx)
 	transport, port := c.spec.Config.Transport, c.port
-	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
+	life, root, self, config := c.life, ctx.ActorSystem().Root, ctx.Self(), c.spec.Config
 	peer, certificate := introduction.GetPeer(), introduction.GetCertificate()
 	if introduction.GetDials() {
 		ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
 		c.attempt = c.sys.attempt(func(a *attempt) {
 			conn, err := transport.DialChannel(life.Context(), port, peer, certificate)
+			conn, err = config.checked(peer, conn, err)
 			a.pump(life, root, self, conn, err, true)
 		})
 		return
@@ -162,8 +166,21 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 	ctx.Request(ctx.Parent(), &conecv1.AnswerOffer{Channel: introduction.GetChannel()})
 	c.attempt = c.sys.attempt(func(a *attempt) {
 		conn, err := await(life.Context())
+		conn, err = config.checked(peer, conn, err)
 		a.pump(life, root, self, conn, err, false)
 	})
+}
+
+// checked asks whether a peer that is connected is trusted.
+func (c *ChannelConfig) checked(peer string, conn *netio.Conn, err error) (*netio.Conn, error) {
+	if err != nil || c.Check == nil {
+		return conn, err
+	}
+	if err = c.Check(peer, conn.Certificate()); err != nil {
+		conn.Close(messages.ErrUntrusted)
+		return nil, err
+	}
+	return conn, nil
 }
 
 // doubtLater listens whether the relay is silent for that long: this host may have

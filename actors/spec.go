@@ -2,6 +2,7 @@ package actors
 
 import (
 	"context"
+	"crypto/x509"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,10 @@ const (
 type ChannelConfig struct {
 	// Transport connects them.
 	Transport *netio.Transport
+	// Check is asked about a peer that has proven to own its certificate, before anything is
+	// said to it: an error ends the channel, and the peer is told only that it is not trusted.
+	// It is called by the channel's pump and may block. May be nil.
+	Check func(peer string, certificate *x509.Certificate) error
 	// Relay returns the path to the relay now; the zero path if there is none.
 	Relay func() netio.Path
 	// DoubtRelay is told that the relay is silent while a channel sends over it.

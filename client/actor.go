@@ -51,6 +51,10 @@ const (
 //	any       PassPacket         says it, if the request is open
 //	any       ChannelAnswered    the request is over
 //	any       AnswerOffer        passes it on, once bound
+//	any       vetted             accepts or refuses an offered channel, as the program says
+//	any       peerDistrusted     tells the program
+//	any       setIdentity        tells the coordinator, and uses it once that has taken it
+//	any       distrustNow        ends what is there and not trusted any more
 //	any       findChannel        answers with a channel that fits, or spawns one
 //	any       joinGroup          spawns a group
 //	any       awaitHome          answers with the home channel, once attached
@@ -92,6 +96,8 @@ type clientActor struct {
 	attached []*actor.PID          // want to know when the client is attached
 	homeless []*actor.PID          // want the home channel once the client is attached
 	groups   map[*Group]*actor.PID
+	vetting  map[string]*vetting // by channel
+	renewal  *renewal            // nil: the coordinator knows who we are
 }
 
 // entry is one channel.
@@ -201,7 +207,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 	case *conecv1.PassPacket:
 		c.passOn(ctx, msg)
 	case actors.ChannelAnswered:
-		c.answered(ctx)
+		c.accepted(ctx)
 	case *conecv1.AnswerOffer:
 		c.say(ctx, &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: msg}})
 	case bindDue:
@@ -232,6 +238,12 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.tellChannels(ctx, actors.AddrsChanged{})
 	case watchBegun, watchClosed, metadataSet, metadataDue:
 		c.askedOfPresence(ctx)
+	case vetted:
+		if msg.Of(c.life) {
+			c.vetted(ctx, msg)
+		}
+	case peerDistrusted:
+		c.noteDistrust(msg.peer, msg.err)
 	default:
 		c.asked(ctx)
 	}
@@ -243,6 +255,11 @@ func (c *clientActor) asked(ctx actor.Context) {
 	case findChannel:
 		ref, err := c.find(ctx, msg)
 		ctx.Respond(&channelResult{ref, err})
+	case setIdentity:
+		c.setIdentity(ctx, msg.identity)
+	case distrustNow:
+		c.distrustNow(ctx)
+		ctx.Respond(&distrustDone{})
 	case forgetFind:
 		c.forgetFind(ctx, msg.ticket)
 	case dropChannel:
@@ -349,7 +366,10 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 		c.attach(ctx, said.Attached)
 	case *conecv1.Control_ChannelOffered:
 		c.offered(ctx, said.ChannelOffered)
+	case *conecv1.Control_IdentityRenewed:
+		c.renewed(ctx, said.IdentityRenewed)
 	case *conecv1.Control_OfferWithdrawn:
+		c.unvet(string(said.OfferWithdrawn.GetChannel()))
 		if e := c.byID(string(said.OfferWithdrawn.GetChannel())); e != nil {
 			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER && !said.OfferWithdrawn.GetDirectOnly() { // the peer may come back to the channel
 				e.id = ""

@@ -19,7 +19,7 @@ import (
 func (c *clientActor) start(ctx actor.Context) {
 	c.life = actors.Begin()
 	c.requests, c.channels, c.groups = map[uint64]*actor.PID{}, map[string]*entry{}, map[*Group]*actor.PID{}
-	c.between = map[uint64]*between{}
+	c.between, c.vetting = map[uint64]*between{}, map[string]*vetting{}
 	c.links = newLinkState()
 	c.cl.shared.links.Store(nil) // a former life's are closed
 	c.syncLinks(ctx)
@@ -38,8 +38,13 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	c.id, c.bound = 0, false
 	c.stopTimer()
 	c.leaveTCP()
+	c.unvetAll()
+	if c.renewal != nil {
+		c.renewal.said = false
+	}
 	if errors.Is(err, messages.ErrSuperseded) {
 		c.final = err
+		c.endRenewal(ctx, err)
 		ctx.Stop(c.home)
 	}
 	if remote && c.cl.turned.away(err, time.Now()) {
@@ -202,6 +207,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	for _, message := range waiting {
 		c.say(ctx, message)
 	}
+	c.sayRenewal(ctx)
 }
 
 // say says something to the coordinator, now or once the client is attached.

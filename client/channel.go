@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/netip"
 	"time"
@@ -160,4 +161,26 @@ func (ch *Channel) Close(ctx context.Context) error {
 func (ch *Channel) Abort() {
 	code, reason := messages.ToCode(messages.ErrReset)
 	ch.cl.sys.Root.Send(ch.ref.pid, &conecv1.AbortChannel{Code: code, Reason: reason})
+}
+
+// Certificate returns the certificate that the peer has proven to own, nil while the channel
+// is not connected. It must not be changed.
+func (ch *Channel) Certificate() *x509.Certificate {
+	conn := ch.ref.Conn()
+	if conn == nil {
+		return nil
+	}
+	return conn.Certificate()
+}
+
+// Words returns six words that are the same at both ends of the connection that the channel
+// has now, and differ if somebody, be it the coordinator, sits in the middle: two people who
+// read them to each other know. They say 66 bits ([netio.Conn.Words]). They are others after
+// the channel was connected again. It fails with [messages.ErrClosed] while it is not connected.
+func (ch *Channel) Words() (string, error) {
+	conn := ch.ref.Conn()
+	if conn == nil {
+		return "", &messages.OpError{Op: "words", Peer: ch.ref.Peer, Err: messages.ErrClosed}
+	}
+	return conn.Words()
 }

@@ -23,7 +23,7 @@ import (
 // from any goroutine.
 type Client struct {
 	config      Config
-	identity    *netio.Identity
+	trust       *trust
 	link        netio.Link // UDP
 	way         *way
 	transport   *netio.Transport
@@ -88,18 +88,16 @@ func Connect(ctx context.Context, config *Config) (*Client, error) {
 
 // start makes everything that lasts as long as the client. label is for goroutines.
 func (cl *Client) start(label func()) error {
-	cl.identity = cl.config.Identity
-	if cl.identity == nil {
-		var err error
-		if cl.identity, err = netio.NewIdentity(cl.config.Name, cl.config.Now()); err != nil {
-			return fmt.Errorf("make certificate: %w", err)
-		}
+	identity, err := cl.config.identify()
+	if err != nil {
+		return err
 	}
+	cl.trust = newTrust(&cl.config, func(hash []byte) bool { return cl.transport.Was(hash) != nil })
 	cl.incarnation = newIncarnation(cl.config.Now())
 	cl.sys = actors.NewSystem(&actors.SystemConfig{
 		Name: actors.Address(cl.config.Name, cl.incarnation), Logger: cl.config.Logger, Label: label,
 	})
-	if err := cl.listen(); err != nil {
+	if err := cl.listen(identity); err != nil {
 		return errors.Join(err, cl.sys.Close(context.Background()))
 	}
 	cl.incoming = newIncoming(cl.config.Backlog)
@@ -114,7 +112,7 @@ func (cl *Client) start(label func()) error {
 		return err
 	}
 	cl.channels = actors.ChannelConfig{
-		Transport: cl.transport, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
+		Transport: cl.transport, Check: cl.checkPeer, Relay: cl.relayPath, Addrs: cl.candidates, Kinds: cl.kinds, Offer: cl.offer,
 		UpTimeout: cl.config.OpenTimeout, RelayOnly: cl.config.RelayOnly, DoubtRelay: cl.doubtRelay,
 		Varies: func() bool { return cl.NAT().Mapping == EndpointDependent }, OpenLink: cl.openLink, Links: cl.linksOf,
 		Observe: func(link netio.Link, tell func(netip.AddrPort)) { cl.sys.Root.Send(cl.pid, observeLink{link, tell}) },
@@ -138,7 +136,7 @@ func (cl *Client) start(label func()) error {
 	return nil
 }
 
-func (cl *Client) listen() error {
+func (cl *Client) listen(identity *netio.Identity) error {
 	cl.link = cl.config.Link
 	if cl.link == nil {
 		addr, err := net.ResolveUDPAddr("udp", cl.config.Bind)
@@ -171,7 +169,7 @@ func (cl *Client) listen() error {
 		return errors.Join(err, cl.link.Close())
 	}
 	cl.way = newWay(sw, cl.link)
-	cl.transport, err = netio.NewTransport(sw, cl.identity, false, &netio.Config{
+	cl.transport, err = netio.NewTransport(sw, identity, false, &netio.Config{
 		Limits:     netio.Limits{MaxMessage: cl.config.MaxMessage},
 		MaxStreams: cl.config.MaxStreams, PeerMemory: cl.config.PeerMemory, KeepAlive: cl.config.KeepAlive, IdleTimeout: cl.config.IdleTimeout,
 		KeyLog: cl.config.KeyLog, Now: cl.config.Now,
@@ -239,7 +237,13 @@ func (cl *Client) candidates() []netip.AddrPort {
 func (cl *Client) Name() string { return cl.config.Name }
 
 // Fingerprint returns the fingerprint of the client's certificate.
-func (cl *Client) Fingerprint() string { return netio.Fingerprint(cl.identity.Chain()[0]) }
+func (cl *Client) Fingerprint() string { return netio.Fingerprint(cl.transport.Identity().Chain()[0]) }
+
+// KeyFingerprint returns the fingerprint of the client's key, which stays the same when the
+// certificate is renewed for it.
+func (cl *Client) KeyFingerprint() string {
+	return netio.KeyFingerprint(cl.transport.Identity().Certificate())
+}
 
 // Actors returns the client's actor system and its way to those of peers.
 func (cl *Client) Actors() *Actors { return &Actors{System: cl.sys, Remote: cl.remote, cl: cl} }
@@ -466,35 +470,6 @@ func (cl *Client) acceptStream(ctx context.Context, q *streamQueue, of *channelR
 		return nil, cl.opError(ctx, "accept stream", "", err)
 	}
 	return cl.incomingStream(in), nil
-}
-
-// remoteError carries that the other side decided.
-type remoteError struct{ error }
-
-// Unwrap returns the error itself.
-func (r remoteError) Unwrap() error { return r.error }
-
-func asRemote(err error, remote bool) error {
-	if err != nil && remote {
-		return remoteError{err}
-	}
-	return err
-}
-
-// opError says what was being done, and whose decision it was that it failed.
-func (cl *Client) opError(ctx context.Context, op, peer string, err error) error {
-	var remote remoteError
-	switch {
-	case errors.As(err, &remote):
-		err = remote.error
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case cl.isClosed():
-		err = messages.ErrClosed
-	case errors.Is(err, actors.ErrDeadLetter): // its actor stopped in between
-		err = messages.ErrClosed
-	}
-	return &messages.OpError{Op: op, Peer: peer, Remote: remote.error != nil, Err: err}
 }
 
 func (cl *Client) isClosed() bool {

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -42,6 +44,28 @@ type Config struct {
 	// once when it comes back after a crash; another has to wait until the
 	// coordinator has noticed.
 	Identity *netio.Identity
+	// IdentityFile is a PEM file with the key, and the certificate chain if there is one,
+	// in place of Identity. If it is not there, it is made, with mode 0600; if others than
+	// its owner may read it, it is not taken ([netio.OpenIdentityFile]).
+	IdentityFile string
+
+	// PeerRoots are the authorities that must vouch for peers; their certificates must be
+	// for their names. If nil, those that the coordinator names, if it names any: that
+	// protects from peers, not from the coordinator.
+	PeerRoots *x509.CertPool
+	// Peers are fingerprints of the certificates or the keys of peers, by name. A peer that
+	// is in it must have that one, whatever the coordinator says. [Client.ExpectPeer] adds to
+	// them.
+	Peers map[string]string
+	// KnownPeers is a file that remembers the keys of peers that are not in Peers: the first
+	// one that a peer proves is written down, another one is refused from then on. Each line
+	// is a name and a fingerprint; who removes one lets the peer have a new key. At most 1
+	// MiB, about 8,000 peers. If empty, none are remembered.
+	KnownPeers string
+	// Revoked are fingerprints of certificates or keys that are not trusted any more: of
+	// peers, of the coordinator, or of authorities between them and the roots.
+	// [Client.SetRevoked] changes them.
+	Revoked []string
 
 	// JoinToken is shown to the coordinator, whose policy may ask for one: at most
 	// [messages.MaxToken] bytes. It is a secret. If empty, none is.
@@ -149,6 +173,12 @@ type Config struct {
 	// is given up. If zero, 2 minutes.
 	ResumeWait time.Duration
 
+	// Authorize decides what peers may do: an error refuses it, with its text as the reason.
+	// It is asked for each channel that a peer opens, before the peer hears anything of this
+	// client (but not while this client opens one to that peer itself), for each stream, before Admit, and for each way to exported actors. It is called
+	// by several goroutines, and may block: the peer waits, for about 10 seconds at most.
+	// Then, or when the client ends, ctx does. If nil, all is allowed.
+	Authorize func(ctx context.Context, request Request) error
 	// Admit decides about the streams that peers open: an error refuses one, with
 	// its text as the reason. It is called by several goroutines; while it blocks,
 	// the opener waits. If nil, all are admitted.
@@ -212,15 +242,7 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("Metadata: %w", err))
 	}
 	errs = append(errs, c.linkErrors()...)
-	if c.Identity != nil && c.Name != "" {
-		name, err := netio.CertificateName(c.Identity.Certificate())
-		if err == nil && name != c.Name {
-			err = fmt.Errorf("%w: it is for %q, Name is %q", messages.ErrNameMismatch, name, c.Name)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("Identity: %w", err))
-		}
-	}
+	errs = append(errs, c.trustErrors()...)
 	if least := 4 * cmp.Or(c.MaxMessage, netio.DefaultMaxMessage); c.PeerMemory > 0 && c.PeerMemory < least {
 		errs = append(errs, fmt.Errorf("PeerMemory is %d: want 0 for the default, or at least 4 times MaxMessage, %d", c.PeerMemory, least))
 	}
@@ -248,6 +270,31 @@ func (c *Config) Validate() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// trustErrors reports what is wrong with who the client is and whom it trusts.
+func (c *Config) trustErrors() (errs []error) {
+	if c.Identity != nil && c.IdentityFile != "" {
+		errs = append(errs, errors.New("Identity and IdentityFile: give one of them"))
+	}
+	if c.Identity != nil && c.Name != "" {
+		if err := checkIdentity(c.Identity, c.Name); err != nil {
+			errs = append(errs, fmt.Errorf("Identity: %w", err))
+		}
+	}
+	for _, peer := range slices.Sorted(maps.Keys(c.Peers)) {
+		err := messages.CheckName(peer)
+		if err == nil {
+			err = netio.CheckFingerprint(c.Peers[peer])
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("Peers: %q: %w", messages.Clip(peer, messages.MaxName), err))
+		}
+	}
+	if _, err := netio.NewRevoked(c.Revoked); err != nil {
+		errs = append(errs, fmt.Errorf("Revoked: %w", err))
+	}
+	return errs
 }
 
 // splitHostPort splits the coordinator's address; the port may be missing.

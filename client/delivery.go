@@ -142,11 +142,14 @@ func optionsOf(open *conecv1.OpenStream) StreamOptions {
 	}
 }
 
-// admit asks the program about a stream that a peer opens, unless it is one that
-// is only attached again, or carries actor messages.
+// admit asks the program about a stream that a peer opens, unless it is one that is only
+// attached again; about one that carries actor messages, only who may.
 func (cl *Client) admit(in actors.Incoming, to *streamQueue) error {
-	if in.Purpose == actors.RemotePurpose || len(in.Resume.GetPeer()) > 0 {
+	if len(in.Resume.GetPeer()) > 0 {
 		return nil
+	}
+	if err := cl.authorizeStream(in); err != nil || in.Purpose == actors.RemotePurpose {
+		return err
 	}
 	offer := Offer{Peer: in.Peer, StreamOptions: optionsOf(in.Stream.Terms())}
 	offer.Mode = Mode(in.Channel.Mode)

@@ -32,6 +32,11 @@
 // [Client.Peers] lists the clients that are attached and that this one may see,
 // [Client.WatchPeers] follows them, and [Client.SetMetadata] is what they see of this
 // one: docs/presence.md.
+// Whom a client trusts: by default, whom its coordinator introduces. Config.PeerRoots,
+// Config.Peers ([Client.ExpectPeer]), Config.KnownPeers and Config.Revoked check that, and
+// [Channel.Words] lets two people. Config.Authorize decides what a peer may do.
+// Config.IdentityFile keeps a key, and [Client.SetIdentity] changes the certificate while
+// channels go on. docs/security.md says what each protects from.
 //
 // Errors are those of package messages: compare with errors.Is, and take who and
 // whose decision from [messages.OpError]. A program on the coordinator's host that
@@ -66,7 +71,8 @@
 // channel, streams that wait to be accepted, memory for each peer. A stream holds up
 // to 256 KiB that wait to be sent. What waits to be received is 64 KiB to 6 MiB, or
 // one message, within Config.PeerMemory. A resumable stream also keeps what the peer
-// has not acknowledged, up to Config.ResumeBuffer.
+// has not acknowledged, up to Config.ResumeBuffer. Offered channels that wait for
+// Config.Authorize count as channels. A file of known peers has at most 1 MiB.
 //
 // # Testing
 //

@@ -6,7 +6,7 @@ import (
 )
 
 // Event is something that happened to a client: one of [Attached], [HomeMoved],
-// [Detached], [ChannelOpened], [ChannelClosed], [PathChanged], [NetworkChanged].
+// [Detached], [ChannelOpened], [ChannelClosed], [PathChanged], [PeerRefused], [NetworkChanged].
 type Event interface{ event() }
 
 // Attached says that the coordinator has the client's name and can relay to it.
@@ -66,6 +66,16 @@ type PathChanged struct {
 	Link string
 }
 
+// PeerRefused says that a peer wants a channel, or has one, and its certificate is not
+// trusted: it is not the expected one, revoked, or nobody vouches for it. The peer was told
+// no more than that it is not trusted.
+type PeerRefused struct {
+	// Peer is the name that the coordinator gives it.
+	Peer string
+	// Err is why.
+	Err error
+}
+
 // NetworkChanged says that the addresses of this host have changed, or its way to
 // others, or that it has slept. The client tells the coordinator and looks for other
 // paths by itself.
@@ -84,6 +94,7 @@ func (Detached) event()       {}
 func (ChannelOpened) event()  {}
 func (ChannelClosed) event()  {}
 func (PathChanged) event()    {}
+func (PeerRefused) event()    {}
 func (NetworkChanged) event() {}
 
 // maxEvents is how many events wait for the program.

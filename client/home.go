@@ -143,7 +143,7 @@ func drop(d homeDialed) {
 // known says how the client knows its coordinator.
 func (cl *Client) known() netio.Coordinator {
 	host, _, _ := splitHostPort(cl.config.Coordinator) // valid, or nothing is dialed
-	return netio.Coordinator{Host: host, Fingerprint: cl.config.Fingerprint, Roots: cl.config.Roots}
+	return netio.Coordinator{Host: host, Fingerprint: cl.config.Fingerprint, Roots: cl.config.Roots, Revoked: cl.trust.revocations()}
 }
 
 // An address is dialed so often, one attempt after the other, while none has ended: the pauses between QUIC's first packets

@@ -11,7 +11,6 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/actors"
-	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
 	"github.com/conec-go/conec/netio"
@@ -27,6 +26,7 @@ const expiry = time.Second
 //	any       homeAccepted   spawns a home channel, unless there are too many
 //	any       Control        the first must be Attach; then asks the registry what to say to whom
 //	any       ChannelLost    detaches the client
+//	any       setRevoked     detaches whose certificate is revoked
 //	any       introduce      asks the registry
 //	any       cancelIntroduce  asks the registry
 //	any       flushMore, flushDue  tells watches what has changed
@@ -63,6 +63,7 @@ type coordinator struct {
 	homes    map[string]*home // by the home channel's actor id
 	attached map[uint64]*home // by client id
 	halls    map[string]*hall // by the group's name
+	revoked  netio.Revoked
 }
 
 // home is the coordinator's end of one home channel.
@@ -151,6 +152,9 @@ func (c *coordinator) Receive(ctx actor.Context) {
 		ctx.Respond(c.registry.usage())
 	case setPolicy, kick, ban, unban, listBans:
 		c.govern(ctx)
+	case setRevoked:
+		c.revoke(ctx, msg.revoked)
+		ctx.Respond(&revocationDone{})
 	}
 	c.count()
 	c.tell(ctx)
@@ -163,7 +167,7 @@ func (c *coordinator) count() {
 }
 
 func (c *coordinator) start(ctx actor.Context) {
-	c.life = actors.Begin()
+	c.life, c.revoked = actors.Begin(), c.config.revoked()
 	c.registry = newRegistry(c.config.Limits, c.relay)
 	c.homes, c.attached, c.halls = map[string]*home{}, map[uint64]*home{}, map[string]*hall{}
 	c.registry.policy = c.config.Policy
@@ -239,6 +243,8 @@ func (c *coordinator) said(ctx actor.Context, h *home, message *conecv1.Control)
 		says = c.registry.restore(now, id, said.RestoreChannel)
 	case *conecv1.Control_IntroducePeers:
 		says = c.registry.introducePeers(now, id, said.IntroducePeers)
+	case *conecv1.Control_RenewIdentity:
+		says = c.renew(h, said.RenewIdentity)
 	default:
 		if err := c.saidOfPresence(ctx, h, message); err != nil {
 			c.disconnect(ctx, h, err)
@@ -259,18 +265,9 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 	if err := messages.CheckLabels(msg.GetMetadata()); err != nil {
 		return err
 	}
-	certificate := h.conn.Certificate()
-	name, err := netio.CertificateName(certificate)
+	name, certificate := msg.GetName(), h.conn.Certificate()
+	subject, err := c.subject(h, name, h.conn.Vouched(), msg.GetToken())
 	if err != nil {
-		return err
-	}
-	if name != msg.GetName() {
-		return fmt.Errorf("%w: it is for %q, not %q", messages.ErrNameMismatch, name, msg.GetName())
-	}
-	subject := policy.Subject{
-		Name: name, Certificate: certificate, Intermediates: h.conn.Intermediates(), Token: msg.GetToken(),
-	}
-	if err := c.admit(h, &subject); err != nil {
 		return err
 	}
 	key, err := h.conn.ExportKey("bind")
@@ -278,8 +275,8 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		return err
 	}
 	client := &attachment{
-		id: newClientID(), subject: subject, since: c.config.Now(), name: name, accepts: msg.GetAccepts(),
-		key: certificate.RawSubjectPublicKeyInfo, certificate: certificate.Raw,
+		id: newClientID(), subject: *subject, since: c.config.Now(), name: name, accepts: msg.GetAccepts(),
+		key: certificate.RawSubjectPublicKeyInfo, shows: c.credentials(h.conn.Vouched()),
 	}
 	superseded, says, err := c.registry.attach(time.Now(), client)
 	if old := c.attached[superseded]; old != nil {

@@ -51,6 +51,10 @@ type Config struct {
 	// client may present any certificate, and a name belongs to the key that
 	// attached with it first, for as long as it stays attached.
 	ClientRoots *x509.CertPool
+	// Revoked are fingerprints of certificates or keys ([Identity] of clients, or of
+	// authorities between them and ClientRoots) that are refused, whoever vouches for
+	// them. [Coordinator.SetRevoked] changes them.
+	Revoked []string
 	// StatelessRetry makes clients prove their address before any state is kept
 	// for them, at the cost of one round trip.
 	StatelessRetry bool
@@ -153,6 +157,9 @@ func (c *Config) Validate() error {
 		} else if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 			errs = append(errs, fmt.Errorf("%s: port %q: want a number from 0 to 65535", field.name, port))
 		}
+	}
+	if _, err := netio.NewRevoked(c.Revoked); err != nil {
+		errs = append(errs, fmt.Errorf("Revoked: %w", err))
 	}
 	if c.TCPAddr != "" && c.TCPAddr != none {
 		if _, err := net.ResolveTCPAddr("tcp", c.TCPAddr); err != nil {

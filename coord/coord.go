@@ -20,7 +20,6 @@ import (
 // goroutine.
 type Coordinator struct {
 	config    Config
-	identity  *netio.Identity
 	sys       *actors.System
 	transport *netio.Transport
 	relay     *netio.Relay
@@ -45,14 +44,14 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 		return nil, fmt.Errorf("coordinator config: %w", err)
 	}
 	c := &Coordinator{config: config.withDefaults(), counters: &counters{}, unmeter: func() error { return nil }}
-	if err := c.identify(); err != nil {
+	identity, err := c.identify()
+	if err != nil {
 		return nil, err
 	}
-	if err := c.listen(); err != nil {
+	if err := c.listen(identity); err != nil {
 		return nil, err
 	}
 	c.sys = actors.NewSystem(&actors.SystemConfig{Name: "conec", Logger: c.config.Logger, Label: actors.LabelOf(ctx)})
-	var err error
 	c.pid, err = c.sys.Spawn(c.props(), "coordinator")
 	if err != nil {
 		return nil, errors.Join(err, c.transport.Close(), c.sys.Close(ctx))
@@ -65,21 +64,19 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 }
 
 // identify makes a development identity if there is no other.
-func (c *Coordinator) identify() error {
-	c.identity = c.config.Identity
-	if c.identity != nil {
-		return nil
+func (c *Coordinator) identify() (*netio.Identity, error) {
+	if c.config.Identity != nil {
+		return c.config.Identity, nil
 	}
 	now := c.config.Now()
 	authority, err := netio.NewAuthority("conec development authority", now)
 	if err != nil {
-		return fmt.Errorf("make certificate: %w", err)
+		return nil, fmt.Errorf("make certificate: %w", err)
 	}
-	c.identity, err = authority.Issue("localhost", now)
-	return err
+	return authority.Issue("localhost", now)
 }
 
-func (c *Coordinator) listen() error {
+func (c *Coordinator) listen(identity *netio.Identity) error {
 	listener, err := c.open()
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w", c.config.Addr, err)
@@ -103,7 +100,7 @@ func (c *Coordinator) listen() error {
 		}
 		return errors.Join(fmt.Errorf("listen on %s: %w", c.config.Addr, err), closeListener(listener))
 	}
-	c.transport, err = netio.NewTransport(sw, c.identity, true, &netio.Config{
+	c.transport, err = netio.NewTransport(sw, identity, true, &netio.Config{
 		KeepAlive: c.config.KeepAlive, IdleTimeout: c.config.IdleTimeout, KeyLog: c.config.KeyLog,
 		StatelessRetry: c.config.StatelessRetry, ClientRoots: c.config.ClientRoots, Now: c.config.Now,
 		MaxStreams: c.config.Limits.StreamsPerClient, PeerMemory: c.config.Limits.MemoryPerClient,
@@ -149,14 +146,16 @@ func (c *Coordinator) Addr() netip.AddrPort { return c.link.LocalAddr() }
 
 // Fingerprint returns the fingerprint of the coordinator's certificate, for
 // clients to pin.
-func (c *Coordinator) Fingerprint() string { return netio.Fingerprint(c.identity.Chain()[0]) }
+func (c *Coordinator) Fingerprint() string {
+	return netio.Fingerprint(c.transport.Identity().Chain()[0])
+}
 
 // AuthorityFingerprint returns the fingerprint of the authority that issued the
 // coordinator's certificate, or of the certificate if it has none. Who pins the
 // authority does not notice a new certificate, but has to dial a host that the
 // certificate is for.
 func (c *Coordinator) AuthorityFingerprint() string {
-	chain := c.identity.Chain()
+	chain := c.transport.Identity().Chain()
 	return netio.Fingerprint(chain[len(chain)-1])
 }
 

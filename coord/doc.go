@@ -10,10 +10,12 @@
 // Without Config.Identity it makes a development certificate that lasts as long as
 // the process. With Config.ClientRoots only clients that one of these authorities
 // vouches for may attach; without, a name belongs to the key that attached with it,
-// as long as it is attached. [Coordinator.Introduce] hands two clients a channel to
-// each other. Config.Policy decides who may attach and do what to whom (package policy);
-// [Coordinator.SetPolicy] changes it, [Coordinator.Kick] and [Coordinator.Ban] remove
-// clients. A program that wants to talk to clients itself attaches an ordinary
+// as long as it is attached. [NewAuthority] makes an authority, and the methods of
+// [Identity] what it issues; [Coordinator.SetIdentity] changes the coordinator's own
+// certificate, [Coordinator.SetRevoked] says whose is refused. [Coordinator.Introduce] hands
+// two clients a channel to each other. Config.Policy decides who may attach and do what to
+// whom (package policy); [Coordinator.SetPolicy] changes it, [Coordinator.Kick] and
+// [Coordinator.Ban] remove clients. A program that wants to talk to clients itself attaches an ordinary
 // client.
 //
 // Clients whose network blocks UDP come over TLS and TCP, at the same port number
@@ -36,7 +38,9 @@
 //
 // [Limits] lists them with their defaults: clients, channels and open introductions
 // per client, relay rates, bans, times. What exceeds one is refused with a reason, and
-// counted ([Coordinator.Stats]; per client and channel, [Coordinator.Usage]).
+// counted ([Coordinator.Stats]; per client and channel, [Coordinator.Usage]). A client's
+// certificate chain has at most 6 certificates and 16 KiB, and is renewed at most once in
+// a second.
 //
 // # Testing
 //

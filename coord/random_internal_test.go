@@ -135,7 +135,7 @@ func (p *play) attach() {
 	p.last++
 	name := p.name()
 	key := []byte{byte(p.random.IntN(2))}
-	superseded, says, err := p.r.attach(p.now, &attachment{id: p.last, name: name, key: key, accepts: p.random.IntN(5) > 0})
+	superseded, says, err := p.r.attach(p.now, &attachment{id: p.last, name: name, key: key, shows: &credentials{}, accepts: p.random.IntN(5) > 0})
 	if superseded != 0 {
 		p.forget(superseded)
 	}

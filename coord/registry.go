@@ -61,7 +61,8 @@ type attachment struct {
 	since       time.Time // by the wall clock
 	name        string
 	key         []byte // public key, DER
-	certificate []byte // DER
+	shows       *credentials
+	renewed     time.Time // when that was asked for last
 	accepts     bool
 	limits      policy.Limits            // of the policy or the configuration, whichever is less
 	opens       allowance                // of requests
@@ -79,7 +80,9 @@ type introduction struct {
 	serial
 	channel          string
 	dialer, acceptor *attachment
-	request          uint64 // of the dialer; 0 if the coordinator's program introduces
+	dialerShows      *credentials // what the acceptor is told…
+	acceptorShows    *credentials // …and the dialer, though they be renewed meanwhile
+	request          uint64       // of the dialer; 0 if the coordinator's program introduces
 	mode             conecv1.Mode
 	purpose          string
 	shared           bool
@@ -252,6 +255,7 @@ func (r *registry) offer(now time.Time, intro *introduction) ([]say, error) {
 	}
 	r.routes.ShutRoute(intro.dialerRoute, true)
 	intro.channel, intro.serial = newChannelID(), r.next()
+	intro.dialerShows, intro.acceptorShows = intro.dialer.shows, intro.acceptor.shows
 	intro.deadline = now.Add(r.limits.AnswerTimeout)
 	intro.dialer.pending++
 	intro.acceptor.pending++
@@ -338,62 +342,6 @@ func (r *registry) release(id uint64, msg *conecv1.ReleaseChannel) (says []say) 
 	return says
 }
 
-// restore gives a channel that outlived an attachment a route again, once both of
-// its clients want it. Who stayed attached while the other left wants it unasked.
-func (r *registry) restore(now time.Time, id uint64, msg *conecv1.RestoreChannel) []say {
-	a, channel := r.clients[id], string(msg.GetChannel())
-	if len(channel) != channelIDSize || len(a.channels) >= a.limits.Channels || r.channels[channel] != nil || r.pending[channel] != nil {
-		return nil
-	}
-	wish := r.restores[channel]
-	if wish != nil && wish.peer == a.name && msg.GetPeer() == wish.from.name { // of a client with itself, both from the same
-		r.unwish(channel)
-		return r.rejoin(channel, wish.from, a, wish.by)
-	}
-	if wish == nil {
-		r.wish(now, a, channel, msg.GetPeer(), nil)
-	}
-	return nil
-}
-
-// wish notes that a client would like to have a route for a channel again.
-func (r *registry) wish(now time.Time, from *attachment, channel, peer string, by *warrant) {
-	r.unwish(channel)
-	if from.wishes < r.limits.ChannelsPerClient && len(r.restores) < r.limits.Clients*wishesPerClient {
-		r.restores[channel] = &restore{from: from, peer: peer, by: by, deadline: now.Add(r.limits.RestoreTimeout)}
-		from.wishes++
-	}
-}
-
-func (r *registry) unwish(channel string) {
-	if wish := r.restores[channel]; wish != nil {
-		wish.from.wishes--
-		delete(r.restores, channel)
-	}
-}
-
-// rejoin makes a new route between the ends of a channel, if the policy still allows it.
-func (r *registry) rejoin(channel string, a, b *attachment, by *warrant) []say {
-	if err := r.mayKeep(a, b, by); err != nil {
-		return forbid(channel, a, b)
-	}
-	if !r.mayRelay(a, b) {
-		r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, by: by})
-		return confine(channel, a, b)
-	}
-	routeA, routeB, err := r.routes.AddRoute(a.id, b.id)
-	if err != nil {
-		return nil // the channel goes on without relay; its ends ask again when they attach again
-	}
-	r.keep(&introduced{channel: channel, ends: [2]*attachment{a, b}, routes: [2]uint32{routeA, routeB}, routed: true, by: by})
-	restored := func(route uint32) *conecv1.Control {
-		return &conecv1.Control{Said: &conecv1.Control_ChannelRestored{ChannelRestored: &conecv1.ChannelRestored{
-			Channel: []byte(channel), Route: route,
-		}}}
-	}
-	return []say{{a.id, restored(routeA)}, {b.id, restored(routeB)}}
-}
-
 // expire ends introductions that nobody answered, and wishes nobody shared.
 func (r *registry) expire(now time.Time) (says []say) {
 	for _, intro := range byNumber(r.pending) {
@@ -471,12 +419,13 @@ func newChannelID() string {
 
 // forEnd is what one end is told of the channel.
 func (i *introduction) forEnd(dials bool) *conecv1.Introduction {
-	peer, route := i.acceptor, i.dialerRoute
+	peer, shows, own, route := i.acceptor, i.acceptorShows, i.dialerShows, i.dialerRoute
 	if !dials {
-		peer, route = i.dialer, i.acceptorRoute
+		peer, shows, own, route = i.dialer, i.dialerShows, i.acceptorShows, i.acceptorRoute
 	}
 	return &conecv1.Introduction{
-		Channel: []byte(i.channel), Peer: peer.name, Certificate: peer.certificate, Route: route,
+		Channel: []byte(i.channel), Peer: peer.name, Route: route,
+		Certificate: shows.certificate, Chain: shows.chain, Authority: shows.authority, Own: own.hash,
 		Mode: i.mode, Purpose: i.purpose, Dials: dials, Shared: i.shared, DirectOnly: i.directOnly,
 	}
 }

@@ -36,7 +36,8 @@ func newBook(t *testing.T, limits Limits) *book {
 func (b *book) attach(name, key string) (uint64, error) {
 	b.last++
 	_, says, err := b.r.attach(b.now, &attachment{
-		id: b.last, subject: policy.Subject{Name: name}, name: name, key: []byte(name + key), certificate: []byte("certificate of " + name), accepts: true,
+		id: b.last, subject: policy.Subject{Name: name}, name: name, key: []byte(name + key),
+		shows: &credentials{certificate: []byte("certificate of " + name), hash: []byte("hash of " + name)}, accepts: true,
 	})
 	b.deliver(says)
 	return b.last, err
@@ -149,13 +150,14 @@ func TestRegistryIntroduces(t *testing.T) {
 	b.open(alice, 7, "bob")
 	offered := b.hear(bob).GetChannelOffered().GetIntroduction()
 	want := &conecv1.Introduction{
-		Channel: offered.GetChannel(), Peer: "alice", Certificate: []byte("certificate of alice"),
+		Channel: offered.GetChannel(), Peer: "alice", Certificate: []byte("certificate of alice"), Own: []byte("hash of bob"),
 		Route: offered.GetRoute(), Purpose: "chat",
 	}
 	if !proto.Equal(offered, want) || len(offered.GetChannel()) != channelIDSize {
 		t.Errorf("the acceptor was told\n%v, want\n%v", offered, want)
 	}
 	got := b.hear(alice).GetChannelIntroduced() // at once
+	want.Own = []byte("hash of alice")
 	want.Peer, want.Certificate, want.Dials, want.Route = "bob", []byte("certificate of bob"), true, got.GetIntroduction().GetRoute()
 	if !proto.Equal(got.GetIntroduction(), want) || got.GetRequest() != 7 {
 		t.Errorf("the dialer was told\n%v, want\n%v", got, want)

@@ -76,7 +76,7 @@ func (r *registry) usage() *usageList {
 	list := &usageList{}
 	for id, client := range r.clients {
 		of := usageOf{id: id, usage: ClientUsage{
-			Name: client.name, Addr: client.subject.Addr, Fingerprint: netio.Fingerprint(client.certificate), Since: client.since,
+			Name: client.name, Addr: client.subject.Addr, Fingerprint: netio.Fingerprint(client.shows.certificate), Since: client.since,
 		}}
 		for _, channel := range byNumber(client.channels) {
 			for i, end := range channel.ends {

@@ -26,6 +26,7 @@ type Conn struct {
 	carriers  *carriers
 	epochs    *epochs // nil unless this side dialed a channel
 	tls       tls.ConnectionState
+	vouched   []*x509.Certificate // of a client that has connected to a coordinator
 }
 
 // newConn wraps a connection to a peer, or a home channel if that is empty.
@@ -54,9 +55,12 @@ func (c *Conn) Certificate() *x509.Certificate {
 	return c.tls.PeerCertificates[0]
 }
 
-// Intermediates returns the certificates that the other side sent with its own. Nothing
-// says that they have to do with it.
-func (c *Conn) Intermediates() []*x509.Certificate { return c.tls.PeerCertificates[1:] }
+// Chain returns the certificates that the other side presented, leaf first.
+func (c *Conn) Chain() []*x509.Certificate { return c.tls.PeerCertificates }
+
+// Vouched returns the chain from a client's certificate to the authority that vouches for
+// it, or what it presented if its coordinator asks for none; nil at a client.
+func (c *Conn) Vouched() []*x509.Certificate { return c.vouched }
 
 // ExportKey derives a key that only the two ends know (RFC 8446 section 7.5).
 func (c *Conn) ExportKey(label string) (key [32]byte, err error) {

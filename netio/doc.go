@@ -8,7 +8,7 @@
 // a coordinator's [Relay]. On a switch, a [Transport] dials and accepts
 // connections ([Conn]), each with one [Control] stream and any number of data
 // streams ([Stream]): ordered, or with another delivery (docs/delivery.md). An [Identity] is the key and the certificate by which the
-// ends know each other. A [Monitor] tells when the host's network has changed.
+// ends know each other; it may be changed while connections last, and makes others ([Order]). A [Monitor] tells when the host's network has changed.
 //
 // # Use
 //

@@ -44,7 +44,8 @@ type Port struct {
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
 	sources atomic.Pointer[[]source]
-	passing atomic.Pointer[passing] // what is written while there is no path; nil: it is dropped
+	passing atomic.Pointer[passing]  // what is written while there is no path; nil: it is dropped
+	who     atomic.Pointer[Identity] // nil: the transport's
 
 	mu     sync.Mutex // guards the fields below, and changes to peerTag, out and sources
 	path   Path

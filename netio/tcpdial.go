@@ -47,10 +47,10 @@ func (t *Transport) DialTCP(ctx context.Context, how TCPDial) (*TCPLink, error) 
 	if err != nil {
 		return nil, unreachable(ctx, err)
 	}
-	config := t.baseTLS(messages.ALPNTCP)
+	config := t.baseTLS(messages.ALPNTCP, t.Identity)
 	config.ServerName = how.Coordinator.Host
 	config.InsecureSkipVerify = true // VerifyConnection checks instead, pinned certificates too
-	config.VerifyConnection = verifyCoordinator(how.Coordinator.Host, how.Coordinator.Fingerprint, how.Coordinator.Roots, t.config.Now)
+	config.VerifyConnection = verifyCoordinator(how.Coordinator, t.config.Now)
 	conn := tls.Client(raw, config)
 	err = conn.HandshakeContext(ctx)
 	if err == nil {

@@ -66,7 +66,7 @@ type tcpAccepted struct {
 // ListenTCP lets clients reach this coordinator over TLS connections to the listener,
 // at most as many as limit; if that is zero, [DefaultMaxTCP]. The switch owns the listener from now on.
 func (t *Transport) ListenTCP(listener net.Listener, limit int) *TCPListener {
-	config := t.baseTLS(messages.ALPNTCP)
+	config := t.baseTLS(messages.ALPNTCP, t.Identity)
 	config.VerifyConnection = checkTCP // who the client is, the home channel says
 	if limit <= 0 {
 		limit = DefaultMaxTCP

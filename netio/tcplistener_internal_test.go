@@ -92,7 +92,9 @@ func (w *tcpWorld) transport(config SwitchConfig, coordinator bool) *Transport {
 		w.Fatal(err)
 	}
 	w.switches = append(w.switches, sw)
-	return &Transport{sw: sw, identity: w.identity, config: (&Config{}).withDefaults(), coordinator: coordinator}
+	t := &Transport{sw: sw, config: (&Config{}).withDefaults(), coordinator: coordinator}
+	t.who.set(w.identity)
+	return t
 }
 
 // tcpClient speaks by hand over a TCP link.

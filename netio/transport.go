@@ -91,13 +91,13 @@ const (
 // Transport makes connections over a [Switch]: it dials and listens on the same
 // sockets. All methods may be called from any goroutine.
 type Transport struct {
-	config   Config
-	identity *Identity
-	sw       *Switch
-	quic     *quic.Transport
-	odd      *quic.Transport // of odd epochs, nil until there is one
-	buffers  bufferPool
-	home     chan *Conn // accepted home channels
+	config  Config
+	who     identities
+	sw      *Switch
+	quic    *quic.Transport
+	odd     *quic.Transport // of odd epochs, nil until there is one
+	buffers bufferPool
+	home    chan *Conn // accepted home channels
 
 	mu       sync.Mutex
 	expected map[netip.AddrPort]*expected
@@ -134,12 +134,13 @@ func NewTransport(sw *Switch, identity *Identity, coordinator bool, config *Conf
 	}
 	resetKey := quic.StatelessResetKey(key)
 	t := &Transport{
-		config: config.withDefaults(), identity: identity, sw: sw,
+		config: config.withDefaults(), sw: sw,
 		quic:     &quic.Transport{Conn: sw, StatelessResetKey: &resetKey},
 		home:     make(chan *Conn),
 		expected: map[netip.AddrPort]*expected{}, budgets: map[string]*budget{}, coordinator: coordinator,
 		closing: make(chan struct{}),
 	}
+	t.who.set(identity)
 	if !coordinator {
 		return t, nil
 	}
@@ -173,12 +174,11 @@ func (t *Transport) Switch() *Switch { return t.sw }
 // Now returns the wall clock's time.
 func (t *Transport) Now() time.Time { return t.config.Now() }
 
-// Identity returns who this transport is.
-func (t *Transport) Identity() *Identity { return t.identity }
-
-func (t *Transport) baseTLS(alpn string) *tls.Config {
+// baseTLS is what all connections have in common. as is who we are to the other side.
+func (t *Transport) baseTLS(alpn string, as func() *Identity) *tls.Config {
 	return &tls.Config{
-		Certificates:           []tls.Certificate{t.identity.certificate},
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &as().certificate, nil },
+		GetClientCertificate:   func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &as().certificate, nil },
 		NextProtos:             []string{alpn},
 		MinVersion:             tls.VersionTLS13,
 		KeyLogWriter:           t.config.KeyLog,
@@ -188,7 +188,7 @@ func (t *Transport) baseTLS(alpn string) *tls.Config {
 }
 
 func (t *Transport) homeServer() *tls.Config {
-	config := t.baseTLS(messages.ALPNHome)
+	config := t.baseTLS(messages.ALPNHome, t.Identity)
 	config.ClientAuth = tls.RequireAnyClientCert
 	return config // accept checks the certificate
 }
@@ -196,13 +196,13 @@ func (t *Transport) homeServer() *tls.Config {
 // channelServer picks the TLS configuration by the port that a packet came to:
 // each port expects one peer.
 func (t *Transport) channelServer() *tls.Config {
-	config := t.baseTLS(messages.ALPNChannel)
+	config := t.baseTLS(messages.ALPNChannel, t.Identity)
 	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		peer := t.lookup(hello.Conn.RemoteAddr())
 		if peer == nil {
 			return nil, errNotExpected
 		}
-		pinned := t.baseTLS(messages.ALPNChannel)
+		pinned := t.baseTLS(messages.ALPNChannel, peer.port.identityOr(t))
 		pinned.ClientAuth = tls.RequireAnyClientCert
 		pinned.VerifyConnection = verifyPinned(peer.peer, peer.certificate, t.config.Now)
 		return pinned, nil
@@ -274,20 +274,22 @@ type Coordinator struct {
 	// Host is the name that the certificate must be for, unless Fingerprint is its.
 	Host string
 	// Fingerprint, if not empty, is that of the coordinator's certificate or of
-	// the authority that issued it (see the function [Fingerprint]).
+	// the authority that issued it (see [HasFingerprint]).
 	Fingerprint string
 	// Roots are the authorities to trust. If nil, the system's.
 	Roots *x509.CertPool
+	// Revoked are certificates that are not trusted any more.
+	Revoked Revoked
 }
 
 // DialHome connects to a coordinator. It blocks until the handshake is done or
 // ctx ends.
 func (t *Transport) DialHome(ctx context.Context, addr netip.AddrPort, coordinator Coordinator) (*Conn, error) {
 	t.sw.AllowRaw(addr)
-	config := t.baseTLS(messages.ALPNHome)
+	config := t.baseTLS(messages.ALPNHome, t.Identity)
 	config.ServerName = coordinator.Host
 	config.InsecureSkipVerify = true // VerifyConnection checks instead, pinned certificates too
-	config.VerifyConnection = verifyCoordinator(coordinator.Host, coordinator.Fingerprint, coordinator.Roots, t.config.Now)
+	config.VerifyConnection = verifyCoordinator(coordinator, t.config.Now)
 	raw, err := t.quic.Dial(ctx, net.UDPAddrFromAddrPort(addr), config, t.homeConfig(-1))
 	if err != nil {
 		return nil, overOrContext(ctx, err)
@@ -302,7 +304,7 @@ func (t *Transport) DialChannel(ctx context.Context, port *Port, peer string, ce
 }
 
 func (t *Transport) dial(ctx context.Context, port *Port, peer string, quicConfig *quic.Config, verify func(tls.ConnectionState) error) (*Conn, error) {
-	config := t.baseTLS(messages.ALPNChannel)
+	config := t.baseTLS(messages.ALPNChannel, port.identityOr(t))
 	config.ServerName = "conec"
 	config.InsecureSkipVerify = true // VerifyConnection compares with the introduced certificate instead
 	config.VerifyConnection = verify
@@ -379,7 +381,8 @@ func (t *Transport) accept() {
 			continue
 		}
 		conn := t.newConn(raw, nil, "")
-		if err := verifyClient(raw.ConnectionState().TLS, t.config.ClientRoots, t.config.Now()); err != nil {
+		// After the handshake, because a TLS alert can not say why.
+		if conn.vouched, err = VerifyClient(conn.tls.PeerCertificates, t.config.ClientRoots, t.config.Now()); err != nil {
 			conn.Close(err)
 			continue
 		}

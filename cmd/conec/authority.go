@@ -80,7 +80,7 @@ func (d dataDir) load(certificate, key string) (*coord.Identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	keyPEM, err := os.ReadFile(filepath.Join(d.path, key))
+	keyPEM, err := coord.ReadKeyFile(filepath.Join(d.path, key))
 	if errors.Is(err, fs.ErrNotExist) && certificate == authorityFile {
 		return nil, nil // kept elsewhere: nothing can be issued here
 	}
@@ -99,26 +99,10 @@ func (d dataDir) save(identity *coord.Identity, certificate, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.write(key, keyPEM); err != nil {
+	if err := coord.WriteKeyFile(filepath.Join(d.path, key), keyPEM, true); err != nil {
 		return err
 	}
-	return d.write(certificate, certificatePEM)
-}
-
-// write replaces a file as a whole.
-func (d dataDir) write(name string, data []byte) error {
-	file, err := os.CreateTemp(d.path, name+".*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = file.Write(data)
-	if err = errors.Join(err, file.Sync(), file.Close()); err == nil {
-		err = os.Rename(file.Name(), filepath.Join(d.path, name))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(file.Name()))
-	}
-	return nil
+	return coord.WriteKeyFile(filepath.Join(d.path, certificate), certificatePEM, true)
 }
 
 // hostsOf returns what a coordinator's certificate is for: what the operator named, this host, and the loopback addresses.

@@ -26,6 +26,7 @@ const closeTimeout = 10 * time.Second
 // coordFlags are the flags of conec coord.
 type coordFlags struct {
 	addr, alternate, tcp, data, clientCA, policy, log string
+	revoked                                           string
 	admin, adminToken                                 string
 	profile                                           bool
 	drain                                             time.Duration
@@ -51,6 +52,7 @@ func parseCoord(args []string, std streams) (*coordFlags, error) {
 	flags.StringVar(&f.adminToken, "admin-token", "", "`token` that the admin endpoint wants, at least 16 bytes (default CONEC_ADMIN_TOKEN)")
 	flags.BoolVar(&f.profile, "admin-profile", false, "let the admin endpoint show profiles, at /debug/pprof")
 	flags.DurationVar(&f.drain, "drain", 0, "on SIGTERM or SIGINT, send clients away one after the other for so `long` (default all at once)")
+	flags.StringVar(&f.revoked, "revoked", "", "`file` with fingerprints of certificates or keys that are refused, one in a line; SIGHUP has it read again")
 	flags.BoolVar(&f.retry, "retry", false, "let clients prove their address before anything is kept for them; one more round trip")
 	flags.IntVar(&f.limits.Clients, "clients", 0, "how many clients may be attached (default 10000)")
 	flags.Int64Var(&f.limits.RelayRate, "relay-rate", 0, "bytes per second that one end of a channel may send over the relay (default not limited)")
@@ -103,15 +105,12 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 	if err := config.Validate(); err != nil {
 		return fmt.Errorf("%w: coord: %w", errUsage, err)
 	}
-	if err := f.identify(config); err != nil {
+	if config.Identity, err = f.identity(); err != nil {
 		return err
 	}
 	c, err := coord.Start(ctx, config)
 	if err != nil {
 		return err
-	}
-	if f.policy != "" {
-		defer f.reload(ctx, c, config.Logger, std)()
 	}
 	if f.admin != "" {
 		a, err := admin.Serve(c, &admin.Config{
@@ -124,6 +123,14 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 		fmt.Fprintf(std.out, "admin endpoint on %s\n", a.Addr())
 	}
 	f.announce(std, c)
+	defer reloading(ctx, func() {
+		if err := f.reload(ctx, c); err != nil {
+			config.Logger.Error("not reloaded", "err", err)
+		}
+		if f.policy != "" {
+			f.reloadPolicy(ctx, c, config.Logger, std)
+		}
+	})()
 	if f.stats > 0 {
 		logStats(ctx, config.Logger, c, f.stats)
 	}
@@ -172,24 +179,25 @@ func (f *coordFlags) config(std streams) (*coord.Config, error) {
 		}
 		config.Policy = rules
 	}
-	return config, nil
+	var err error
+	config.Revoked, err = readRevoked(f.revoked)
+	return config, err
 }
 
-// identify loads or makes the certificate.
-func (f *coordFlags) identify(config *coord.Config) error {
+// identity loads or makes the certificate.
+func (f *coordFlags) identity() (*coord.Identity, error) {
 	if f.data == "" {
 		dir, err := os.UserConfigDir()
 		if err != nil {
-			return fmt.Errorf("%w: give -data: %w", errUsage, err)
+			return nil, fmt.Errorf("%w: give -data: %w", errUsage, err)
 		}
 		f.data = filepath.Join(dir, "conec", "coordinator")
 	}
 	identity, err := dataDir{f.data, time.Now()}.identity(hostsOf(f.hosts))
 	if err != nil {
-		return fmt.Errorf("certificate: %w", err)
+		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	config.Identity = identity
-	return nil
+	return identity, nil
 }
 
 // announce prints how to join. Scripts read these lines.

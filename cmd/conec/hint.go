@@ -36,7 +36,7 @@ var hints = []struct {
 	{"", messages.ErrBanned, "who runs the coordinator has decided that"},
 	{"attach", messages.ErrUntrusted, "compare -fingerprint or -ca with what the coordinator printed at its start, and the host with its -host; " +
 		"if it wants certificates (-client-ca), give -cert and -key"},
-	{"", messages.ErrUntrusted, "the peer's certificate is not the one that the coordinator vouched for; is its clock right?"},
+	{"", messages.ErrUntrusted, "one side's certificate is not the one that the other expects (-expect, -known, -peer-ca) or that the coordinator vouched for; are the clocks right?"},
 	{"", messages.ErrVersion, "the two sides speak different protocols: compare conec version on both; is the address that of a coordinator?"},
 	{"", messages.ErrNoSuchPeer, "is the peer running (conec COMMAND -name PEER -accept), and attached to the same coordinator?"},
 	{"", messages.ErrNotAccepting, "the peer only connects to others; start it with -accept"},
@@ -53,6 +53,7 @@ var hints = []struct {
 	{"", messages.ErrTimeout, "the peer has not read everything in time; -linger says how long to wait"},
 	{"", errBadFile, "conec sim example prints a file to start from, docs/simulation.md explains the fields"},
 	{"", syscall.EADDRINUSE, "another program has the port; is a coordinator running already? -addr takes another"},
+	{"", fs.ErrExist, "-force replaces what is there; a key that is replaced is lost"},
 	{"", fs.ErrPermission, "who runs conec must own the file and its folder; ports below 1024 need privileges"},
 	{"", fs.ErrNotExist, "check the file name"},
 	{"", syscall.EPIPE, "what reads the output went away"},

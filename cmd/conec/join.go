@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/conec-go/conec/client"
+	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/messages"
 )
 
@@ -31,9 +32,11 @@ type joinFlags struct {
 	coordinator, fingerprint, ca string
 	name, certificate, key       string
 	token                        string
+	identity, known, expect      string
+	peerCA                       string
 	tcp, proxy                   string
 	mode                         string
-	accept, verbose              bool
+	accept, verbose, words       bool
 	peer                         string // the argument, empty if there is none
 }
 
@@ -49,6 +52,10 @@ func (f *joinFlags) register(flags *flag.FlagSet) {
 	flags.StringVar(&f.certificate, "cert", "", "PEM `file` of this client's certificate, with -key (default: made for this run)")
 	flags.StringVar(&f.key, "key", "", "PEM `file` of the certificate's key")
 	flags.StringVar(&f.token, "token", "", "join `token`, if the coordinator's policy wants one (default CONEC_TOKEN)")
+	flags.StringVar(&f.identity, "identity", "", "PEM `file` of this client's key and certificate, in place of -cert and -key; made if it is not there (default CONEC_IDENTITY)")
+	flags.StringVar(&f.known, "known", os.Getenv("CONEC_KNOWN"), "`file` that remembers the keys of peers; one with another key is refused")
+	flags.StringVar(&f.peerCA, "peer-ca", "", "PEM `file` of the authorities that must vouch for peers, whatever the coordinator says")
+	flags.StringVar(&f.expect, "expect", "", "`fingerprint` that the certificate of PEER, or its key, must have")
 	flags.StringVar(&f.tcp, "tcp", "", "coordinator's TCP `address`, for networks that block UDP, or none (default that of -coordinator)")
 	flags.StringVar(&f.proxy, "proxy", "", "`URL` of an HTTP proxy for TCP, http://user:password@host:port, or none (default what HTTPS_PROXY and NO_PROXY say)")
 	flags.BoolVar(&f.verbose, "v", false, "print to stderr what happens")
@@ -93,10 +100,41 @@ func (f *joinFlags) complete(command string) {
 	if f.token == "" { // not as the flag's default, which help would show
 		f.token = os.Getenv("CONEC_TOKEN")
 	}
-	if f.name == "" && !f.accept {
+	if f.identity == "" && f.certificate == "" {
+		f.identity = os.Getenv("CONEC_IDENTITY")
+	}
+	if f.name == "" && f.identity != "" {
+		f.name = nameIn(f.identity)
+	}
+	if f.name == "" && !f.accept && f.identity == "" {
 		var raw [3]byte
 		_, _ = rand.Read(raw[:]) // never fails (crypto/rand)
 		f.name = command + "-" + hex.EncodeToString(raw[:])
+	}
+}
+
+// nameIn returns the name that the certificate in a file is for, empty if there is none.
+func nameIn(file string) string {
+	chain, err := readChain(file)
+	if err != nil {
+		return "" // opening it says so
+	}
+	name, _ := coord.CertificateName(chain[0])
+	return name
+}
+
+// registerWords adds -words.
+func (f *joinFlags) registerWords(flags *flag.FlagSet) {
+	flags.BoolVar(&f.words, "words", false, "print six words to stderr that are the same at both sides, unless somebody sits in the middle")
+}
+
+// sayWords prints the words of a channel, if they are asked for.
+func (f *joinFlags) sayWords(std streams, channel *client.Channel) {
+	if !f.words {
+		return
+	}
+	if words, err := channel.Words(); err == nil { // else the channel is over, which shows
+		fmt.Fprintf(std.err, "words: %s\n", words)
 	}
 }
 
@@ -106,12 +144,18 @@ func (f *joinFlags) validate() error {
 	switch {
 	case f.coordinator == "":
 		return errors.New("no -coordinator, and CONEC_COORDINATOR is not set")
+	case f.name == "" && f.identity != "":
+		return errors.New("-identity needs a -name, unless there is a certificate in the file")
 	case f.name == "":
 		return errors.New("-accept needs a -name by which peers find it")
 	case f.fingerprint != "" && f.ca != "":
 		return errors.New("-fingerprint and -ca: give one of them")
 	case (f.certificate == "") != (f.key == ""):
 		return errors.New("-cert and -key: give both")
+	case f.certificate != "" && f.identity != "":
+		return errors.New("-identity, or -cert and -key: give one of them")
+	case f.expect != "" && f.peer == "":
+		return errors.New("-expect is about PEER: give one")
 	case !known:
 		return fmt.Errorf("-mode %q: want auto, direct or relay", f.mode)
 	}
@@ -123,7 +167,17 @@ func (f *joinFlags) config() (*client.Config, error) {
 	config := &client.Config{
 		Name: f.name, Coordinator: f.coordinator, Fingerprint: f.fingerprint, TCPAddr: f.tcp, Proxy: f.proxy, JoinToken: f.token,
 		NotAccepting: !f.accept, RelayOnly: f.accept && modes[f.mode] == client.RelayOnly,
-		IdleTimeout: peerTimeout, KeepAlive: keepAlive,
+		IdleTimeout: peerTimeout, KeepAlive: keepAlive, IdentityFile: f.identity, KnownPeers: f.known,
+	}
+	if f.expect != "" {
+		config.Peers = map[string]string{f.peer: f.expect}
+	}
+	if f.peerCA != "" {
+		roots, err := readRoots(f.peerCA)
+		if err != nil {
+			return nil, fmt.Errorf("-peer-ca: %w", err)
+		}
+		config.PeerRoots = roots
 	}
 	if f.ca != "" {
 		roots, err := readRoots(f.ca)
@@ -137,7 +191,7 @@ func (f *joinFlags) config() (*client.Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("-cert: %w", err)
 		}
-		key, err := os.ReadFile(f.key)
+		key, err := coord.ReadKeyFile(f.key)
 		if err != nil {
 			return nil, fmt.Errorf("-key: %w", err)
 		}
@@ -171,7 +225,8 @@ func (f *joinFlags) connect(ctx context.Context, command string, std streams, am
 		if hear != nil {
 			hear(event)
 		}
-		if f.verbose {
+		_, loud := event.(client.PeerRefused)
+		if f.verbose || loud {
 			fmt.Fprintln(std.err, describe(event))
 		}
 	}
@@ -232,6 +287,8 @@ func describe(event client.Event) string {
 	case client.PathChanged:
 		kind := pathKind(pathOf(event))
 		return fmt.Sprintf("path to %s: %s %s, %v", event.Peer, kind, event.Remote, event.Reason)
+	case client.PeerRefused:
+		return fmt.Sprintf("channel with %s refused: %v", event.Peer, event.Err)
 	case client.NetworkChanged:
 		if event.Slept > 0 {
 			return fmt.Sprintf("this host slept for %v", event.Slept.Round(time.Second))

@@ -41,6 +41,8 @@ const usage = `conec connects programs behind any network by name.
 	conec ping [flags] PEER           measure round trips to PEER, and say which path they take and why
 	conec peers [flags] [PATTERN]     list who is attached, and with -watch follow what becomes of them
 	conec doctor [flags] [PEER]       say what this network lets through, and how PEER is reached
+	conec cert ca|coord|client|show|check
+	                                  make, show and check certificates: conec cert help
 	conec sim run [flags] FILE        play a topology file in a simulated network
 	conec status|group|kick|ban|unban|drain
 	                                  see and order a coordinator about, at its admin endpoint
@@ -51,7 +53,8 @@ Flags of a command: conec COMMAND -h. More on simulations: conec sim help
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted.
 
-Environment, as defaults of the flags of all commands that attach: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME, CONEC_TOKEN.
+Environment, as defaults of the flags of all commands that attach: CONEC_COORDINATOR, CONEC_FINGERPRINT, CONEC_NAME,
+CONEC_IDENTITY, CONEC_KNOWN, CONEC_TOKEN.
 SSLKEYLOGFILE names a file that gets TLS secrets, for debugging.
 `
 
@@ -126,6 +129,8 @@ func dispatch(ctx context.Context, args []string, std streams) error {
 	switch command {
 	case "coord":
 		return runCoord(ctx, args, std)
+	case "cert":
+		return runCert(ctx, args, std)
 	case "bench":
 		return runBench(ctx, args, std)
 	case "cp":

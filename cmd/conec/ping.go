@@ -36,6 +36,7 @@ func parsePing(args []string, std streams) (*pingFlags, error) {
 	flags := flag.NewFlagSet("ping", flag.ContinueOnError)
 	f.register(flags)
 	f.registerMode(flags)
+	f.registerWords(flags)
 	flags.IntVar(&f.count, "c", 0, "`number` of probes (default: until SIGINT or SIGTERM)")
 	flags.DurationVar(&f.every, "i", time.Second, "`time` from one probe to the next; an answer that takes longer is waited for")
 	flags.BoolVar(&f.json, "json", false, "print a JSON object for each line")
@@ -63,7 +64,7 @@ func runPing(ctx context.Context, args []string, std streams) error {
 	if err != nil {
 		return err
 	}
-	p := &pinging{pingFlags: f, out: std.out, moves: make(chan move, 64)}
+	p := &pinging{pingFlags: f, out: std.out, std: std, moves: make(chan move, 64)}
 	cl, done, err := f.connect(ctx, "ping", std, func(config *client.Config) { config.OnEvent = p.hear })
 	if err != nil {
 		return err
@@ -79,6 +80,7 @@ type pinging struct {
 	cl      *client.Client
 	channel *client.Channel
 	out     io.Writer
+	std     streams
 	moves   chan move // from the client's events
 
 	opened       time.Time // when the channel was, for the first time
@@ -110,6 +112,7 @@ func (p *pinging) run(ctx context.Context) error {
 	if p.channel, err = p.open(opening); err != nil {
 		return because(ctx, err)
 	}
+	p.sayWords(p.std, p.channel)
 	ticker := time.NewTicker(p.every)
 	defer ticker.Stop()
 	for p.count == 0 || p.sent < p.count {

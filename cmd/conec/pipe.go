@@ -24,6 +24,7 @@ func parsePipe(args []string, std streams) (*pipeFlags, error) {
 	flags := flag.NewFlagSet("pipe", flag.ContinueOnError)
 	f.register(flags)
 	f.registerMode(flags)
+	f.registerWords(flags)
 	flags.StringVar(&f.purpose, "purpose", "", "`text` that says what the stream is for; with -accept, only such a stream is accepted")
 	flags.BoolVar(&f.accept, "accept", false, "wait for one stream, of PEER only if PEER is given")
 	flags.DurationVar(&f.linger, "linger", 10*time.Minute, "how long to wait at the end until the peer has read everything")
@@ -68,6 +69,7 @@ func (f *pipeFlags) pipe(ctx context.Context, cl *client.Client, std streams) er
 	if f.verbose {
 		fmt.Fprintf(std.err, "stream with %s, path %v\n", stream.Peer(), stream.Channel().Path())
 	}
+	f.sayWords(std, stream.Channel())
 	var refusing sync.WaitGroup
 	defer refusing.Wait() // the client is closed by then
 	refusing.Go(func() { refuse(ctx, cl) })

@@ -5,9 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/coord/policy"
@@ -49,33 +46,16 @@ func runCheck(args []string, std streams) error {
 	return nil
 }
 
-// reload reads the policy file again at each SIGHUP, until ctx ends. A file that is wrong
-// changes nothing.
-func (f *coordFlags) reload(ctx context.Context, c *coord.Coordinator, logger *slog.Logger, std streams) (done func()) {
-	signals, ended := make(chan os.Signal, 1), make(chan struct{})
-	signal.Notify(signals, syscall.SIGHUP)
-	go func() {
-		defer close(ended)
-		for {
-			select {
-			case <-signals:
-			case <-ctx.Done():
-				return
-			}
-			rules, err := policy.Load(f.policy)
-			if err == nil {
-				err = c.SetPolicy(ctx, rules)
-			}
-			if err != nil {
-				logger.Error("policy not read, the former one stays in force", "file", f.policy, "err", err)
-				fmt.Fprintf(std.err, "conec: %v, the former one stays in force:\n%v\n", errPolicy, err)
-				continue
-			}
-			fmt.Fprintf(std.err, "conec: policy in %s is in force\n", f.policy)
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		<-ended
+// reloadPolicy reads the policy file again. One that is wrong changes nothing.
+func (f *coordFlags) reloadPolicy(ctx context.Context, c *coord.Coordinator, logger *slog.Logger, std streams) {
+	rules, err := policy.Load(f.policy)
+	if err == nil {
+		err = c.SetPolicy(ctx, rules)
 	}
+	if err != nil {
+		logger.Error("policy not read, the former one stays in force", "file", f.policy, "err", err)
+		fmt.Fprintf(std.err, "conec: %v, the former one stays in force:\n%v\n", errPolicy, err)
+		return
+	}
+	fmt.Fprintf(std.err, "conec: policy in %s is in force\n", f.policy)
 }

@@ -58,7 +58,10 @@ func startCommand(ts *testscript.TestScript, neg bool, args []string) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	p := &process{command: exec.CommandContext(ctx, path, args[4:]...), cancel: cancel, ended: make(chan struct{}), said: &watcher{more: make(chan struct{})}}
 	p.command.Dir = ts.MkAbs(".")
-	for _, key := range []string{"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME", "CONEC_TOKEN", "CONEC_ADMIN_TOKEN"} {
+	for _, key := range []string{
+		"CONEC_COORDINATOR", "CONEC_FINGERPRINT", "CONEC_NAME", "CONEC_IDENTITY", "CONEC_KNOWN", "CONEC_TOKEN", "CONEC_ADMIN_TOKEN",
+		"SSLKEYLOGFILE", "PATH", "HOME", "XDG_CONFIG_HOME",
+	} {
 		p.command.Env = append(p.command.Env, key+"="+ts.Getenv(key))
 	}
 	switch input {

@@ -319,11 +319,15 @@ func entries(_ []file, tree fs.FS) (broken []string) {
 	return broken
 }
 
-// TestNamedTests holds that the tests that docs/seed-tests.md names exist.
+// TestNamedTests holds that the tests exist that docs/seed-tests.md and docs/security.md name.
 func TestNamedTests(t *testing.T) {
-	text, err := os.ReadFile("../../docs/seed-tests.md")
-	if err != nil {
-		t.Fatal(err)
+	var text []byte
+	for _, page := range []string{"seed-tests", "security"} {
+		part, err := os.ReadFile("../../docs/" + page + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = append(text, part...)
 	}
 	there := map[string]bool{}
 	for _, f := range parse(t, os.DirFS("../..")) {
@@ -334,7 +338,7 @@ func TestNamedTests(t *testing.T) {
 		}
 	}
 	named := regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllSubmatch(text, -1)
-	if len(named) < 30 {
+	if len(named) < 60 {
 		t.Errorf("only %d tests are named", len(named))
 	}
 	for _, match := range named {

@@ -153,15 +153,17 @@ type Control struct {
 	//	*Control_ReleaseChannel
 	//	*Control_RestoreChannel
 	//	*Control_ChannelRestored
+	//	*Control_PassPacket
 	//	*Control_IntroducePeers
 	//	*Control_PeersIntroduced
-	//	*Control_PassPacket
 	//	*Control_SetMetadata
 	//	*Control_WatchPeers
 	//	*Control_GrantPeers
 	//	*Control_EndWatch
 	//	*Control_PeersChanged
 	//	*Control_WatchEnded
+	//	*Control_RenewIdentity
+	//	*Control_IdentityRenewed
 	//	*Control_OfferCandidates
 	//	*Control_CloseChannel
 	//	*Control_ChannelDrained
@@ -319,6 +321,15 @@ func (x *Control) GetChannelRestored() *ChannelRestored {
 	return nil
 }
 
+func (x *Control) GetPassPacket() *PassPacket {
+	if x != nil {
+		if x, ok := x.Said.(*Control_PassPacket); ok {
+			return x.PassPacket
+		}
+	}
+	return nil
+}
+
 func (x *Control) GetIntroducePeers() *IntroducePeers {
 	if x != nil {
 		if x, ok := x.Said.(*Control_IntroducePeers); ok {
@@ -332,15 +343,6 @@ func (x *Control) GetPeersIntroduced() *PeersIntroduced {
 	if x != nil {
 		if x, ok := x.Said.(*Control_PeersIntroduced); ok {
 			return x.PeersIntroduced
-		}
-	}
-	return nil
-}
-
-func (x *Control) GetPassPacket() *PassPacket {
-	if x != nil {
-		if x, ok := x.Said.(*Control_PassPacket); ok {
-			return x.PassPacket
 		}
 	}
 	return nil
@@ -395,6 +397,24 @@ func (x *Control) GetWatchEnded() *WatchEnded {
 	if x != nil {
 		if x, ok := x.Said.(*Control_WatchEnded); ok {
 			return x.WatchEnded
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetRenewIdentity() *RenewIdentity {
+	if x != nil {
+		if x, ok := x.Said.(*Control_RenewIdentity); ok {
+			return x.RenewIdentity
+		}
+	}
+	return nil
+}
+
+func (x *Control) GetIdentityRenewed() *IdentityRenewed {
+	if x != nil {
+		if x, ok := x.Said.(*Control_IdentityRenewed); ok {
+			return x.IdentityRenewed
 		}
 	}
 	return nil
@@ -527,6 +547,11 @@ type Control_ChannelRestored struct {
 	ChannelRestored *ChannelRestored `protobuf:"bytes,12,opt,name=channel_restored,json=channelRestored,proto3,oneof"`
 }
 
+type Control_PassPacket struct {
+	// Client to coordinator, which says it on to the peer.
+	PassPacket *PassPacket `protobuf:"bytes,13,opt,name=pass_packet,json=passPacket,proto3,oneof"`
+}
+
 type Control_IntroducePeers struct {
 	// Client to coordinator: hand two others a channel to each other.
 	IntroducePeers *IntroducePeers `protobuf:"bytes,14,opt,name=introduce_peers,json=introducePeers,proto3,oneof"`
@@ -535,11 +560,6 @@ type Control_IntroducePeers struct {
 type Control_PeersIntroduced struct {
 	// Coordinator to the client that introduces, the answer to introduce_peers.
 	PeersIntroduced *PeersIntroduced `protobuf:"bytes,15,opt,name=peers_introduced,json=peersIntroduced,proto3,oneof"`
-}
-
-type Control_PassPacket struct {
-	// Client to coordinator, which says it on to the peer.
-	PassPacket *PassPacket `protobuf:"bytes,13,opt,name=pass_packet,json=passPacket,proto3,oneof"`
 }
 
 type Control_SetMetadata struct {
@@ -570,6 +590,16 @@ type Control_PeersChanged struct {
 type Control_WatchEnded struct {
 	// Coordinator to client: a watch is no more.
 	WatchEnded *WatchEnded `protobuf:"bytes,21,opt,name=watch_ended,json=watchEnded,proto3,oneof"`
+}
+
+type Control_RenewIdentity struct {
+	// Client to coordinator: the client's new certificate.
+	RenewIdentity *RenewIdentity `protobuf:"bytes,22,opt,name=renew_identity,json=renewIdentity,proto3,oneof"`
+}
+
+type Control_IdentityRenewed struct {
+	// Coordinator to client, the answer to renew_identity.
+	IdentityRenewed *IdentityRenewed `protobuf:"bytes,23,opt,name=identity_renewed,json=identityRenewed,proto3,oneof"`
 }
 
 type Control_OfferCandidates struct {
@@ -631,11 +661,11 @@ func (*Control_RestoreChannel) isControl_Said() {}
 
 func (*Control_ChannelRestored) isControl_Said() {}
 
+func (*Control_PassPacket) isControl_Said() {}
+
 func (*Control_IntroducePeers) isControl_Said() {}
 
 func (*Control_PeersIntroduced) isControl_Said() {}
-
-func (*Control_PassPacket) isControl_Said() {}
 
 func (*Control_SetMetadata) isControl_Said() {}
 
@@ -648,6 +678,10 @@ func (*Control_EndWatch) isControl_Said() {}
 func (*Control_PeersChanged) isControl_Said() {}
 
 func (*Control_WatchEnded) isControl_Said() {}
+
+func (*Control_RenewIdentity) isControl_Said() {}
+
+func (*Control_IdentityRenewed) isControl_Said() {}
 
 func (*Control_OfferCandidates) isControl_Said() {}
 
@@ -1269,7 +1303,16 @@ type Introduction struct {
 	Shared bool `protobuf:"varint,8,opt,name=shared,proto3" json:"shared,omitempty"`
 	// The policy allows direct paths only, as MODE_DIRECT does, whatever the mode says: the
 	// route is good for the handshake and for finding such a path.
-	DirectOnly    bool `protobuf:"varint,9,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"`
+	DirectOnly bool `protobuf:"varint,9,opt,name=direct_only,json=directOnly,proto3" json:"direct_only,omitempty"`
+	// The certificates that vouch for the peer's, DER: those between it and an authority, each
+	// vouched for by the next one. With certificate and authority at most 6 of 16 KiB.
+	Chain [][]byte `protobuf:"bytes,10,rep,name=chain,proto3" json:"chain,omitempty"`
+	// The certificate of the authority that the coordinator asks for and that vouches for the
+	// peer, DER; empty if it asks for none.
+	Authority []byte `protobuf:"bytes,11,opt,name=authority,proto3" json:"authority,omitempty"`
+	// The SHA-256 hash of the certificate of the receiver that the peer was told: the receiver
+	// must present that one. Empty: the one that it has attached with.
+	Own           []byte `protobuf:"bytes,12,opt,name=own,proto3" json:"own,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1367,6 +1410,139 @@ func (x *Introduction) GetDirectOnly() bool {
 	return false
 }
 
+func (x *Introduction) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *Introduction) GetAuthority() []byte {
+	if x != nil {
+		return x.Authority
+	}
+	return nil
+}
+
+func (x *Introduction) GetOwn() []byte {
+	if x != nil {
+		return x.Own
+	}
+	return nil
+}
+
+// RenewIdentity says that the sender, which stays attached, has another certificate from now
+// on, for the same name.
+type RenewIdentity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The certificate and those that vouch for it, DER, leaf first.
+	Chain [][]byte `protobuf:"bytes,1,rep,name=chain,proto3" json:"chain,omitempty"`
+	// A signature by the certificate's key, which proves that it belongs to who is attached:
+	// docs/protocol.md, section 4.
+	Proof         []byte `protobuf:"bytes,2,opt,name=proof,proto3" json:"proof,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewIdentity) Reset() {
+	*x = RenewIdentity{}
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewIdentity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewIdentity) ProtoMessage() {}
+
+func (x *RenewIdentity) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewIdentity.ProtoReflect.Descriptor instead.
+func (*RenewIdentity) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RenewIdentity) GetChain() [][]byte {
+	if x != nil {
+		return x.Chain
+	}
+	return nil
+}
+
+func (x *RenewIdentity) GetProof() []byte {
+	if x != nil {
+		return x.Proof
+	}
+	return nil
+}
+
+// IdentityRenewed answers RenewIdentity.
+type IdentityRenewed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CODE_UNSPECIFIED if the new certificate counts; else the former one still does.
+	Code Code `protobuf:"varint,1,opt,name=code,proto3,enum=conec.v1.Code" json:"code,omitempty"`
+	// Why it is refused, for people.
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IdentityRenewed) Reset() {
+	*x = IdentityRenewed{}
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IdentityRenewed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IdentityRenewed) ProtoMessage() {}
+
+func (x *IdentityRenewed) ProtoReflect() protoreflect.Message {
+	mi := &file_conec_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IdentityRenewed.ProtoReflect.Descriptor instead.
+func (*IdentityRenewed) Descriptor() ([]byte, []int) {
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *IdentityRenewed) GetCode() Code {
+	if x != nil {
+		return x.Code
+	}
+	return Code_CODE_UNSPECIFIED
+}
+
+func (x *IdentityRenewed) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 // PassPacket carries one of the first QUIC packets of a channel from the client that
 // opens it to the one that is asked, right behind the offer: before either knows
 // whether there will be a channel. Who refuses drops it.
@@ -1384,7 +1560,7 @@ type PassPacket struct {
 
 func (x *PassPacket) Reset() {
 	*x = PassPacket{}
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1572,7 @@ func (x *PassPacket) String() string {
 func (*PassPacket) ProtoMessage() {}
 
 func (x *PassPacket) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[11]
+	mi := &file_conec_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1585,7 @@ func (x *PassPacket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PassPacket.ProtoReflect.Descriptor instead.
 func (*PassPacket) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PassPacket) GetRequest() uint64 {
@@ -1450,7 +1626,7 @@ type OpenRefused struct {
 
 func (x *OpenRefused) Reset() {
 	*x = OpenRefused{}
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1462,7 +1638,7 @@ func (x *OpenRefused) String() string {
 func (*OpenRefused) ProtoMessage() {}
 
 func (x *OpenRefused) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[12]
+	mi := &file_conec_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1475,7 +1651,7 @@ func (x *OpenRefused) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenRefused.ProtoReflect.Descriptor instead.
 func (*OpenRefused) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *OpenRefused) GetRequest() uint64 {
@@ -1524,7 +1700,7 @@ type IntroducePeers struct {
 
 func (x *IntroducePeers) Reset() {
 	*x = IntroducePeers{}
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1536,7 +1712,7 @@ func (x *IntroducePeers) String() string {
 func (*IntroducePeers) ProtoMessage() {}
 
 func (x *IntroducePeers) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[13]
+	mi := &file_conec_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1549,7 +1725,7 @@ func (x *IntroducePeers) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntroducePeers.ProtoReflect.Descriptor instead.
 func (*IntroducePeers) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *IntroducePeers) GetRequest() uint64 {
@@ -1599,7 +1775,7 @@ type PeersIntroduced struct {
 
 func (x *PeersIntroduced) Reset() {
 	*x = PeersIntroduced{}
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1611,7 +1787,7 @@ func (x *PeersIntroduced) String() string {
 func (*PeersIntroduced) ProtoMessage() {}
 
 func (x *PeersIntroduced) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[14]
+	mi := &file_conec_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1624,7 +1800,7 @@ func (x *PeersIntroduced) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PeersIntroduced.ProtoReflect.Descriptor instead.
 func (*PeersIntroduced) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PeersIntroduced) GetRequest() uint64 {
@@ -1673,7 +1849,7 @@ type ReleaseChannel struct {
 
 func (x *ReleaseChannel) Reset() {
 	*x = ReleaseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1861,7 @@ func (x *ReleaseChannel) String() string {
 func (*ReleaseChannel) ProtoMessage() {}
 
 func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[15]
+	mi := &file_conec_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1874,7 @@ func (x *ReleaseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseChannel.ProtoReflect.Descriptor instead.
 func (*ReleaseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReleaseChannel) GetChannel() []byte {
@@ -1722,7 +1898,7 @@ type RestoreChannel struct {
 
 func (x *RestoreChannel) Reset() {
 	*x = RestoreChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1734,7 +1910,7 @@ func (x *RestoreChannel) String() string {
 func (*RestoreChannel) ProtoMessage() {}
 
 func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[16]
+	mi := &file_conec_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1747,7 +1923,7 @@ func (x *RestoreChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreChannel.ProtoReflect.Descriptor instead.
 func (*RestoreChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RestoreChannel) GetChannel() []byte {
@@ -1777,7 +1953,7 @@ type ChannelRestored struct {
 
 func (x *ChannelRestored) Reset() {
 	*x = ChannelRestored{}
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1789,7 +1965,7 @@ func (x *ChannelRestored) String() string {
 func (*ChannelRestored) ProtoMessage() {}
 
 func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[17]
+	mi := &file_conec_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1802,7 +1978,7 @@ func (x *ChannelRestored) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelRestored.ProtoReflect.Descriptor instead.
 func (*ChannelRestored) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ChannelRestored) GetChannel() []byte {
@@ -1843,7 +2019,7 @@ type OfferCandidates struct {
 
 func (x *OfferCandidates) Reset() {
 	*x = OfferCandidates{}
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2031,7 @@ func (x *OfferCandidates) String() string {
 func (*OfferCandidates) ProtoMessage() {}
 
 func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[18]
+	mi := &file_conec_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2044,7 @@ func (x *OfferCandidates) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OfferCandidates.ProtoReflect.Descriptor instead.
 func (*OfferCandidates) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *OfferCandidates) GetTag() uint32 {
@@ -1923,7 +2099,7 @@ type PathMoved struct {
 
 func (x *PathMoved) Reset() {
 	*x = PathMoved{}
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2111,7 @@ func (x *PathMoved) String() string {
 func (*PathMoved) ProtoMessage() {}
 
 func (x *PathMoved) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[19]
+	mi := &file_conec_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2124,7 @@ func (x *PathMoved) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMoved.ProtoReflect.Descriptor instead.
 func (*PathMoved) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 // SearchPorts says that its sender, whose NAT shows it to each under another port,
@@ -1962,7 +2138,7 @@ type SearchPorts struct {
 
 func (x *SearchPorts) Reset() {
 	*x = SearchPorts{}
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1974,7 +2150,7 @@ func (x *SearchPorts) String() string {
 func (*SearchPorts) ProtoMessage() {}
 
 func (x *SearchPorts) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[20]
+	mi := &file_conec_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1987,7 +2163,7 @@ func (x *SearchPorts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SearchPorts.ProtoReflect.Descriptor instead.
 func (*SearchPorts) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 // CloseChannel ends a channel in order: the sender has ended its side of every
@@ -2006,7 +2182,7 @@ type CloseChannel struct {
 
 func (x *CloseChannel) Reset() {
 	*x = CloseChannel{}
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2018,7 +2194,7 @@ func (x *CloseChannel) String() string {
 func (*CloseChannel) ProtoMessage() {}
 
 func (x *CloseChannel) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[21]
+	mi := &file_conec_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2031,7 +2207,7 @@ func (x *CloseChannel) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseChannel.ProtoReflect.Descriptor instead.
 func (*CloseChannel) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CloseChannel) GetCode() Code {
@@ -2064,7 +2240,7 @@ type ChannelDrained struct {
 
 func (x *ChannelDrained) Reset() {
 	*x = ChannelDrained{}
-	mi := &file_conec_v1_control_proto_msgTypes[22]
+	mi := &file_conec_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2252,7 @@ func (x *ChannelDrained) String() string {
 func (*ChannelDrained) ProtoMessage() {}
 
 func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[22]
+	mi := &file_conec_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2265,7 @@ func (x *ChannelDrained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelDrained.ProtoReflect.Descriptor instead.
 func (*ChannelDrained) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 // Ping asks for a Pong at once, to measure the round trip of the channel. It is
@@ -2104,7 +2280,7 @@ type Ping struct {
 
 func (x *Ping) Reset() {
 	*x = Ping{}
-	mi := &file_conec_v1_control_proto_msgTypes[23]
+	mi := &file_conec_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2116,7 +2292,7 @@ func (x *Ping) String() string {
 func (*Ping) ProtoMessage() {}
 
 func (x *Ping) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[23]
+	mi := &file_conec_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2129,7 +2305,7 @@ func (x *Ping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ping.ProtoReflect.Descriptor instead.
 func (*Ping) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ping) GetRequest() uint64 {
@@ -2153,7 +2329,7 @@ type Pong struct {
 
 func (x *Pong) Reset() {
 	*x = Pong{}
-	mi := &file_conec_v1_control_proto_msgTypes[24]
+	mi := &file_conec_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2165,7 +2341,7 @@ func (x *Pong) String() string {
 func (*Pong) ProtoMessage() {}
 
 func (x *Pong) ProtoReflect() protoreflect.Message {
-	mi := &file_conec_v1_control_proto_msgTypes[24]
+	mi := &file_conec_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2178,7 +2354,7 @@ func (x *Pong) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pong.ProtoReflect.Descriptor instead.
 func (*Pong) Descriptor() ([]byte, []int) {
-	return file_conec_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_conec_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Pong) GetRequest() uint64 {
@@ -2199,7 +2375,7 @@ var File_conec_v1_control_proto protoreflect.FileDescriptor
 
 const file_conec_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x17conec/v1/presence.proto\"\xaf\r\n" +
+	"\x16conec/v1/control.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\x1a\x17conec/v1/presence.proto\"\xb9\x0e\n" +
 	"\aControl\x12*\n" +
 	"\x06attach\x18\x01 \x01(\v2\x10.conec.v1.AttachH\x00R\x06attach\x120\n" +
 	"\battached\x18\x02 \x01(\v2\x12.conec.v1.AttachedH\x00R\battached\x12:\n" +
@@ -2214,11 +2390,11 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x0frelease_channel\x18\n" +
 	" \x01(\v2\x18.conec.v1.ReleaseChannelH\x00R\x0ereleaseChannel\x12C\n" +
 	"\x0frestore_channel\x18\v \x01(\v2\x18.conec.v1.RestoreChannelH\x00R\x0erestoreChannel\x12F\n" +
-	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x12C\n" +
-	"\x0fintroduce_peers\x18\x0e \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
-	"\x10peers_introduced\x18\x0f \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x127\n" +
+	"\x10channel_restored\x18\f \x01(\v2\x19.conec.v1.ChannelRestoredH\x00R\x0fchannelRestored\x127\n" +
 	"\vpass_packet\x18\r \x01(\v2\x14.conec.v1.PassPacketH\x00R\n" +
-	"passPacket\x12:\n" +
+	"passPacket\x12C\n" +
+	"\x0fintroduce_peers\x18\x0e \x01(\v2\x18.conec.v1.IntroducePeersH\x00R\x0eintroducePeers\x12F\n" +
+	"\x10peers_introduced\x18\x0f \x01(\v2\x19.conec.v1.PeersIntroducedH\x00R\x0fpeersIntroduced\x12:\n" +
 	"\fset_metadata\x18\x10 \x01(\v2\x15.conec.v1.SetMetadataH\x00R\vsetMetadata\x127\n" +
 	"\vwatch_peers\x18\x11 \x01(\v2\x14.conec.v1.WatchPeersH\x00R\n" +
 	"watchPeers\x127\n" +
@@ -2227,7 +2403,9 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\tend_watch\x18\x13 \x01(\v2\x12.conec.v1.EndWatchH\x00R\bendWatch\x12=\n" +
 	"\rpeers_changed\x18\x14 \x01(\v2\x16.conec.v1.PeersChangedH\x00R\fpeersChanged\x127\n" +
 	"\vwatch_ended\x18\x15 \x01(\v2\x14.conec.v1.WatchEndedH\x00R\n" +
-	"watchEnded\x12F\n" +
+	"watchEnded\x12@\n" +
+	"\x0erenew_identity\x18\x16 \x01(\v2\x17.conec.v1.RenewIdentityH\x00R\rrenewIdentity\x12F\n" +
+	"\x10identity_renewed\x18\x17 \x01(\v2\x19.conec.v1.IdentityRenewedH\x00R\x0fidentityRenewed\x12F\n" +
 	"\x10offer_candidates\x18  \x01(\v2\x19.conec.v1.OfferCandidatesH\x00R\x0fofferCandidates\x12=\n" +
 	"\rclose_channel\x18! \x01(\v2\x16.conec.v1.CloseChannelH\x00R\fcloseChannel\x12C\n" +
 	"\x0fchannel_drained\x18\" \x01(\v2\x18.conec.v1.ChannelDrainedH\x00R\x0echannelDrained\x124\n" +
@@ -2274,7 +2452,7 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"directOnly\"i\n" +
 	"\x11ChannelIntroduced\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12:\n" +
-	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\x81\x02\n" +
+	"\fintroduction\x18\x02 \x01(\v2\x16.conec.v1.IntroductionR\fintroduction\"\xc7\x02\n" +
 	"\fIntroduction\x12\x18\n" +
 	"\achannel\x18\x01 \x01(\fR\achannel\x12\x12\n" +
 	"\x04peer\x18\x02 \x01(\tR\x04peer\x12 \n" +
@@ -2285,7 +2463,17 @@ const file_conec_v1_control_proto_rawDesc = "" +
 	"\x05dials\x18\a \x01(\bR\x05dials\x12\x16\n" +
 	"\x06shared\x18\b \x01(\bR\x06shared\x12\x1f\n" +
 	"\vdirect_only\x18\t \x01(\bR\n" +
-	"directOnly\"X\n" +
+	"directOnly\x12\x14\n" +
+	"\x05chain\x18\n" +
+	" \x03(\fR\x05chain\x12\x1c\n" +
+	"\tauthority\x18\v \x01(\fR\tauthority\x12\x10\n" +
+	"\x03own\x18\f \x01(\fR\x03own\";\n" +
+	"\rRenewIdentity\x12\x14\n" +
+	"\x05chain\x18\x01 \x03(\fR\x05chain\x12\x14\n" +
+	"\x05proof\x18\x02 \x01(\fR\x05proof\"M\n" +
+	"\x0fIdentityRenewed\x12\"\n" +
+	"\x04code\x18\x01 \x01(\x0e2\x0e.conec.v1.CodeR\x04code\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\"X\n" +
 	"\n" +
 	"PassPacket\x12\x18\n" +
 	"\arequest\x18\x01 \x01(\x04R\arequest\x12\x18\n" +
@@ -2359,7 +2547,7 @@ func file_conec_v1_control_proto_rawDescGZIP() []byte {
 }
 
 var file_conec_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_conec_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_conec_v1_control_proto_goTypes = []any{
 	(Mode)(0),                 // 0: conec.v1.Mode
 	(AddressKind)(0),          // 1: conec.v1.AddressKind
@@ -2374,28 +2562,30 @@ var file_conec_v1_control_proto_goTypes = []any{
 	(*OfferWithdrawn)(nil),    // 10: conec.v1.OfferWithdrawn
 	(*ChannelIntroduced)(nil), // 11: conec.v1.ChannelIntroduced
 	(*Introduction)(nil),      // 12: conec.v1.Introduction
-	(*PassPacket)(nil),        // 13: conec.v1.PassPacket
-	(*OpenRefused)(nil),       // 14: conec.v1.OpenRefused
-	(*IntroducePeers)(nil),    // 15: conec.v1.IntroducePeers
-	(*PeersIntroduced)(nil),   // 16: conec.v1.PeersIntroduced
-	(*ReleaseChannel)(nil),    // 17: conec.v1.ReleaseChannel
-	(*RestoreChannel)(nil),    // 18: conec.v1.RestoreChannel
-	(*ChannelRestored)(nil),   // 19: conec.v1.ChannelRestored
-	(*OfferCandidates)(nil),   // 20: conec.v1.OfferCandidates
-	(*PathMoved)(nil),         // 21: conec.v1.PathMoved
-	(*SearchPorts)(nil),       // 22: conec.v1.SearchPorts
-	(*CloseChannel)(nil),      // 23: conec.v1.CloseChannel
-	(*ChannelDrained)(nil),    // 24: conec.v1.ChannelDrained
-	(*Ping)(nil),              // 25: conec.v1.Ping
-	(*Pong)(nil),              // 26: conec.v1.Pong
-	(*SetMetadata)(nil),       // 27: conec.v1.SetMetadata
-	(*WatchPeers)(nil),        // 28: conec.v1.WatchPeers
-	(*GrantPeers)(nil),        // 29: conec.v1.GrantPeers
-	(*EndWatch)(nil),          // 30: conec.v1.EndWatch
-	(*PeersChanged)(nil),      // 31: conec.v1.PeersChanged
-	(*WatchEnded)(nil),        // 32: conec.v1.WatchEnded
-	(*Label)(nil),             // 33: conec.v1.Label
-	(Code)(0),                 // 34: conec.v1.Code
+	(*RenewIdentity)(nil),     // 13: conec.v1.RenewIdentity
+	(*IdentityRenewed)(nil),   // 14: conec.v1.IdentityRenewed
+	(*PassPacket)(nil),        // 15: conec.v1.PassPacket
+	(*OpenRefused)(nil),       // 16: conec.v1.OpenRefused
+	(*IntroducePeers)(nil),    // 17: conec.v1.IntroducePeers
+	(*PeersIntroduced)(nil),   // 18: conec.v1.PeersIntroduced
+	(*ReleaseChannel)(nil),    // 19: conec.v1.ReleaseChannel
+	(*RestoreChannel)(nil),    // 20: conec.v1.RestoreChannel
+	(*ChannelRestored)(nil),   // 21: conec.v1.ChannelRestored
+	(*OfferCandidates)(nil),   // 22: conec.v1.OfferCandidates
+	(*PathMoved)(nil),         // 23: conec.v1.PathMoved
+	(*SearchPorts)(nil),       // 24: conec.v1.SearchPorts
+	(*CloseChannel)(nil),      // 25: conec.v1.CloseChannel
+	(*ChannelDrained)(nil),    // 26: conec.v1.ChannelDrained
+	(*Ping)(nil),              // 27: conec.v1.Ping
+	(*Pong)(nil),              // 28: conec.v1.Pong
+	(*SetMetadata)(nil),       // 29: conec.v1.SetMetadata
+	(*WatchPeers)(nil),        // 30: conec.v1.WatchPeers
+	(*GrantPeers)(nil),        // 31: conec.v1.GrantPeers
+	(*EndWatch)(nil),          // 32: conec.v1.EndWatch
+	(*PeersChanged)(nil),      // 33: conec.v1.PeersChanged
+	(*WatchEnded)(nil),        // 34: conec.v1.WatchEnded
+	(*Label)(nil),             // 35: conec.v1.Label
+	(Code)(0),                 // 36: conec.v1.Code
 }
 var file_conec_v1_control_proto_depIdxs = []int32{
 	3,  // 0: conec.v1.Control.attach:type_name -> conec.v1.Attach
@@ -2406,44 +2596,47 @@ var file_conec_v1_control_proto_depIdxs = []int32{
 	9,  // 5: conec.v1.Control.answer_offer:type_name -> conec.v1.AnswerOffer
 	10, // 6: conec.v1.Control.offer_withdrawn:type_name -> conec.v1.OfferWithdrawn
 	11, // 7: conec.v1.Control.channel_introduced:type_name -> conec.v1.ChannelIntroduced
-	14, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
-	17, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
-	18, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
-	19, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
-	15, // 12: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
-	16, // 13: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
-	13, // 14: conec.v1.Control.pass_packet:type_name -> conec.v1.PassPacket
-	27, // 15: conec.v1.Control.set_metadata:type_name -> conec.v1.SetMetadata
-	28, // 16: conec.v1.Control.watch_peers:type_name -> conec.v1.WatchPeers
-	29, // 17: conec.v1.Control.grant_peers:type_name -> conec.v1.GrantPeers
-	30, // 18: conec.v1.Control.end_watch:type_name -> conec.v1.EndWatch
-	31, // 19: conec.v1.Control.peers_changed:type_name -> conec.v1.PeersChanged
-	32, // 20: conec.v1.Control.watch_ended:type_name -> conec.v1.WatchEnded
-	20, // 21: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
-	23, // 22: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
-	24, // 23: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
-	21, // 24: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
-	22, // 25: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
-	25, // 26: conec.v1.Control.ping:type_name -> conec.v1.Ping
-	26, // 27: conec.v1.Control.pong:type_name -> conec.v1.Pong
-	33, // 28: conec.v1.Attach.metadata:type_name -> conec.v1.Label
-	5,  // 29: conec.v1.Attached.observed:type_name -> conec.v1.Address
-	0,  // 30: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
-	12, // 31: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
-	34, // 32: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
-	34, // 33: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
-	12, // 34: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
-	0,  // 35: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
-	34, // 36: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
-	34, // 37: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
-	5,  // 38: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
-	1,  // 39: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
-	34, // 40: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
-	41, // [41:41] is the sub-list for method output_type
-	41, // [41:41] is the sub-list for method input_type
-	41, // [41:41] is the sub-list for extension type_name
-	41, // [41:41] is the sub-list for extension extendee
-	0,  // [0:41] is the sub-list for field type_name
+	16, // 8: conec.v1.Control.open_refused:type_name -> conec.v1.OpenRefused
+	19, // 9: conec.v1.Control.release_channel:type_name -> conec.v1.ReleaseChannel
+	20, // 10: conec.v1.Control.restore_channel:type_name -> conec.v1.RestoreChannel
+	21, // 11: conec.v1.Control.channel_restored:type_name -> conec.v1.ChannelRestored
+	15, // 12: conec.v1.Control.pass_packet:type_name -> conec.v1.PassPacket
+	17, // 13: conec.v1.Control.introduce_peers:type_name -> conec.v1.IntroducePeers
+	18, // 14: conec.v1.Control.peers_introduced:type_name -> conec.v1.PeersIntroduced
+	29, // 15: conec.v1.Control.set_metadata:type_name -> conec.v1.SetMetadata
+	30, // 16: conec.v1.Control.watch_peers:type_name -> conec.v1.WatchPeers
+	31, // 17: conec.v1.Control.grant_peers:type_name -> conec.v1.GrantPeers
+	32, // 18: conec.v1.Control.end_watch:type_name -> conec.v1.EndWatch
+	33, // 19: conec.v1.Control.peers_changed:type_name -> conec.v1.PeersChanged
+	34, // 20: conec.v1.Control.watch_ended:type_name -> conec.v1.WatchEnded
+	13, // 21: conec.v1.Control.renew_identity:type_name -> conec.v1.RenewIdentity
+	14, // 22: conec.v1.Control.identity_renewed:type_name -> conec.v1.IdentityRenewed
+	22, // 23: conec.v1.Control.offer_candidates:type_name -> conec.v1.OfferCandidates
+	25, // 24: conec.v1.Control.close_channel:type_name -> conec.v1.CloseChannel
+	26, // 25: conec.v1.Control.channel_drained:type_name -> conec.v1.ChannelDrained
+	23, // 26: conec.v1.Control.path_moved:type_name -> conec.v1.PathMoved
+	24, // 27: conec.v1.Control.search_ports:type_name -> conec.v1.SearchPorts
+	27, // 28: conec.v1.Control.ping:type_name -> conec.v1.Ping
+	28, // 29: conec.v1.Control.pong:type_name -> conec.v1.Pong
+	35, // 30: conec.v1.Attach.metadata:type_name -> conec.v1.Label
+	5,  // 31: conec.v1.Attached.observed:type_name -> conec.v1.Address
+	0,  // 32: conec.v1.OpenChannel.mode:type_name -> conec.v1.Mode
+	12, // 33: conec.v1.ChannelOffered.introduction:type_name -> conec.v1.Introduction
+	36, // 34: conec.v1.AnswerOffer.code:type_name -> conec.v1.Code
+	36, // 35: conec.v1.OfferWithdrawn.code:type_name -> conec.v1.Code
+	12, // 36: conec.v1.ChannelIntroduced.introduction:type_name -> conec.v1.Introduction
+	0,  // 37: conec.v1.Introduction.mode:type_name -> conec.v1.Mode
+	36, // 38: conec.v1.IdentityRenewed.code:type_name -> conec.v1.Code
+	36, // 39: conec.v1.OpenRefused.code:type_name -> conec.v1.Code
+	36, // 40: conec.v1.PeersIntroduced.code:type_name -> conec.v1.Code
+	5,  // 41: conec.v1.OfferCandidates.addresses:type_name -> conec.v1.Address
+	1,  // 42: conec.v1.OfferCandidates.kinds:type_name -> conec.v1.AddressKind
+	36, // 43: conec.v1.CloseChannel.code:type_name -> conec.v1.Code
+	44, // [44:44] is the sub-list for method output_type
+	44, // [44:44] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_conec_v1_control_proto_init() }
@@ -2466,15 +2659,17 @@ func file_conec_v1_control_proto_init() {
 		(*Control_ReleaseChannel)(nil),
 		(*Control_RestoreChannel)(nil),
 		(*Control_ChannelRestored)(nil),
+		(*Control_PassPacket)(nil),
 		(*Control_IntroducePeers)(nil),
 		(*Control_PeersIntroduced)(nil),
-		(*Control_PassPacket)(nil),
 		(*Control_SetMetadata)(nil),
 		(*Control_WatchPeers)(nil),
 		(*Control_GrantPeers)(nil),
 		(*Control_EndWatch)(nil),
 		(*Control_PeersChanged)(nil),
 		(*Control_WatchEnded)(nil),
+		(*Control_RenewIdentity)(nil),
+		(*Control_IdentityRenewed)(nil),
 		(*Control_OfferCandidates)(nil),
 		(*Control_CloseChannel)(nil),
 		(*Control_ChannelDrained)(nil),
@@ -2489,7 +2684,7 @@ func file_conec_v1_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_conec_v1_control_proto_rawDesc), len(file_conec_v1_control_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
