@@ -112,11 +112,11 @@ func TestGroupRoster(t *testing.T) {
 				want++
 			}
 		}
-		if got, err := g.messagesIn(from, at); got != want || err != nil {
+		if got, err := g.events.messages(from, at); got != want || err != nil {
 			t.Fatalf("%d messages from %d to %d, %v, want %d", got, from, at, err, want)
 		}
 		count := uint64(random.IntN(30))
-		history := g.before(at, count, first)
+		history := g.events.before(at, count, first)
 		have := uint64(0)
 		for _, message := range isMessage[history:at] {
 			if message {
@@ -143,10 +143,10 @@ func TestGroupForgets(t *testing.T) {
 		}
 		g.leave(m, conecv1.Code_CODE_CLOSED)
 	}
-	if len(g.events) > 2*eventsRemembered {
-		t.Errorf("%d events are remembered", len(g.events))
+	if len(g.events.numbers) > 2*eventsRemembered {
+		t.Errorf("%d events are remembered", len(g.events.numbers))
 	}
-	if _, err := g.gap(0, g.events[len(g.events)-1]); !errors.Is(err, messages.ErrLimit) {
+	if _, err := g.gap(0, g.events.numbers[len(g.events.numbers)-1]); !errors.Is(err, messages.ErrLimit) {
 		t.Error("a gap is counted whose events are forgotten:", err)
 	}
 	m, err := g.join("alice", "key", asks(-1, nil))
