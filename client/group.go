@@ -59,6 +59,12 @@ type JoinOptions struct {
 	Existing bool
 	// Make says what the group is if it is brought to life.
 	Make GroupOptions
+	// Sealed has the members encrypt what they send: the coordinator passes it on and can not
+	// read it. A group is sealed or not from its beginning on: a member that says otherwise is
+	// refused, with [messages.ErrRefused], whoever makes it believe what. Those who join can not
+	// read what was there before. A sealed group has at most 256 members, and its
+	// messages 128 bytes less. See docs/groups.md for what it protects from.
+	Sealed bool
 }
 
 func (o *JoinOptions) check() error {
@@ -68,6 +74,9 @@ func (o *JoinOptions) check() error {
 	}
 	if o.SendOnly && (o.Own || o.History != 0) {
 		errs = append(errs, errors.New("SendOnly: with Own or History there is something to receive"))
+	}
+	if o.Sealed && o.History != 0 {
+		errs = append(errs, errors.New("Sealed: with History there is something to receive that can not be read"))
 	}
 	if o.Make.Keep < 0 {
 		errs = append(errs, fmt.Errorf("Make.Keep is %d: want 0 for the default, or more", o.Make.Keep))
@@ -92,7 +101,7 @@ func (o *JoinOptions) request(name string, token []byte) *conecv1.JoinGroup {
 	}
 	if !o.Existing {
 		join.Make = &conecv1.GroupOptions{
-			Slow: conecv1.SlowMember(o.Make.Slow), Keep: uint64(o.Make.Keep), Rejoin: uint64(o.Make.Rejoin.Milliseconds()),
+			Slow: conecv1.SlowMember(o.Make.Slow), Keep: uint64(o.Make.Keep), Rejoin: uint64(o.Make.Rejoin.Milliseconds()), Sealed: o.Sealed,
 		}
 	}
 	return join
@@ -106,6 +115,9 @@ type Member struct {
 	Name string
 	// Sends and Receives tell what it does.
 	Sends, Receives bool
+	// Untrusted is why, in a sealed group, this client does not believe that the member is who
+	// it is said to be: it gives it no keys, and reads nothing of it. Nil if it does.
+	Untrusted error
 }
 
 // GroupEvent is what happens in a group: one of [GroupMessage], [MemberJoined],
@@ -141,6 +153,25 @@ type MemberLeft struct {
 type GroupMissed struct {
 	// Messages is how many messages it missed, exactly.
 	Messages uint64
+	// Unreadable is how many of these came, in a sealed group, and could not be read: their
+	// senders had not heard yet that this member had joined, or are not trusted.
+	Unreadable uint64
+	// Forged is how many messages came in a sealed group, not counted in Messages, that the one
+	// who is named has not sent, not here, or before: the coordinator or a member tries
+	// something. If such a message takes the place of a true one, that is missed, too, and
+	// counted as soon as there is a later one of its sender.
+	Forged uint64
+}
+
+// and returns what was missed in all.
+func (g GroupMissed) and(more GroupMissed) GroupMissed {
+	return GroupMissed{g.Messages + more.Messages, g.Unreadable + more.Unreadable, g.Forged + more.Forged}
+}
+
+// sizeOf returns how many bytes of what may wait for the program an event takes.
+func sizeOf(event GroupEvent) int {
+	message, _ := event.(GroupMessage)
+	return eventSize + len(message.Data)
 }
 
 // GroupRejoined says that this client was away from the coordinator and is back.
@@ -190,9 +221,15 @@ func (cl *Client) Join(ctx context.Context, name string, options *JoinOptions) (
 		return nil, cl.groupError(ctx, "join", name, err)
 	}
 	g := &Group{cl: cl, name: name, options: *options, membership: newMembership(*options)}
+	if options.Sealed {
+		g.sealed = newSealed(cl, name)
+	}
 	result, err := actors.Ask[*joinResult](ctx, cl.sys, cl.pid, joinGroup{g})
 	if err == nil {
 		err = asRemote(result.err, result.remote)
+	}
+	if err == nil && options.Sealed {
+		err = g.awaitHeard(ctx)
 	}
 	if err != nil {
 		_ = g.end(messages.ErrCanceled) // nothing was sent

@@ -5,7 +5,6 @@ import (
 	"crypto/hpke"
 	"crypto/x509"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -164,6 +163,3 @@ func (o *opener) wants(from uint64, now time.Time) bool {
 	s.asked, s.pause = now, min(2*s.pause, wantSlower)
 	return true
 }
-
-// numbers returns the senders that something is known of.
-func (o *opener) numbers() []uint64 { return slices.Sorted(maps.Keys(o.senders)) }

@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/conec-go/conec/messages"
 )
@@ -63,3 +64,6 @@ func signatureOf(certificate *x509.Certificate) (x509.SignatureAlgorithm, crypto
 	}
 	return 0, 0, fmt.Errorf("%w: a key of another kind", messages.ErrUntrusted)
 }
+
+// CheckPeriod reports whether now is within a certificate's validity.
+func CheckPeriod(certificate *x509.Certificate, now time.Time) error { return checkPeriod(certificate, now) }
