@@ -222,7 +222,7 @@ func (cl *Client) Join(ctx context.Context, name string, options *JoinOptions) (
 	}
 	g := &Group{cl: cl, name: name, options: *options, membership: newMembership(*options)}
 	if options.Sealed {
-		g.sealed = newSealed(cl, name)
+		g.sealed = newSealed(name, cl.identity, cl.trusts, cl.config.Now, cl.config.Logger)
 	}
 	result, err := actors.Ask[*joinResult](ctx, cl.sys, cl.pid, joinGroup{g})
 	if err == nil {

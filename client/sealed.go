@@ -58,9 +58,9 @@ type sealed struct {
 	room   chan struct{}   // something of it was received
 }
 
-func newSealed(cl *Client, group string) *sealed {
+func newSealed(group string, identity *netio.Identity, trust func(string, [][]byte) error, now func() time.Time, logger *slog.Logger) *sealed {
 	return &sealed{
-		group: group, identity: cl.identity, trust: cl.trusts, now: cl.config.Now, logger: cl.config.Logger,
+		group: group, identity: identity, trust: trust, now: now, logger: logger,
 		peers: map[uint64]*sealPeer{}, ready: make(chan struct{}), room: make(chan struct{}, 1),
 	}
 }

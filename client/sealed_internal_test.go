@@ -1,0 +1,541 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/conec-go/conec/messages"
+	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/conec-go/conec/netio"
+)
+
+// falseHall is a coordinator's part in a sealed group, for tests: it sees all that members say, and gives each what it
+// likes.
+type falseHall struct {
+	t           *testing.T
+	now         time.Time
+	incarnation []byte
+	number      uint64 // of the last member
+	entries     uint64
+	members     []*guest
+	seen        [][]byte // all that was said to the coordinator
+	said        [][]byte // what the last flush has taken
+}
+
+// guest is a member.
+type guest struct {
+	*membership
+	hall *falseHall
+	name string
+	as   *conecv1.GroupMember
+}
+
+func newFalseHall(t *testing.T) *falseHall {
+	return &falseHall{t: t, now: time.Now(), incarnation: bytes.Repeat([]byte{7}, 16)}
+}
+
+// trusts is [Client.trusts].
+func (h *falseHall) trusts(name string, chain [][]byte) error {
+	return (&Client{config: Config{Now: func() time.Time { return h.now }}}).trusts(name, chain)
+}
+
+func (h *falseHall) guest(name string, options JoinOptions) *guest {
+	h.t.Helper()
+	identity, err := netio.NewIdentity(name, h.now)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	options.Sealed = true
+	g := &guest{membership: newMembership(options), hall: h, name: name}
+	g.sealed = newSealed("room", identity, h.trusts, func() time.Time { return h.now }, slog.New(slog.DiscardHandler))
+	return g
+}
+
+// join has a client join; everybody hears of it.
+func (h *falseHall) join(name string, options JoinOptions) *guest {
+	h.t.Helper()
+	g := h.guest(name, options)
+	h.let(g)
+	return g
+}
+
+func (h *falseHall) let(g *guest) {
+	h.t.Helper()
+	request, err := g.request("room")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.seen = append(h.seen, marshal(h.t, request))
+	h.number++
+	g.as = &conecv1.GroupMember{
+		Number: h.number, Name: g.name, Sends: request.GetSends(), Receives: request.GetReceives(), Seal: request.GetSeal(),
+	}
+	h.give(marshal(h.t, &conecv1.GroupEntry{Joined: g.as}), h.members...)
+	h.members = append(h.members, g)
+	h.entries++
+	joined := h.joined(g)
+	if err := g.accept(joined); err != nil {
+		h.t.Fatal(err)
+	}
+	g.attach(nil, joined)
+}
+
+// joined is what a coordinator says to one that joins.
+func (h *falseHall) joined(g *guest) *conecv1.GroupJoined {
+	joined := &conecv1.GroupJoined{
+		Incarnation: h.incarnation, Number: g.as.GetNumber(), From: h.entries, Options: &conecv1.GroupOptions{Sealed: true}, MaxMessage: 1 << 20,
+	}
+	for _, member := range h.members {
+		joined.Members = append(joined.Members, member.as)
+	}
+	return joined
+}
+
+// leave says that somebody left, to some.
+func (h *falseHall) leave(g *guest, to ...*guest) {
+	h.t.Helper()
+	h.members = slices.DeleteFunc(h.members, func(other *guest) bool { return other == g })
+	h.give(marshal(h.t, &conecv1.GroupEntry{Left: &conecv1.GroupLeft{Number: g.as.GetNumber(), Code: conecv1.Code_CODE_CLOSED}}), to...)
+}
+
+// give has some hear an entry.
+func (h *falseHall) give(entry []byte, to ...*guest) {
+	h.t.Helper()
+	for _, g := range to {
+		if err := g.heard(entry); err != nil {
+			h.t.Fatal(g.name, err)
+		}
+	}
+}
+
+// from is an entry with what a member said.
+func from(g *guest, payload []byte) []byte {
+	return append(messages.AppendGroupData(nil, g.as.GetNumber(), payload), payload...)
+}
+
+// taken returns what a member says to the coordinator now.
+func (g *guest) taken() (said [][]byte) {
+	g.hall.t.Helper()
+	for {
+		g.mu.Lock()
+		message, some, err := g.take()
+		g.mu.Unlock()
+		if err != nil {
+			g.hall.t.Fatal(err)
+		}
+		if !some {
+			return said
+		}
+		g.hall.seen, said = append(g.hall.seen, message), append(said, message)
+	}
+}
+
+// flush passes on what all members say, as it should be, until they say nothing more.
+func (h *falseHall) flush() {
+	h.t.Helper()
+	for again := true; again; {
+		again = false
+		for _, g := range h.members {
+			for _, payload := range g.taken() {
+				h.give(from(g, payload), h.members...)
+				again = true
+			}
+		}
+	}
+}
+
+func (g *guest) say(texts ...string) {
+	g.hall.t.Helper()
+	for _, text := range texts {
+		if err := g.send(g.hall.t.Context(), []byte(text)); err != nil {
+			g.hall.t.Fatal(err)
+		}
+	}
+}
+
+// sealedTexts has a member say something, and returns only the messages of it, without what is said about keys.
+func (g *guest) sealedTexts(texts ...string) (sealed [][]byte) {
+	g.hall.t.Helper()
+	g.say(texts...)
+	for _, payload := range g.taken() {
+		if !messages.IsSealedControl(payload) {
+			sealed = append(sealed, payload)
+		}
+	}
+	return sealed
+}
+
+// want compares what has happened for a member.
+func (g *guest) want(want ...string) {
+	g.hall.t.Helper()
+	var got []string
+	for {
+		g.mu.Lock()
+		event := g.event()
+		g.mu.Unlock()
+		switch event := event.(type) {
+		case nil:
+			if !slices.Equal(got, want) {
+				g.hall.t.Errorf("%s: %q, want %q", g.name, got, want)
+			}
+			return
+		case GroupMessage:
+			got = append(got, event.From.Name+": "+string(event.Data))
+		case GroupMissed:
+			got = append(got, fmt.Sprintf("%d missed, %d unreadable, %d forged", event.Messages, event.Unreadable, event.Forged))
+		case MemberJoined, MemberLeft:
+		default:
+			got = append(got, fmt.Sprintf("%T", event))
+		}
+	}
+}
+
+func marshal(t *testing.T, message proto.Message) []byte {
+	t.Helper()
+	body, err := proto.Marshal(message)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// TestSealedWho shows who reads what: those who are members do; the coordinator, who joins later and who has left do not, even
+// if the coordinator gives them everything.
+func TestSealedWho(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob := h.join("alice", JoinOptions{Own: true}), h.join("bob", JoinOptions{})
+	var all [][]byte // as entries
+	sealed := func(texts ...string) {
+		alice.say(texts...)
+		for _, payload := range alice.taken() {
+			all = append(all, from(alice, payload))
+			h.give(from(alice, payload), h.members...)
+		}
+	}
+	sealed("top secret 1", "top secret 2")
+	bob.want("alice: top secret 1", "alice: top secret 2")
+	alice.want("alice: top secret 1", "alice: top secret 2")
+
+	carol := h.join("carol", JoinOptions{})
+	for _, entry := range all {
+		h.give(entry, carol)
+	}
+	carol.want("2 missed, 2 unreadable, 0 forged")
+	sealed("top secret 3")
+	carol.want("alice: top secret 3")
+
+	h.leave(carol, bob) // alice has not heard of it yet
+	sealed("top secret 4")
+	h.give(all[len(all)-1], carol)
+	carol.want("alice: top secret 4")
+	h.leave(carol, alice)
+	all = nil
+	sealed("top secret 5", "top secret 6")
+	for _, entry := range all {
+		h.give(entry, carol)
+	}
+	carol.want("2 missed, 2 unreadable, 0 forged")
+	bob.want("alice: top secret 3", "alice: top secret 4", "alice: top secret 5", "alice: top secret 6")
+
+	for _, said := range h.seen {
+		if bytes.Contains(said, []byte("secret")) || bytes.Contains(said, alice.sealed.sealer.chain[:]) ||
+			bytes.Contains(said, alice.sealed.sealer.signer.Seed()) {
+			t.Errorf("the coordinator reads %q", said)
+		}
+	}
+	if len(h.seen) < 10 {
+		t.Errorf("the coordinator has seen %d things only", len(h.seen))
+	}
+}
+
+// TestSealedAttacks has a malicious coordinator, with or without a member's help, change what bob gets of what alice sends. After
+// alice's first message, which is right, it does its work; then comes another one, which is right.
+func TestSealedAttacks(t *testing.T) {
+	flip := func(payload []byte, change func(*conecv1.SealedMessage)) []byte {
+		entry := &conecv1.SealedEntry{}
+		if err := proto.Unmarshal(payload, entry); err != nil {
+			t.Fatal(err)
+		}
+		change(entry.GetMessage())
+		return marshal(t, entry)
+	}
+	for _, test := range []struct {
+		name   string
+		attack func(h *falseHall, alice, bob, mallory *guest, sealed [][]byte) [][]byte // entries for bob
+		want   []string                                                                 // between the right messages
+	}{
+		{"none", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"alice: one", "alice: two"}},
+		{"ciphertext changed", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, flip(sealed[0], func(m *conecv1.SealedMessage) { m.Data[3] ^= 1 })), from(alice, sealed[1])}
+		}, []string{"1 missed, 0 unreadable, 1 forged", "alice: two"}},
+		{"signature changed", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, flip(sealed[0], func(m *conecv1.SealedMessage) { m.Signature[3] ^= 1 })), from(alice, sealed[1])}
+		}, []string{"1 missed, 0 unreadable, 1 forged", "alice: two"}},
+		{"number changed", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, flip(sealed[0], func(m *conecv1.SealedMessage) { m.Number += 1000 })), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"0 missed, 0 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"replayed", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, sealed[0]), from(alice, sealed[0]), from(alice, sealed[1]), from(alice, sealed[0])}
+		}, []string{"alice: one", "0 missed, 0 unreadable, 1 forged", "alice: two", "0 missed, 0 unreadable, 1 forged"}},
+		{"reordered", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, sealed[1]), from(alice, sealed[0])}
+		}, []string{"1 missed, 0 unreadable, 0 forged", "alice: two", "0 missed, 0 unreadable, 1 forged"}},
+		{"withheld", func(_ *falseHall, _, _, _ *guest, _ [][]byte) [][]byte { return nil }, []string{"2 missed, 0 unreadable, 0 forged"}},
+		{"as another's", func(_ *falseHall, alice, _, mallory *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(mallory, sealed[0]), from(alice, sealed[1])}
+		}, []string{"1 missed, 0 unreadable, 1 forged", "alice: two"}},
+		{"a member's as alice's", func(_ *falseHall, alice, _, mallory *guest, sealed [][]byte) [][]byte {
+			mallory.say("I am alice")
+			return [][]byte{from(alice, mallory.taken()[0]), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"0 missed, 0 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"a member's keys and message as alice's", func(h *falseHall, alice, _, mallory *guest, sealed [][]byte) [][]byte {
+			h.leave(h.guestNamed("eve"), mallory) // so mallory makes a new key
+			mallory.say("I am alice")
+			said := mallory.taken()
+			return [][]byte{from(alice, said[0]), from(alice, said[1]), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"1 missed, 1 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"sealed by a member with alice's own chain", func(_ *falseHall, alice, bob, mallory *guest, sealed [][]byte) [][]byte {
+			forger := *mallory.sealed.sealer // mallory can read alice, and so knows her chain
+			theirs := mallory.sealed.opener.senders[alice.as.GetNumber()]
+			forger.self, forger.key, forger.chain, forger.next = alice.as.GetNumber(), theirs.key, theirs.chain, theirs.next
+			message, err := forger.seal([]byte("I am alice"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return [][]byte{from(alice, message), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"0 missed, 0 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"garbage", func(_ *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			return [][]byte{from(alice, nil), from(alice, []byte("garbage")), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"0 missed, 0 unreadable, 2 forged", "alice: one", "alice: two"}},
+		{"of an earlier group of the same members", func(h *falseHall, alice, _, _ *guest, sealed [][]byte) [][]byte {
+			other := *alice.sealed.sealer
+			other.incarnation = bytes.Repeat([]byte{8}, 16)
+			other.next--
+			message, err := other.seal([]byte("long ago"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return [][]byte{from(alice, message), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"0 missed, 0 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"a key replayed, and what came after it", func(h *falseHall, alice, bob, _ *guest, sealed [][]byte) [][]byte {
+			entries := [][]byte{from(alice, sealed[0]), from(alice, sealed[1])}
+			for _, payload := range h.said {
+				entries = append(entries, from(alice, payload))
+			}
+			return entries
+		}, []string{"alice: one", "alice: two", "0 missed, 0 unreadable, 2 forged"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h := newFalseHall(t)
+			alice, bob, mallory := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{}), h.join("mallory", JoinOptions{})
+			h.join("eve", JoinOptions{})
+			h.flush()
+			alice.say("hello")
+			h.said = alice.taken() // a key, and the message
+			for _, payload := range h.said {
+				h.give(from(alice, payload), h.members...)
+			}
+			mallory.say("hi")
+			h.flush()
+			bob.want("alice: hello", "mallory: hi")
+			sealed := alice.sealedTexts("one", "two")
+			for _, entry := range test.attack(h, alice, bob, mallory, sealed) {
+				h.give(entry, bob)
+			}
+			last := alice.sealedTexts("bye")
+			h.give(from(alice, last[0]), bob)
+			bob.want(append(test.want, "alice: bye")...)
+		})
+	}
+}
+
+func (h *falseHall) guestNamed(name string) *guest {
+	return h.members[slices.IndexFunc(h.members, func(g *guest) bool { return g.name == name })]
+}
+
+// TestSealedGhosts has a malicious coordinator bring in members that are not what it says.
+func TestSealedGhosts(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{})
+	eve := h.guest("eve", JoinOptions{})
+	eve.name = "carol" // whose certificate eve has not
+	h.let(eve)
+	nobody := h.guest("dave", JoinOptions{})
+	request, err := nobody.request("room")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.number++
+	for name, change := range map[string]func(*conecv1.SealedMember){
+		"another key":     func(m *conecv1.SealedMember) { m.Key[0] ^= 1 },
+		"no certificate":  func(m *conecv1.SealedMember) { m.Certificates = nil },
+		"no signature":    func(m *conecv1.SealedMember) { m.Signature = nil },
+		"bad certificate": func(m *conecv1.SealedMember) { m.Certificates[0] = []byte("x") },
+	} {
+		seal := &conecv1.SealedMember{}
+		if err := proto.Unmarshal(request.GetSeal(), seal); err != nil {
+			t.Fatal(err)
+		}
+		member := &conecv1.GroupMember{Number: 9, Name: "dave", Receives: true, Seal: marshal(t, seal)}
+		if peer := checkSeal("room", member, h.trusts); peer.err != nil {
+			t.Fatal(peer.err)
+		}
+		if peer := checkSeal("hall", member, h.trusts); !errors.Is(peer.err, messages.ErrUntrusted) || peer.key != nil {
+			t.Error("a key for another group is taken:", peer.err)
+		}
+		change(seal)
+		member.Seal = marshal(t, seal)
+		if peer := checkSeal("room", member, h.trusts); !errors.Is(peer.err, messages.ErrUntrusted) || peer.key != nil {
+			t.Errorf("%s: %v", name, peer.err)
+		}
+	}
+	eve.say("I am carol")
+	alice.say("hello")
+	h.flush()
+	bob.want("alice: hello", "1 missed, 1 unreadable, 0 forged")
+	alice.want("1 missed, 1 unreadable, 0 forged")
+	eve.want("1 missed, 1 unreadable, 0 forged") // alice has not given it her key
+}
+
+// TestSealedLies has a coordinator say what can not be: the member does not go on.
+func TestSealedLies(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{})
+	left := marshal(t, &conecv1.GroupEntry{Left: &conecv1.GroupLeft{Number: bob.as.GetNumber()}})
+	other, _ := proto.Clone(bob.as).(*conecv1.GroupMember)
+	other.Name = "alice"
+	for name, entries := range map[string][][]byte{
+		"a member gets another name": {marshal(t, &conecv1.GroupEntry{Joined: other})},
+		"a number is given twice":    {left, marshal(t, &conecv1.GroupEntry{Joined: bob.as})},
+		"a number is given twice, in a gap": {left, marshal(t, &conecv1.GroupEntry{Gap: &conecv1.GroupGap{
+			To: 10, Members: []*conecv1.GroupMember{alice.as, bob.as},
+		}})},
+		"who is not there speaks": {from(&guest{as: &conecv1.GroupMember{Number: 9}}, nil)},
+	} {
+		h := newFalseHall(t)
+		h.join("alice", JoinOptions{})
+		carol := h.guest("carol", JoinOptions{})
+		h.members, h.number = []*guest{alice, bob}, 2
+		h.members = append(h.members, carol)
+		carol.as = &conecv1.GroupMember{Number: 3, Name: "carol"}
+		if _, err := carol.request("room"); err != nil {
+			t.Fatal(err)
+		}
+		joined := h.joined(carol)
+		joined.Members = joined.Members[:2]
+		if err := carol.accept(joined); err != nil {
+			t.Fatal(err)
+		}
+		carol.attach(nil, joined)
+		var err error
+		for _, entry := range entries {
+			if err != nil {
+				t.Errorf("%s: %v before the last", name, err)
+			}
+			err = carol.heard(entry)
+		}
+		if !errors.Is(err, messages.ErrProtocol) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, test := range map[string]struct {
+		change func(*conecv1.GroupJoined)
+		want   error
+	}{
+		"the group is not sealed":      {func(j *conecv1.GroupJoined) { j.Options.Sealed = false }, messages.ErrRefused},
+		"no options":                   {func(j *conecv1.GroupJoined) { j.Options = nil }, messages.ErrRefused},
+		"messages are too small":       {func(j *conecv1.GroupJoined) { j.MaxMessage = 1000 }, messages.ErrLimit},
+		"another number goes on":       {func(j *conecv1.GroupJoined) { j.Resumed, j.Number = true, 5 }, messages.ErrProtocol},
+		"another incarnation goes on":  {func(j *conecv1.GroupJoined) { j.Resumed, j.Incarnation = true, []byte("other") }, messages.ErrProtocol},
+		"a member has become another":  {func(j *conecv1.GroupJoined) { j.Members[1].Name = "carol" }, messages.ErrProtocol},
+		"as it should be":              {func(*conecv1.GroupJoined) {}, nil},
+		"another incarnation is empty": {func(j *conecv1.GroupJoined) { j.Incarnation, j.Members = []byte("other"), nil }, nil},
+	} {
+		h := newFalseHall(t)
+		h.join("alice", JoinOptions{})
+		bob := h.join("bob", JoinOptions{})
+		joined, _ := proto.Clone(h.joined(bob)).(*conecv1.GroupJoined)
+		test.change(joined)
+		if err := bob.accept(joined); !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, want %v", name, err, test.want)
+		}
+	}
+	if err := newMembership(JoinOptions{}).accept(h.joined(bob)); !errors.Is(err, messages.ErrRefused) {
+		t.Error("one that wants no sealed group joins one:", err)
+	}
+}
+
+// TestSealedAgain goes on with a membership on another stream: what was sealed and is not there comes as the same bytes, with
+// what is new under a new key if somebody has left; a new membership seals anew what was not given.
+func TestSealedAgain(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob, carol := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{}), h.join("carol", JoinOptions{})
+	h.flush()
+	alice.say("one", "two")
+	before := alice.taken() // a key, and two messages
+	h.give(from(alice, before[0]), bob, carol)
+	h.give(from(alice, before[1]), bob, carol)
+	alice.say("three")
+	h.leave(carol, alice, bob)
+	joined := h.joined(alice)
+	joined.Resumed, joined.Accepted = true, alice.first+uint64(alice.given)-1 // all but two
+	if err := alice.accept(joined); err != nil {
+		t.Fatal(err)
+	}
+	alice.attach(nil, joined)
+	after := alice.taken()
+	if len(after) != 3 || !bytes.Equal(after[0], before[2]) || !messages.IsSealedControl(after[1]) {
+		t.Fatalf("%d things are sent again", len(after))
+	}
+	for _, payload := range after {
+		h.give(from(alice, payload), bob, carol)
+	}
+	bob.want("alice: one", "alice: two", "alice: three")
+	carol.want("alice: one", "alice: two", "1 missed, 1 unreadable, 0 forged")
+	if err := alice.doubt().(*messages.DoubtError); err.Confirmed != 1 || err.InDoubt != 2 { //nolint:errorlint // it is that
+		t.Errorf("in doubt: %+v", err)
+	}
+
+	alice.say("four")
+	h.members = slices.DeleteFunc(h.members, func(g *guest) bool { return g == alice })
+	alice.name = "alice"
+	h.leave(alice, bob)
+	h.let(alice) // anew: one, two and three are in doubt
+	h.flush()
+	bob.want("alice: four")
+	alice.want("client.GroupRejoined")
+}
+
+// TestSealedWants has a member miss keys: it asks for them, gets them, and not too often.
+func TestSealedWants(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{})
+	h.flush()
+	h.give(marshal(t, &conecv1.GroupEntry{Gap: &conecv1.GroupGap{To: 50, Messages: 3, Members: []*conecv1.GroupMember{alice.as, bob.as}}}), bob)
+	for _, payload := range alice.sealedTexts("one", "two") { // bob has not got the key
+		h.give(from(alice, payload), bob)
+	}
+	if said := bob.taken(); len(said) != 0 {
+		t.Errorf("asks within a second of joining: %q", said)
+	}
+	h.now = h.now.Add(2 * time.Second)
+	h.give(from(alice, alice.sealedTexts("three")[0]), bob)
+	h.give(from(alice, alice.sealedTexts("four")[0]), bob)
+	said := bob.taken()
+	if len(said) != 1 {
+		t.Fatalf("asks %d times", len(said))
+	}
+	h.give(from(bob, said[0]), alice, bob)
+	alice.say("five", "six")
+	h.flush()
+	bob.want("7 missed, 4 unreadable, 0 forged", "alice: five", "alice: six")
+}
