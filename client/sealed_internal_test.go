@@ -512,7 +512,7 @@ func TestSealedAgain(t *testing.T) {
 	h.let(alice) // anew: one, two and three are in doubt
 	h.flush()
 	bob.want("alice: four")
-	alice.want("client.GroupRejoined")
+	alice.want("client.GroupRejoined", "client.GroupRejoined")
 }
 
 // TestSealedWants has a member miss keys: it asks for them, gets them, and not too often.
@@ -538,4 +538,36 @@ func TestSealedWants(t *testing.T) {
 	alice.say("five", "six")
 	h.flush()
 	bob.want("7 missed, 4 unreadable, 0 forged", "alice: five", "alice: six")
+}
+
+// FuzzSealed gives a member what anybody may say: it must not fail, nor take it for a message.
+func FuzzSealed(f *testing.F) {
+	h := newFalseHall(&testing.T{})
+	alice, bob := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{})
+	h.flush()
+	alice.say("hello")
+	said := alice.taken()
+	for _, payload := range append(said, bob.sealedTexts("hi")...) {
+		f.Add(payload)
+	}
+	f.Add(alice.as.GetSeal())
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		known := slices.ContainsFunc(said, func(sent []byte) bool { return bytes.Equal(sent, payload) })
+		if err := bob.heard(from(alice, payload)); err != nil {
+			t.Fatal(err)
+		}
+		bob.mu.Lock()
+		defer bob.mu.Unlock()
+		for event := bob.event(); event != nil; event = bob.event() {
+			if message, ok := event.(GroupMessage); ok && !known && string(message.Data) != "hello" {
+				t.Errorf("read %q", message.Data)
+			}
+		}
+		if peer := checkSeal("room", &conecv1.GroupMember{Name: "alice", Seal: payload, Receives: true}, h.trusts); peer.err == nil && !bytes.Equal(payload, alice.as.GetSeal()) {
+			again := &conecv1.SealedMember{}
+			if err := proto.Unmarshal(payload, again); err != nil || len(again.GetKey()) != 32 {
+				t.Error("a seal that is none is taken")
+			}
+		}
+	})
 }

@@ -66,4 +66,6 @@ func signatureOf(certificate *x509.Certificate) (x509.SignatureAlgorithm, crypto
 }
 
 // CheckPeriod reports whether now is within a certificate's validity.
-func CheckPeriod(certificate *x509.Certificate, now time.Time) error { return checkPeriod(certificate, now) }
+func CheckPeriod(certificate *x509.Certificate, now time.Time) error {
+	return checkPeriod(certificate, now)
+}
