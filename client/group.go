@@ -154,7 +154,8 @@ type GroupMissed struct {
 	// Messages is how many messages it missed, exactly.
 	Messages uint64
 	// Unreadable is how many of these came, in a sealed group, and could not be read: their
-	// senders had not heard yet that this member had joined, or are not trusted.
+	// senders had not heard yet that this member had joined, or are not trusted; or the
+	// coordinator made them up.
 	Unreadable uint64
 	// Forged is how many messages came in a sealed group, not counted in Messages, that the one
 	// who is named has not sent, not here, or before: the coordinator or a member tries

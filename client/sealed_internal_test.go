@@ -303,6 +303,20 @@ func TestSealedAttacks(t *testing.T) {
 			said := mallory.taken()
 			return [][]byte{from(alice, said[0]), from(alice, said[1]), from(alice, sealed[0]), from(alice, sealed[1])}
 		}, []string{"1 missed, 1 unreadable, 1 forged", "alice: one", "alice: two"}},
+		{"a key made up for alice, and a message under it", func(_ *falseHall, alice, bob, mallory *guest, sealed [][]byte) [][]byte {
+			forger := newSealer(alice.sealed.sealer.place, alice.as.GetNumber(), mallory.sealed.identity)
+			forger.key, forger.next = alice.sealed.sealer.key, 1
+			forger.add(bob.as.GetNumber(), bob.sealed.private.PublicKey())
+			keys, err := forger.due()
+			if err != nil {
+				t.Fatal(err)
+			}
+			message, err := forger.seal([]byte("I am alice"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return [][]byte{from(alice, keys[0]), from(alice, message), from(alice, sealed[0]), from(alice, sealed[1])}
+		}, []string{"1 missed, 1 unreadable, 1 forged", "alice: one", "alice: two"}},
 		{"sealed by a member with alice's own chain", func(_ *falseHall, alice, bob, mallory *guest, sealed [][]byte) [][]byte {
 			forger := *mallory.sealed.sealer // mallory can read alice, and so knows her chain
 			theirs := mallory.sealed.opener.senders[alice.as.GetNumber()]
