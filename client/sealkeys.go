@@ -8,6 +8,7 @@ import (
 	"crypto/hpke"
 	"crypto/sha256"
 	"encoding/binary"
+	"slices"
 )
 
 // The keys of sealed groups: Sender Keys, as Signal and WhatsApp have them. Each sender has
@@ -64,7 +65,7 @@ func (c *chain) skip() {
 // messageSignature returns what the signature of a message covers.
 func messageSignature(bound, ciphertext []byte) []byte {
 	hash := sha256.Sum256(ciphertext)
-	return append(bound[:len(bound):len(bound)], hash[:]...)
+	return append(slices.Clip(bound), hash[:]...)
 }
 
 // The HPKE of shares.

@@ -13,8 +13,12 @@ import (
 // FuzzGroupData holds the short way of encoding and decoding the message of a group against protobuf's own.
 func FuzzGroupData(f *testing.F) {
 	for _, entry := range []*conecv1.GroupEntry{
-		{Sender: 7, Data: []byte("hello")}, {Sender: 1 << 40, Data: []byte{}}, {Data: []byte("nobody")},
-		{Joined: &conecv1.GroupMember{Number: 3, Name: "alice"}}, {Sender: 3}, {},
+		{Sender: 7, Data: []byte("hello")},
+		{Sender: 1 << 40, Data: []byte{}},
+		{Data: []byte("nobody")},
+		{Joined: &conecv1.GroupMember{Number: 3, Name: "alice"}},
+		{Sender: 3},
+		{},
 	} {
 		body, err := proto.Marshal(entry)
 		if err != nil {
