@@ -274,7 +274,10 @@ func (c *choir) crash(i int) {
 // check holds what all have heard against what the witness has.
 func (c *choir) check(singers []*singer) {
 	place, unknown := map[string]int{}, map[int]bool{} // of a message; whether something may be missing before a place
-	for at, h := range c.witness.heard {
+	c.witness.mu.Lock()
+	order := slices.Clone(c.witness.heard)
+	c.witness.mu.Unlock()
+	for at, h := range order {
 		if _, twice := place[h.text]; twice {
 			c.T.Errorf("%s came twice", h.text)
 		}
