@@ -76,7 +76,7 @@ func (o *JoinOptions) check() error {
 		errs = append(errs, errors.New("SendOnly: with Own or History there is something to receive"))
 	}
 	if o.Sealed && o.History != 0 {
-		errs = append(errs, errors.New("Sealed, History: who joins can not read what was there before"))
+		errs = append(errs, errors.New("no History with Sealed: who joins can not read what was there before"))
 	}
 	if o.Make.Keep < 0 {
 		errs = append(errs, fmt.Errorf("Make.Keep is %d: want 0 for the default, or more", o.Make.Keep))
