@@ -60,6 +60,12 @@ type JoinOptions struct {
 	Existing bool
 	// Make says what the group is if it is brought to life.
 	Make GroupOptions
+	// Sealed has the members encrypt what they send: the coordinator passes it on and can not
+	// read it. A group is sealed or not from its beginning on: a member that says otherwise is
+	// refused, with [messages.ErrRefused], whoever makes it believe what. Those who join can not
+	// read what was there before. A sealed group has at most 256 members, and its
+	// messages 128 bytes less. See docs/groups.md for what it protects from.
+	Sealed bool
 }
 
 func (o *JoinOptions) check() error {
@@ -69,6 +75,9 @@ func (o *JoinOptions) check() error {
 	}
 	if o.SendOnly && (o.Own || o.History != 0) {
 		errs = append(errs, errors.New("SendOnly: with Own or History there is something to receive"))
+	}
+	if o.Sealed && o.History != 0 {
+		errs = append(errs, errors.New("no History with Sealed: who joins can not read what was there before"))
 	}
 	if o.Make.Keep < 0 {
 		errs = append(errs, fmt.Errorf("Make.Keep is %d: want 0 for the default, or more", o.Make.Keep))
@@ -93,7 +102,7 @@ func (o *JoinOptions) request(name string, token []byte) *conecv1.JoinGroup {
 	}
 	if !o.Existing {
 		join.Make = &conecv1.GroupOptions{
-			Slow: conecv1.SlowMember(o.Make.Slow), Keep: uint64(o.Make.Keep), Rejoin: uint64(o.Make.Rejoin.Milliseconds()),
+			Slow: conecv1.SlowMember(o.Make.Slow), Keep: uint64(o.Make.Keep), Rejoin: uint64(o.Make.Rejoin.Milliseconds()), Sealed: o.Sealed,
 		}
 	}
 	return join
@@ -107,6 +116,9 @@ type Member struct {
 	Name string
 	// Sends and Receives tell what it does.
 	Sends, Receives bool
+	// Untrusted is why, in a sealed group, this client does not believe that the member is who
+	// it is said to be: it gives it no keys, and reads nothing of it. Nil if it does.
+	Untrusted error
 }
 
 // GroupEvent is what happens in a group: one of [GroupMessage], [MemberJoined],
@@ -142,6 +154,26 @@ type MemberLeft struct {
 type GroupMissed struct {
 	// Messages is how many messages it missed, exactly.
 	Messages uint64
+	// Unreadable is how many of these came, in a sealed group, and could not be read: their
+	// senders had not heard yet that this member had joined, or are not trusted; or the
+	// coordinator made them up.
+	Unreadable uint64
+	// Forged is how many messages came in a sealed group, not counted in Messages, that the one
+	// who is named has not sent, not here, or before: the coordinator or a member tries
+	// something. If such a message takes the place of a true one, that is missed, too, and
+	// counted as soon as there is a later one of its sender.
+	Forged uint64
+}
+
+// and returns what was missed in all.
+func (g GroupMissed) and(more GroupMissed) GroupMissed {
+	return GroupMissed{g.Messages + more.Messages, g.Unreadable + more.Unreadable, g.Forged + more.Forged}
+}
+
+// sizeOf returns how many bytes of what may wait for the program an event takes.
+func sizeOf(event GroupEvent) int {
+	message, _ := event.(GroupMessage)
+	return eventSize + len(message.Data)
 }
 
 // GroupRejoined says that this client was away from the coordinator and is back.
@@ -191,9 +223,15 @@ func (cl *Client) Join(ctx context.Context, name string, options *JoinOptions) (
 		return nil, cl.groupError(ctx, "join", name, err)
 	}
 	g := &Group{cl: cl, name: name, options: *options, membership: newMembership(*options)}
+	if options.Sealed {
+		g.sealed = newSealed(name, cl.transport.Identity(), cl.trusts, cl.config.Now, cl.config.Logger)
+	}
 	result, err := actors.Ask[*joinResult](ctx, cl.sys, cl.pid, joinGroup{g})
 	if err == nil {
 		err = asRemote(result.err, result.remote)
+	}
+	if err == nil && options.Sealed {
+		err = g.awaitHeard(ctx)
 	}
 	if err != nil {
 		_ = g.end(messages.ErrCanceled) // nothing was sent
@@ -253,24 +291,14 @@ func (g *Group) Confirm(ctx context.Context) error {
 // Next returns what happened next in the group. It blocks until something does, ctx ends or
 // the membership does.
 func (g *Group) Next(ctx context.Context) (GroupEvent, error) {
-	message, event, err := g.next(ctx)
-	if err == nil && event == nil {
-		event = message
-	}
-	return event, err
-}
-
-// next is Next. The event is nil if it is the message.
-func (g *Group) next(ctx context.Context) (GroupMessage, GroupEvent, error) {
 	if g.options.SendOnly {
-		err := fmt.Errorf("%w: a member that only sends", messages.ErrRefused)
-		return GroupMessage{}, nil, g.cl.groupError(ctx, "receive from", g.name, err)
+		return nil, g.cl.groupError(ctx, "receive from", g.name, fmt.Errorf("%w: a member that only sends", messages.ErrRefused))
 	}
-	message, event, err := g.receive(ctx)
+	event, err := g.receive(ctx)
 	if err != nil {
-		return GroupMessage{}, nil, g.cl.groupError(ctx, "receive from", g.name, err)
+		return nil, g.cl.groupError(ctx, "receive from", g.name, err)
 	}
-	return message, event, nil
+	return event, nil
 }
 
 // Receive returns the next message. It blocks like [Group.Next], and skips all that is no
@@ -278,16 +306,16 @@ func (g *Group) next(ctx context.Context) (GroupMessage, GroupEvent, error) {
 func (g *Group) Receive(ctx context.Context) (GroupMessage, error) {
 	missed := uint64(0)
 	for {
-		message, event, err := g.next(ctx)
+		event, err := g.Next(ctx)
 		if err != nil {
 			return GroupMessage{}, err
 		}
 		switch event := event.(type) {
-		case nil:
-			message.Missed = missed
-			return message, nil
 		case GroupMissed:
 			missed += event.Messages
+		case GroupMessage:
+			event.Missed = missed
+			return event, nil
 		}
 	}
 }

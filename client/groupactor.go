@@ -202,6 +202,9 @@ func (g *groupActor) pump(life actors.Life, root *actor.RootContext, self, home 
 	stream, err := g.attach(life, home)
 	if err == nil {
 		root.Send(self, groupUp{life})
+		if g.group.sealed != nil {
+			g.cl.sys.Pumps.Go(func() { g.group.hear(life.Context(), stream) })
+		}
 		g.group.give(life.Context(), stream)
 		err = stream.ReceiveErr()
 		stream.CloseSend() // what has come of it is still to be received
@@ -234,7 +237,11 @@ func (g *groupActor) attach(life actors.Life, home *actor.PID) (*netio.Stream, e
 	if err := g.group.settle(ctx); err != nil {
 		return nil, err
 	}
-	open := &conecv1.OpenStream{Purpose: messages.GroupPurpose, Join: g.group.request(g.group.name)}
+	join, err := g.group.request(g.group.name)
+	if err != nil {
+		return nil, err
+	}
+	open := &conecv1.OpenStream{Purpose: messages.GroupPurpose, Join: join}
 	stream, err := g.cl.openRaw(ctx, &channelRef{g.cl.shared.home.Load(), home}, actors.OpenStream{Open: open}, func() {})
 	if err != nil {
 		return nil, err
@@ -250,6 +257,10 @@ func (g *groupActor) attach(life actors.Life, home *actor.PID) (*netio.Stream, e
 		err = fmt.Errorf("%w: not the beginning of a membership", messages.ErrProtocol)
 		stream.Reset(err)
 		return nil, err
+	}
+	if err := g.group.accept(joined); err != nil {
+		stream.Reset(err)
+		return nil, asRemote(err, true) // the coordinator is to blame
 	}
 	g.group.attach(stream, joined)
 	return stream, nil

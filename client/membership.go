@@ -17,13 +17,9 @@ import (
 	"github.com/conec-go/conec/netio"
 )
 
-// unconfirmedBytes is how much of what a member sends may wait for the coordinator to
-// confirm it.
-const unconfirmedBytes = 1 << 20
-
 // membership is the part of a [Group] that its actor, a pump and the program share: what
 // waits to be sent, what has happened, and on which stream it goes on. The pump of each
-// attachment, one at a time, calls settle, request, attach, give and detach.
+// attachment, one at a time, calls settle, request, accept, attach and give.
 //
 // Nothing blocks with mu held.
 type membership struct {
@@ -43,10 +39,13 @@ type membership struct {
 	members     map[uint64]Member
 	events      []GroupEvent // to be received before what the stream has
 
+	sealed     *sealed // nil: the group is not
 	maxMessage int
-	queue      [][]byte      // sent by the program, not confirmed
-	bytes      int           // of them
-	first      uint64        // number of the first of them, in this membership
+	queue      []outgoing    // not confirmed
+	texts      int           // those of them that the program has sent
+	bytes      int           // of these
+	first      uint64        // number of the first of the queue, in this membership
+	controls   uint64        // those before it that the program has not sent
 	given      int           // how many of them went to the stream
 	began      uint64        // number of the first message of the stream
 	space      chan struct{} // closed and replaced when something was confirmed
@@ -62,223 +61,134 @@ func newMembership(options JoinOptions) *membership {
 	return m
 }
 
-// send queues a message.
-func (m *membership) send(ctx context.Context, message []byte) error {
-	m.mu.Lock()
-	for m.err == nil && !m.leaving && len(message) <= m.maxMessage && m.bytes > 0 && m.bytes+len(message) > unconfirmedBytes {
-		space := m.space
-		m.mu.Unlock()
-		select {
-		case <-space:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		m.mu.Lock()
-	}
-	defer m.mu.Unlock()
-	switch {
-	case m.err != nil:
-		return m.doubt()
-	case m.leaving:
-		return messages.ErrClosed
-	case len(message) > m.maxMessage:
-		return &messages.SizeError{Size: len(message), Limit: m.maxMessage}
-	}
-	m.queue = append(m.queue, slices.Clone(message))
-	m.bytes += len(message)
-	signal(m.wake)
-	return nil
-}
-
-// doubt returns why the membership is over, and what of it may be lost. Called with mu
-// held.
-func (m *membership) doubt() error {
-	if len(m.queue) == 0 {
-		return m.err
-	}
-	return &messages.DoubtError{Confirmed: m.first, InDoubt: uint64(len(m.queue)), Err: m.err}
-}
-
-// confirm waits until nothing is unconfirmed.
-func (m *membership) confirm(ctx context.Context) error {
+// receive returns the next event.
+func (m *membership) receive(ctx context.Context) (GroupEvent, error) {
 	for {
-		m.mu.Lock()
-		done, err, space := len(m.queue) == 0, m.err, m.space
-		if !done && err != nil {
-			err = m.doubt()
-		}
-		m.mu.Unlock()
-		if done || err != nil {
-			if done {
-				return nil
-			}
-			return err
-		}
-		select {
-		case <-space:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// confirmed hears that the coordinator has so many messages of the stream.
-func (m *membership) confirmed(count uint64) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.forget(m.began + count)
-}
-
-// forget drops messages up to a number. Called with mu held.
-func (m *membership) forget(until uint64) {
-	n := 0
-	for n < len(m.queue) && m.first < until {
-		m.bytes -= len(m.queue[n])
-		m.queue[n] = nil
-		m.first++
-		n++
-	}
-	if n == 0 {
-		return
-	}
-	m.queue = m.queue[n:]
-	m.given = max(m.given-n, 0)
-	close(m.space)
-	m.space = make(chan struct{})
-}
-
-// give sends what is queued on a stream until that ends, or ctx does, or the membership was
-// left and everything was sent: then it ends sending and waits for the other side's end.
-func (m *membership) give(ctx context.Context, stream *netio.Stream) {
-	for {
-		m.mu.Lock()
-		var message []byte
-		some := m.given < len(m.queue)
-		if some {
-			message = m.queue[m.given]
-			m.given++
-		}
-		leaving := m.leaving
-		m.mu.Unlock()
-		switch {
-		case some:
-			if stream.Send(ctx, message) == nil {
-				continue
-			}
-		case leaving:
-			stream.CloseSend()
-		default:
-			select {
-			case <-m.wake:
-				continue
-			case <-stream.Ended():
-			case <-stream.ReceiveEnded(): // it failed, or the group has ended it
-			case <-ctx.Done():
-			}
-			return
-		}
-		select {
-		case <-stream.ReceiveEnded():
-		case <-ctx.Done():
-		}
-		return
-	}
-}
-
-// receive returns the next event; nil if it is a message, so that one by itself needs no
-// memory.
-func (m *membership) receive(ctx context.Context) (GroupMessage, GroupEvent, error) {
-	for {
-		message, event, changed, err := m.tryReceive(ctx)
-		if changed == nil || err != nil {
-			return message, event, err
+		event, changed, err := m.tryReceive(ctx)
+		if event != nil || err != nil {
+			return event, err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return GroupMessage{}, nil, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
 // tryReceive returns the next event of the stream that there is. If that has ended, or there
 // is none, it returns what tells of the next.
-func (m *membership) tryReceive(ctx context.Context) (_ GroupMessage, _ GroupEvent, changed <-chan struct{}, err error) {
-	none := GroupMessage{}
+func (m *membership) tryReceive(ctx context.Context) (GroupEvent, <-chan struct{}, error) {
+	if m.sealed != nil {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if event := m.event(); event != nil {
+			return event, nil, nil
+		}
+		return nil, m.changed, m.err
+	}
 	select {
 	case <-m.reader:
 		defer func() { m.reader <- struct{}{} }()
 	case <-ctx.Done():
-		return none, nil, nil, ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 	for {
 		m.mu.Lock()
-		if len(m.events) > 0 {
-			event := m.events[0]
-			m.events[0] = nil
-			m.events = m.events[1:]
+		if event := m.event(); event != nil {
 			m.mu.Unlock()
-			if message, ok := event.(GroupMessage); ok {
-				return message, nil, nil, nil
-			}
-			return none, event, nil, nil
+			return event, nil, nil
 		}
 		stream, err, changed := m.stream, m.err, m.changed
 		m.mu.Unlock()
 		if stream == nil || err != nil {
-			return none, nil, changed, err
+			return nil, changed, err
 		}
 		entry, err := stream.Receive(ctx)
 		switch {
 		case ctx.Err() != nil && err != nil:
-			return none, nil, nil, ctx.Err()
+			return nil, nil, ctx.Err()
 		case err != nil:
-			return none, nil, changed, nil // the pump notices, too
+			return nil, changed, nil // the pump notices, too
 		}
-		message, some, err := m.heard(entry)
-		if err != nil {
+		if err := m.heard(entry); err != nil {
 			stream.Reset(err)
-		} else if some {
-			return message, nil, nil, nil
 		}
 	}
 }
 
-// heard acts on an entry, and returns the message if it is some for the program; of all else
-// there are events then. Who calls it holds the reader's token.
-func (m *membership) heard(body []byte) (message GroupMessage, some bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if sender, data, ok := messages.CutGroupData(body); ok {
-		from, known := m.members[sender]
-		if !known {
-			return message, false, fmt.Errorf("%w: message of member %d, who did not join", messages.ErrProtocol, sender)
-		}
-		message = GroupMessage{From: from, Data: data, Place: m.next}
-		m.next++
-		return message, sender != m.self || m.options.Own, nil
+// event takes an event off those that wait. Called with mu held.
+func (m *membership) event() GroupEvent {
+	if len(m.events) == 0 {
+		return nil
 	}
-	return message, false, m.told(body)
+	event := m.events[0]
+	m.events[0] = nil
+	m.events = m.events[1:]
+	if m.sealed != nil {
+		m.sealed.unread -= sizeOf(event)
+		signal(m.sealed.room)
+	}
+	return event
 }
 
-// told acts on an entry that is no message. Called with mu held.
-func (m *membership) told(body []byte) error {
+// tell adds an event. Called with mu held.
+func (m *membership) tell(event GroupEvent) {
+	if m.options.SendOnly {
+		return
+	}
+	if last := len(m.events) - 1; last >= 0 {
+		before, ok := m.events[last].(GroupMissed)
+		if missed, too := event.(GroupMissed); ok && too {
+			m.events[last] = before.and(missed)
+			return
+		}
+	}
+	m.events = append(m.events, event)
+	if m.sealed != nil {
+		m.sealed.unread += sizeOf(event)
+		m.change()
+	}
+}
+
+// heard acts on an entry. Who calls it holds the reader's token.
+func (m *membership) heard(body []byte) error {
+	sender, data, ok := messages.CutGroupData(body)
+	switch {
+	case ok && m.sealed != nil:
+		return m.heardSealed(sender, data)
+	case ok:
+		return m.heardMessage(sender, data)
+	}
 	entry := &conecv1.GroupEntry{}
 	if err := proto.Unmarshal(body, entry); err != nil {
 		return fmt.Errorf("%w: %w", messages.ErrProtocol, err)
 	}
+	if m.sealed != nil {
+		members := entry.GetGap().GetMembers()
+		if joined := entry.GetJoined(); joined != nil {
+			members = []*conecv1.GroupMember{joined}
+		}
+		if err := m.sealed.vet(members...); err != nil {
+			return err
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	switch {
 	case entry.GetJoined() != nil:
 		m.next++
-		m.joined(toMember(entry.GetJoined()))
+		m.joined(m.toMember(entry.GetJoined()))
 	case entry.GetLeft() != nil:
 		m.next++
 		m.left(entry.GetLeft().GetNumber(), messages.FromCode(entry.GetLeft().GetCode(), ""))
 	case entry.GetGap() != nil:
 		if missed := entry.GetGap().GetMessages(); missed > 0 {
-			m.events = append(m.events, GroupMissed{missed})
+			m.tell(GroupMissed{Messages: missed})
 		}
-		m.next = entry.GetGap().GetTo()
+		if m.next = entry.GetGap().GetTo(); m.sealed != nil {
+			m.sealed.opener.gap()
+		}
 		m.replace(entry.GetGap().GetMembers())
 	default:
 		return fmt.Errorf("%w: empty entry of a group", messages.ErrProtocol)
@@ -286,22 +196,48 @@ func (m *membership) told(body []byte) error {
 	return nil
 }
 
-func toMember(member *conecv1.GroupMember) Member {
-	return Member{Number: member.GetNumber(), Name: member.GetName(), Sends: member.GetSends(), Receives: member.GetReceives()}
+// heardMessage acts on a message.
+func (m *membership) heardMessage(sender uint64, data []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	from, known := m.members[sender]
+	if !known {
+		return fmt.Errorf("%w: message of member %d, who did not join", messages.ErrProtocol, sender)
+	}
+	if sender != m.self || m.options.Own {
+		m.tell(GroupMessage{From: from, Data: data, Place: m.next})
+	}
+	m.next++
+	return nil
+}
+
+func (m *membership) toMember(member *conecv1.GroupMember) Member {
+	out := Member{Number: member.GetNumber(), Name: member.GetName(), Sends: member.GetSends(), Receives: member.GetReceives()}
+	if m.sealed != nil {
+		out.Untrusted = m.sealed.peers[out.Number].err
+	}
+	return out
 }
 
 // joined and left change the members and say so. Called with mu held.
 func (m *membership) joined(member Member) {
-	if _, known := m.members[member.Number]; !known && member.Number != m.self {
-		m.events = append(m.events, MemberJoined{member})
+	_, known := m.members[member.Number]
+	if !known && member.Number != m.self {
+		m.tell(MemberJoined{member})
 	}
 	m.members[member.Number] = member
+	if m.sealed != nil {
+		m.joinedSealed(member.Number, !known)
+	}
 }
 
 func (m *membership) left(number uint64, why error) {
 	if member, known := m.members[number]; known {
 		delete(m.members, number)
-		m.events = append(m.events, MemberLeft{member, why})
+		m.tell(MemberLeft{member, why})
+		if m.sealed != nil {
+			m.leftSealed(number)
+		}
 	}
 }
 
@@ -318,7 +254,7 @@ func (m *membership) replace(members []*conecv1.GroupMember) {
 		}
 	}
 	for _, member := range members {
-		m.joined(toMember(member))
+		m.joined(m.toMember(member))
 	}
 }
 
@@ -341,14 +277,8 @@ func (m *membership) settle(ctx context.Context) error {
 		if err != nil {
 			break
 		}
-		message, some, err := m.heard(entry)
-		if err != nil {
+		if err := m.heard(entry); err != nil {
 			return err
-		}
-		if some {
-			m.mu.Lock()
-			m.events = append(m.events, message)
-			m.mu.Unlock()
 		}
 	}
 	m.mu.Lock()
@@ -365,39 +295,61 @@ func (m *membership) change() {
 }
 
 // request returns what to say to the coordinator to join, or to go on.
-func (m *membership) request(name string) *conecv1.JoinGroup {
+func (m *membership) request(name string) (join *conecv1.JoinGroup, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	join := m.options.request(name, m.token)
+	join = m.options.request(name, m.token)
 	join.Incarnation, join.Next = m.incarnation, m.next
-	return join
+	if m.sealed != nil {
+		join.Seal, err = m.sealed.offer(!m.options.SendOnly)
+	}
+	return join, err
+}
+
+// accept reports whether the group is what this member wants.
+func (m *membership) accept(joined *conecv1.GroupJoined) error {
+	switch {
+	case m.sealed != nil:
+		return m.sealed.accept(joined)
+	case joined.GetOptions().GetSealed():
+		return fmt.Errorf("%w: the group is sealed", messages.ErrRefused)
+	}
+	return nil
 }
 
 // attach goes on with a stream on which the coordinator has said how.
 func (m *membership) attach(stream *netio.Stream, joined *conecv1.GroupJoined) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	again := m.incarnation != nil
+	again, expected := m.incarnation != nil, m.next
 	same := bytes.Equal(m.incarnation, joined.GetIncarnation())
 	m.incarnation, m.self, m.next, m.maxMessage = joined.GetIncarnation(), joined.GetNumber(), joined.GetFrom(), int(joined.GetMaxMessage())
 	doubtful := uint64(0)
 	if joined.GetResumed() {
 		m.forget(joined.GetAccepted())
 	} else { // the numbers begin anew, with what was not sent yet
-		doubtful = uint64(m.given)
-		m.forget(m.first + doubtful)
-		m.first = 0
+		texts := m.texts
+		m.forget(m.first + uint64(m.given))
+		doubtful = uint64(texts - m.texts)
+		m.queue = slices.DeleteFunc(m.queue, func(o outgoing) bool { return o.control }) // keys of the old membership
+		m.first, m.controls = 0, 0
 	}
 	m.given, m.began = 0, m.first
+	if m.sealed != nil {
+		m.attachSealed(joined, expected)
+	}
 	if again {
-		m.events = append(m.events, GroupRejoined{Resumed: joined.GetResumed(), InDoubt: doubtful, Another: !same || joined.GetUncounted()})
+		m.tell(GroupRejoined{Resumed: joined.GetResumed(), InDoubt: doubtful, Another: !same || joined.GetUncounted()})
 		if missed := joined.GetMissed(); missed > 0 {
-			m.events = append(m.events, GroupMissed{missed})
+			m.tell(GroupMissed{Messages: missed})
 		}
 		m.replace(joined.GetMembers())
 	} else {
 		for _, member := range joined.GetMembers() {
-			m.members[member.GetNumber()] = toMember(member)
+			m.members[member.GetNumber()] = m.toMember(member)
+			if m.sealed != nil {
+				m.joinedSealed(member.GetNumber(), false)
+			}
 		}
 	}
 	m.stream = stream
@@ -434,7 +386,7 @@ func (m *membership) end(why error) error {
 	if m.err == nil {
 		m.over(why)
 	}
-	if len(m.queue) > 0 {
+	if m.texts > 0 {
 		return m.doubt()
 	}
 	return nil

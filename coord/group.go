@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"sync"
 	"time"
 
@@ -26,6 +25,8 @@ const (
 	rejoinByDefault  = 30 * time.Second // that a member may be away
 	rejoinAtMost     = 10 * time.Minute
 	eventsRemembered = 1 << 14 // entries that are no messages, older than what is kept
+	eventsUnpruned   = 1 << 10 // that are added until old ones are forgotten
+	sealedMembers    = 256     // of a sealed group: each sender hands a key to each of them
 	groupHead        = 32      // bytes around a message in an entry, at most
 )
 
@@ -41,12 +42,11 @@ type group struct {
 	limits      Limits
 	feed        *netio.Feed
 
+	events events
+
 	mu      sync.Mutex
 	members map[uint64]*member // by number; those that left, too, as long as an entry is kept in which they had not
-	events  []uint64           // numbers of the entries that are no messages, ascending
-	forgot  uint64             // below this one, events were forgotten
 	last    uint64             // number of the last member
-	told    uint64             // entries that are no messages
 }
 
 // member is one membership.
@@ -62,6 +62,9 @@ type member struct {
 
 func newGroup(name string, options *conecv1.GroupOptions, limits Limits) *group {
 	options = groupOptions(options, limits)
+	if options.GetSealed() {
+		limits.MembersPerGroup = min(limits.MembersPerGroup, sealedMembers)
+	}
 	incarnation := make([]byte, tokenSize)
 	_, _ = rand.Read(incarnation) // never fails (crypto/rand)
 	return &group{
@@ -73,7 +76,7 @@ func newGroup(name string, options *conecv1.GroupOptions, limits Limits) *group 
 
 // groupOptions returns what a group is to be, within the limits.
 func groupOptions(wanted *conecv1.GroupOptions, limits Limits) *conecv1.GroupOptions {
-	options := &conecv1.GroupOptions{Slow: wanted.GetSlow(), Keep: cmp.Or(wanted.GetKeep(), keepByDefault), Rejoin: wanted.GetRejoin()}
+	options := &conecv1.GroupOptions{Slow: wanted.GetSlow(), Keep: cmp.Or(wanted.GetKeep(), keepByDefault), Rejoin: wanted.GetRejoin(), Sealed: wanted.GetSealed()}
 	options.Keep = min(max(options.GetKeep(), keepAtLeast), uint64(limits.GroupKeep))
 	options.Rejoin = min(cmp.Or(options.GetRejoin(), uint64(rejoinByDefault.Milliseconds())), uint64(rejoinAtMost.Milliseconds()))
 	return options
@@ -93,9 +96,39 @@ func checkJoin(join *conecv1.JoinGroup) error {
 		return fmt.Errorf("%w: a member that neither sends nor receives", messages.ErrProtocol)
 	case conecv1.SlowMember_name[int32(slow)] == "":
 		return fmt.Errorf("%w: no such treatment of slow members: %d", messages.ErrVersion, slow)
+	case len(join.GetSeal()) > messages.MaxSeal:
+		return fmt.Errorf("%w: key and certificates of %d bytes, at most %d", messages.ErrLimit, len(join.GetSeal()), messages.MaxSeal)
+	case join.GetMake() != nil && join.GetMake().GetSealed() != (len(join.GetSeal()) > 0):
+		return fmt.Errorf("%w: a group is made sealed by a member with a key", messages.ErrProtocol)
 	}
 	return nil
 }
+
+// mismatch refuses who wants a sealed group and would join one that is not, or the reverse.
+func (g *group) mismatch(join *conecv1.JoinGroup) error {
+	switch sealed := len(join.GetSeal()) > 0; {
+	case sealed && !g.options.GetSealed():
+		return fmt.Errorf("%w: the group is not sealed", messages.ErrRefused)
+	case !sealed && g.options.GetSealed():
+		return fmt.Errorf("%w: the group is sealed", messages.ErrRefused)
+	}
+	return nil
+}
+
+// mayAdd refuses what a member may not say, and reports whether it is a message.
+func (g *group) mayAdd(m *member, message []byte) (isMessage bool, err error) {
+	isMessage = !g.options.GetSealed() || !messages.IsSealedControl(message)
+	switch {
+	case isMessage && !m.GetSends():
+		return true, fmt.Errorf("%w: message of a member that only receives", messages.ErrProtocol)
+	case len(message) > g.limits.GroupMessage:
+		return true, &messages.SizeError{Size: len(message), Limit: g.limits.GroupMessage}
+	}
+	return isMessage, nil
+}
+
+// follows reports whether a member gets the entries.
+func (g *group) follows(m *member) bool { return m.GetReceives() || g.options.GetSealed() }
 
 // find returns the membership that a client comes back to, nil if there is none.
 func (g *group) find(key string, join *conecv1.JoinGroup) *member {
@@ -129,7 +162,7 @@ func (g *group) join(name, key string, join *conecv1.JoinGroup) (*member, error)
 		return nil, fmt.Errorf("%w: %d members", messages.ErrLimit, present)
 	}
 	m := &member{
-		GroupMember: &conecv1.GroupMember{Number: g.last + 1, Name: name, Sends: join.GetSends(), Receives: join.GetReceives()},
+		GroupMember: &conecv1.GroupMember{Number: g.last + 1, Name: name, Sends: join.GetSends(), Receives: join.GetReceives(), Seal: join.GetSeal()},
 		key:         key, token: string(join.GetMember()),
 	}
 	var err error
@@ -163,8 +196,7 @@ func (g *group) tell(entry *conecv1.GroupEntry) (number uint64, err error) {
 		return 0, err
 	}
 	if number, err = g.feed.TryAdd(nil, body); err == nil {
-		g.events = append(g.events, number)
-		g.told++
+		g.events.note(number)
 	}
 	return number, err
 }
@@ -174,10 +206,7 @@ func (g *group) tell(entry *conecv1.GroupEntry) (number uint64, err error) {
 func (g *group) prune() {
 	first, _ := g.feed.Range()
 	maps.DeleteFunc(g.members, func(_ uint64, m *member) bool { return m.gone && m.left < first })
-	if old := sort.Search(len(g.events), func(i int) bool { return g.events[i] >= first }); old > eventsRemembered {
-		g.forgot = g.events[old-eventsRemembered]
-		g.events = slices.Clone(g.events[old-eventsRemembered:])
-	}
+	g.events.prune(first)
 }
 
 // roster returns who was a member just before an entry that is kept, by number. Called
@@ -193,22 +222,11 @@ func (g *group) roster(at uint64) []*conecv1.GroupMember {
 	return roster
 }
 
-// messagesIn returns how many messages there are from one entry to another. Called with
-// mu held.
-func (g *group) messagesIn(from, to uint64) (uint64, error) {
-	if from < g.forgot {
-		return 0, fmt.Errorf("%w: too far behind to say by how much", messages.ErrLimit)
-	}
-	events := sort.Search(len(g.events), func(i int) bool { return g.events[i] >= to }) -
-		sort.Search(len(g.events), func(i int) bool { return g.events[i] >= from })
-	return to - from - uint64(events), nil
-}
-
 // gap returns what a member is told that misses the entries from one to another.
 func (g *group) gap(from, to uint64) ([]byte, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	missed, err := g.messagesIn(from, to)
+	missed, err := g.events.messages(from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -228,36 +246,17 @@ func (g *group) start(m *member, resumed bool, join *conecv1.JoinGroup) *conecv1
 		Options: g.options, MaxMessage: uint64(g.limits.GroupMessage),
 	}
 	switch {
-	case !m.GetReceives():
+	case !g.follows(m):
 		joined.From = next
 	case string(join.GetIncarnation()) == string(g.incarnation) && join.GetNext() <= next:
 		joined.From = max(join.GetNext(), first)
-		missed, err := g.messagesIn(join.GetNext(), joined.GetFrom())
+		missed, err := g.events.messages(join.GetNext(), joined.GetFrom())
 		joined.Missed, joined.Uncounted = missed, err != nil
 	default:
-		joined.From = g.before(m.joined+1, join.GetHistory(), first)
+		joined.From = g.events.before(m.joined+1, join.GetHistory(), first)
 	}
 	joined.Members = g.roster(joined.GetFrom())
 	return joined
-}
-
-// before returns the entry with which so many messages before an entry begin, as far as
-// they are kept. Called with mu held.
-func (g *group) before(at, count, first uint64) uint64 {
-	if count == 0 {
-		return at
-	}
-	from := at
-	events := sort.Search(len(g.events), func(i int) bool { return g.events[i] >= at })
-	for from > first && count > 0 {
-		from--
-		if events > 0 && g.events[events-1] == from {
-			events--
-		} else {
-			count--
-		}
-	}
-	return from
 }
 
 // count returns how many members there are now.
@@ -285,8 +284,8 @@ func (g *group) info() GroupInfo {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	first, next := g.feed.Range()
-	kept := sort.Search(len(g.events), func(i int) bool { return g.events[i] >= first })
-	info := GroupInfo{Name: g.name, Messages: next - g.told, Kept: next - first - uint64(len(g.events)-kept)}
+	info := GroupInfo{Name: g.name, Sealed: g.options.GetSealed(), Messages: g.events.allMessages(next)}
+	info.Kept, _ = g.events.messages(first, next) // what is kept is remembered
 	for _, m := range g.roster(next) {
 		info.Members = append(info.Members, GroupMember{Name: m.GetName(), Sends: m.GetSends(), Receives: m.GetReceives()})
 	}

@@ -36,6 +36,10 @@ func TestCheckJoin(t *testing.T) {
 		{"long membership", func(j *conecv1.JoinGroup) { j.Member = make([]byte, 17) }, messages.ErrProtocol},
 		{"neither sends nor receives", func(j *conecv1.JoinGroup) { j.Sends, j.Receives = false, false }, messages.ErrProtocol},
 		{"unknown treatment", func(j *conecv1.JoinGroup) { j.Make.Slow = 9 }, messages.ErrVersion},
+		{"sealed", func(j *conecv1.JoinGroup) { j.Make.Sealed, j.Seal = true, []byte("key") }, nil},
+		{"sealed without a key", func(j *conecv1.JoinGroup) { j.Make.Sealed = true }, messages.ErrProtocol},
+		{"not sealed with a key", func(j *conecv1.JoinGroup) { j.Seal = []byte("key") }, messages.ErrProtocol},
+		{"large key", func(j *conecv1.JoinGroup) { j.Make, j.Seal = nil, make([]byte, messages.MaxSeal+1) }, messages.ErrLimit},
 		{"only asks", func(j *conecv1.JoinGroup) { j.Asks, j.Member = true, nil }, nil},
 	} {
 		if err := checkJoin(asks(1, test.change)); !errors.Is(err, test.want) {
@@ -112,11 +116,11 @@ func TestGroupRoster(t *testing.T) {
 				want++
 			}
 		}
-		if got, err := g.messagesIn(from, at); got != want || err != nil {
+		if got, err := g.events.messages(from, at); got != want || err != nil {
 			t.Fatalf("%d messages from %d to %d, %v, want %d", got, from, at, err, want)
 		}
 		count := uint64(random.IntN(30))
-		history := g.before(at, count, first)
+		history := g.events.before(at, count, first)
 		have := uint64(0)
 		for _, message := range isMessage[history:at] {
 			if message {
@@ -143,10 +147,10 @@ func TestGroupForgets(t *testing.T) {
 		}
 		g.leave(m, conecv1.Code_CODE_CLOSED)
 	}
-	if len(g.events) > 2*eventsRemembered {
-		t.Errorf("%d events are remembered", len(g.events))
+	if len(g.events.numbers) > 2*eventsRemembered {
+		t.Errorf("%d events are remembered", len(g.events.numbers))
 	}
-	if _, err := g.gap(0, g.events[len(g.events)-1]); !errors.Is(err, messages.ErrLimit) {
+	if _, err := g.gap(0, g.events.numbers[len(g.events.numbers)-1]); !errors.Is(err, messages.ErrLimit) {
 		t.Error("a gap is counted whose events are forgotten:", err)
 	}
 	m, err := g.join("alice", "key", asks(-1, nil))
@@ -218,5 +222,81 @@ func TestGroupStart(t *testing.T) {
 	}
 	if _, next := g.feed.Range(); next != 9 {
 		t.Errorf("leaving twice was told twice: %d entries", next)
+	}
+}
+
+// TestSealedGroup shows what the coordinator makes of what members of a sealed group say: messages count, the rest does not;
+// who sends no messages may say the rest; and there is a limit to how much is remembered of it.
+func TestSealedGroup(t *testing.T) {
+	sealed := func(j *conecv1.JoinGroup) { j.Make.Sealed, j.Seal = true, []byte("key") }
+	g := newGroup("room", &conecv1.GroupOptions{Keep: keepAtLeast, Sealed: true}, Limits{}.withDefaults())
+	if !g.options.GetSealed() || g.limits.MembersPerGroup != sealedMembers {
+		t.Errorf("the group is %v, for %d members", g.options, g.limits.MembersPerGroup)
+	}
+	if err := g.mismatch(asks(1, nil)); !errors.Is(err, messages.ErrRefused) {
+		t.Error("one without a key joins:", err)
+	}
+	plain := newGroup("room", &conecv1.GroupOptions{}, Limits{}.withDefaults())
+	if err := errors.Join(g.mismatch(asks(1, sealed)), plain.mismatch(asks(1, nil))); err != nil {
+		t.Error(err)
+	}
+	if err := plain.mismatch(asks(1, sealed)); !errors.Is(err, messages.ErrRefused) {
+		t.Error("one with a key joins a group that is not sealed:", err)
+	}
+	m, err := g.join("alice", "a", asks(1, sealed))
+	if err != nil || string(m.GetSeal()) != "key" {
+		t.Fatal(m, err)
+	}
+	reader, err := g.join("bob", "b", asks(2, func(j *conecv1.JoinGroup) { sealed(j); j.Sends = false }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sender, err := g.join("carol", "c", asks(3, func(j *conecv1.JoinGroup) { sealed(j); j.Receives = false }))
+	if err != nil || !g.follows(sender) || plain.follows(sender) {
+		t.Error("who only sends to a sealed group must hear of keys all the same", err)
+	}
+	message, err := proto.Marshal(&conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Message{Message: &conecv1.SealedMessage{Key: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := proto.Marshal(&conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Want{Want: &conecv1.SealedWant{Members: []uint64{1}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := uint64(0)
+	for n := range 5000 {
+		body := want
+		if n%3 == 0 {
+			count++
+			body = message
+		}
+		if err := g.add(t.Context(), m, body, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.add(t.Context(), reader, want, nil); err != nil {
+		t.Error("who only receives may not ask for keys:", err)
+	}
+	if err := g.add(t.Context(), reader, message, nil); !errors.Is(err, messages.ErrProtocol) {
+		t.Error("who only receives sent a message:", err)
+	}
+	if err := plain.add(t.Context(), reader, want, nil); !errors.Is(err, messages.ErrProtocol) {
+		t.Error("who only receives sent a message:", err)
+	}
+	_, next := g.feed.Range()
+	if got, err := g.events.messages(0, next); got != count || err != nil {
+		t.Errorf("%d messages are counted, %v, want %d", got, err, count)
+	}
+	for range 3 * eventsRemembered {
+		if err := g.add(t.Context(), m, want, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(g.events.numbers); n > eventsRemembered+eventsUnpruned+keepAtLeast {
+		t.Errorf("%d events are remembered", n)
+	}
+	body := make([]byte, g.limits.GroupMessage+1)
+	if err := g.add(t.Context(), m, append(want, body...), nil); !errors.Is(err, messages.ErrTooLarge) {
+		t.Error("too large:", err)
 	}
 }

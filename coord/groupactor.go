@@ -3,7 +3,6 @@ package coord
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -141,6 +140,10 @@ func (g *groupActor) empty(ctx actor.Context) {
 
 // asked acts on a client that wants to join or to come back.
 func (g *groupActor) asked(ctx actor.Context, msg joinGroup) {
+	if err := g.mismatch(msg.join); err != nil {
+		msg.stream.Refuse(err)
+		return
+	}
 	m := g.find(msg.key, msg.join)
 	if m == nil {
 		var err error
@@ -173,7 +176,7 @@ func (g *groupActor) seat(ctx actor.Context, m *member, msg joinGroup, resumed b
 	if err == nil {
 		err = msg.stream.TrySend(body)
 	}
-	if err == nil && m.GetReceives() {
+	if err == nil && g.follows(m) {
 		err = msg.stream.Follow(g.feed, joined.GetFrom(), g.gap)
 	}
 	if err != nil {
@@ -206,17 +209,10 @@ func (g *groupActor) listen(ctx context.Context, m *member, stream *netio.Stream
 			}
 			message, err = stream.Receive(ctx)
 		}
-		switch {
-		case err != nil:
-			return err
-		case !m.GetSends():
-			err = fmt.Errorf("%w: message of a member that only receives", messages.ErrProtocol)
-		case len(message) > g.limits.GroupMessage:
-			err = &messages.SizeError{Size: len(message), Limit: g.limits.GroupMessage}
-		default:
-			_, err = g.feed.Add(ctx, messages.AppendGroupData(head, m.GetNumber(), message), message)
-		}
 		if err != nil {
+			return err
+		}
+		if err := g.add(ctx, m, message, head); err != nil {
 			stream.Reset(err)
 			return err
 		}
@@ -226,6 +222,24 @@ func (g *groupActor) listen(ctx context.Context, m *member, stream *netio.Stream
 			untold = 0
 		}
 	}
+}
+
+// add adds what a member says to the feed.
+func (g *group) add(ctx context.Context, m *member, message, head []byte) error {
+	isMessage, err := g.mayAdd(m, message)
+	if err != nil {
+		return err
+	}
+	note := g.events.note
+	if isMessage {
+		note = nil
+	}
+	if _, err = g.feed.AddNoted(ctx, messages.AppendGroupData(head, m.GetNumber(), message), message, note); err == nil && g.events.many() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.prune()
+	}
+	return err
 }
 
 // ended acts on the end of a member's stream.

@@ -159,6 +159,8 @@ type GroupInfo struct {
 	Name string
 	// Maker is the client that brought it to life.
 	Maker string
+	// Sealed tells that its members encrypt what they send.
+	Sealed bool
 	// Members are its members in the order of joining, those that are away for a while, too.
 	Members []GroupMember
 	// Messages counts the messages since it came to life, and Kept those that are kept.

@@ -42,3 +42,17 @@ func CutGroupData(entry []byte) (sender uint64, message []byte, ok bool) {
 // CheckGroupName reports what is wrong with the name of a group: the rules are those
 // for clients' names ([CheckName]).
 func CheckGroupName(name string) error { return CheckName(name) }
+
+// MaxSeal is the largest size in bytes of JoinGroup.seal: a key, some certificates and a
+// signature.
+const MaxSeal = 8 << 10
+
+// sealedMessage is the field number of messages in a SealedEntry.
+const sealedMessage = 1
+
+// IsSealedControl reports whether what a member of a sealed group sends is no message for
+// the others' programs, but about keys.
+func IsSealedControl(entry []byte) bool {
+	number, kind, n := protowire.ConsumeTag(entry)
+	return n > 0 && kind == protowire.BytesType && number != sealedMessage
+}

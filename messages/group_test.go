@@ -44,3 +44,28 @@ func FuzzGroupData(f *testing.F) {
 		}
 	})
 }
+
+func TestIsSealedControl(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		entry *conecv1.SealedEntry
+		want  bool
+	}{
+		{"message", &conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Message{Message: &conecv1.SealedMessage{}}}, false},
+		{"keys", &conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Keys{Keys: &conecv1.SealedKeys{}}}, true},
+		{"want", &conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Want{Want: &conecv1.SealedWant{Members: []uint64{1}}}}, true},
+		{"heard", &conecv1.SealedEntry{Entry: &conecv1.SealedEntry_Heard{Heard: &conecv1.SealedHeard{Before: 7}}}, true},
+		{"nothing", &conecv1.SealedEntry{}, false},
+	} {
+		body, err := proto.Marshal(test.entry)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := messages.IsSealedControl(body); got != test.want {
+			t.Errorf("%s: %v", test.name, got)
+		}
+	}
+	if messages.IsSealedControl([]byte{0x80}) || messages.IsSealedControl([]byte("\x10\x01")) {
+		t.Error("what is nothing is about keys")
+	}
+}

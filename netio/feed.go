@@ -66,6 +66,12 @@ func (f *Feed) first() uint64 {
 // Add adds a message, which is head and then body, and returns its number. In a feed
 // that waits it blocks while there is no room, until ctx ends: then nothing was added.
 func (f *Feed) Add(ctx context.Context, head, body []byte) (number uint64, err error) {
+	return f.AddNoted(ctx, head, body, nil)
+}
+
+// AddNoted is Add, and tells note the number of the message before any stream can have sent
+// it, or miss it. note must not block, nor use the feed. It may be nil.
+func (f *Feed) AddNoted(ctx context.Context, head, body []byte, note func(number uint64)) (number uint64, err error) {
 	size := frameSize(len(head) + len(body))
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -74,7 +80,10 @@ func (f *Feed) Add(ctx context.Context, head, body []byte) (number uint64, err e
 			return 0, err
 		}
 	}
-	return f.add(head, body, size)
+	if number, err = f.add(head, body, size); err == nil && note != nil {
+		note(number)
+	}
+	return number, err
 }
 
 // TryAdd is Add, but does not block: where Add would, it adds the message all the same.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -185,4 +186,26 @@ func TestFeedRefusesSlow(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestFeedNoted has a feed tell of a message before a stream can send or miss it, and not of one that is not added.
+func TestFeedNoted(t *testing.T) {
+	feed := netio.NewFeed(1000, false)
+	var noted []uint64
+	note := func(number uint64) { noted = append(noted, number) }
+	for range 3 {
+		if _, err := feed.Add(t.Context(), nil, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := feed.AddNoted(t.Context(), []byte("x"), []byte("y"), note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	feed.Close(messages.ErrShutdown)
+	if _, err := feed.AddNoted(t.Context(), nil, nil, note); !errors.Is(err, messages.ErrShutdown) {
+		t.Error("added to a feed that is closed:", err)
+	}
+	if !slices.Equal(noted, []uint64{1, 3, 5}) {
+		t.Errorf("noted %v", noted)
+	}
 }

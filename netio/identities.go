@@ -1,21 +1,12 @@
 package netio
 
 import (
-	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
-
-	"github.com/conec-go/conec/messages"
 )
 
 // keptIdentities is how many former identities are kept for peers that were told of them.
@@ -95,20 +86,7 @@ func (c *Conn) Prove(id *Identity) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, hash, err := signatureOf(id.Certificate())
-	if err != nil {
-		return nil, err
-	}
-	var options crypto.SignerOpts = hash
-	if hash != 0 {
-		digest := hash.New()
-		digest.Write(text)
-		text = digest.Sum(nil)
-	}
-	if _, isRSA := id.Certificate().PublicKey.(*rsa.PublicKey); isRSA {
-		options = &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash, Hash: hash}
-	}
-	return id.signer().Sign(rand.Reader, text, options)
+	return id.Sign(text)
 }
 
 // CheckProof checks what the other side made with Prove.
@@ -117,32 +95,8 @@ func (c *Conn) CheckProof(certificate *x509.Certificate, proof []byte) error {
 	if err != nil {
 		return err
 	}
-	algorithm, _, err := signatureOf(certificate)
-	if err != nil {
-		return err
-	}
-	if err := certificate.CheckSignature(algorithm, text, proof); err != nil {
+	if err := CheckSignature(certificate, text, proof); err != nil {
 		return untrusted("the key of the new certificate is not proven: %v", err)
 	}
 	return nil
-}
-
-// signatureOf says how the key of a certificate signs. There is one way for each kind.
-func signatureOf(certificate *x509.Certificate) (x509.SignatureAlgorithm, crypto.Hash, error) {
-	switch key := certificate.PublicKey.(type) {
-	case ed25519.PublicKey:
-		return x509.PureEd25519, 0, nil
-	case *rsa.PublicKey:
-		return x509.SHA256WithRSAPSS, crypto.SHA256, nil
-	case *ecdsa.PublicKey:
-		switch key.Curve {
-		case elliptic.P256():
-			return x509.ECDSAWithSHA256, crypto.SHA256, nil
-		case elliptic.P384():
-			return x509.ECDSAWithSHA384, crypto.SHA384, nil
-		case elliptic.P521():
-			return x509.ECDSAWithSHA512, crypto.SHA512, nil
-		}
-	}
-	return 0, 0, fmt.Errorf("%w: keys of kind %s are not used", messages.ErrUntrusted, DescribeKey(certificate))
 }

@@ -18,7 +18,10 @@ import (
 	"github.com/conec-go/conec/sim"
 )
 
-var groupSeeds = flag.Int("groupseeds", 10, "how many seeds TestRandomGroups plays")
+var (
+	groupSeeds   = flag.Int("groupseeds", 10, "how many seeds TestRandomGroups plays")
+	groupsSealed = flag.Bool("groupssealed", false, "whether all groups of TestRandomGroups are sealed, not a third of them")
+)
 
 // Sizes of a play of a group.
 const (
@@ -28,8 +31,9 @@ const (
 )
 
 // TestRandomGroups has clients join and leave a group, send, read slowly, crash, and lose the network, while the coordinator
-// restarts or is given another policy, as the seed says. It holds that all see the same messages in the same order, that who missed some is told exactly how
-// many, that nothing comes twice, and that what who left in order had sent is there.
+// restarts or is given another policy, as the seed says. A third of the groups are sealed. It holds that all see the same
+// messages in the same order, that who missed some, or could not read them, is told exactly how many, that nothing comes twice, and
+// that what who left in order had sent is there.
 func TestRandomGroups(t *testing.T) {
 	seeds := *groupSeeds
 	if testing.Short() {
@@ -43,6 +47,7 @@ type choir struct {
 	*hall
 	random    *rand.Rand
 	restarts  bool // the coordinator restarts in this play
+	sealed    bool // the group is
 	uncertain bool // the witness does not know all
 	options   client.GroupOptions
 	witness   *singer
@@ -66,13 +71,17 @@ type singer struct {
 	left  bool // in order
 	slow  time.Duration
 	doubt bool // some of what it sent may be lost
+
+	forged uint64
 }
 
-// heard is what a member received: a message, how many were missed before it, and whether it is not known how many.
+// heard is what a member received: a message, how many were missed before it, how many of these could not be read, and
+// whether it is not known how many.
 type heard struct {
-	text    string
-	missed  uint64
-	another bool
+	text       string
+	missed     uint64
+	unreadable uint64
+	another    bool
 }
 
 func newChoir(w *sim.World) *choir {
@@ -82,11 +91,12 @@ func newChoir(w *sim.World) *choir {
 	if c.options.Slow == client.EndSlow && c.random.IntN(2) == 0 {
 		c.options.Slow = client.SkipSlow
 	}
+	c.sealed = *groupsSealed || c.random.IntN(3) == 0
 	return c
 }
 
 func (c *choir) run() {
-	c.witness = c.sit(choirClients, &client.JoinOptions{Own: true, Make: c.options})
+	c.witness = c.sit(choirClients, &client.JoinOptions{Own: true, Make: c.options, Sealed: c.sealed})
 	for range choirSteps {
 		<-time.After(time.Duration(c.random.Int64N(int64(2 * choirTime / choirSteps))))
 		c.step()
@@ -125,7 +135,7 @@ func (c *choir) step() {
 	what := c.random.IntN(20)
 	switch {
 	case s == nil:
-		c.busily(i, func() { c.sit(i, &client.JoinOptions{Own: true, Make: c.options}) })
+		c.busily(i, func() { c.sit(i, &client.JoinOptions{Own: true, Make: c.options, Sealed: c.sealed}) })
 	case what < 10:
 		c.sing(s, 1+c.random.IntN(40), 1+c.random.IntN(4000))
 	case what < 12:
@@ -221,6 +231,8 @@ func (s *singer) read() {
 			next = heard{}
 		case client.GroupMissed:
 			next.missed += event.Messages
+			next.unreadable += event.Unreadable
+			s.forged += event.Forged
 		case client.GroupRejoined:
 			next.another = next.another || event.Another
 			s.doubt = s.doubt || event.InDoubt > 0
@@ -290,16 +302,16 @@ func (c *choir) crash(i int) {
 func (c *choir) check(singers []*singer) {
 	place, unknown := map[string]int{}, map[int]bool{} // of a message; whether something may be missing before a place
 	c.witness.mu.Lock()
-	heard := slices.Clone(c.witness.heard)
+	order := slices.Clone(c.witness.heard)
 	c.witness.mu.Unlock()
-	for at, h := range heard {
+	for at, h := range order {
 		if _, twice := place[h.text]; twice {
 			c.T.Errorf("%s came twice", h.text)
 		}
 		place[h.text] = at
 		unknown[at] = h.another || h.missed > 0 // many sent a lot at once
 		c.uncertain = c.uncertain || unknown[at]
-		if h.missed > 0 && c.options.Slow == client.AwaitSlow {
+		if h.missed > h.unreadable && c.options.Slow == client.AwaitSlow {
 			c.T.Errorf("the witness missed %d before %s", h.missed, h.text)
 		}
 	}
@@ -312,6 +324,9 @@ func (c *choir) check(singers []*singer) {
 }
 
 func (c *choir) checkOne(s *singer, place map[string]int, unknown map[int]bool) {
+	if s.forged > 0 {
+		c.T.Errorf("%s takes %d messages for forged", s.name, s.forged)
+	}
 	last := -1
 	for n, h := range s.heard {
 		at, known := place[h.text]

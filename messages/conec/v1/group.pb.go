@@ -96,7 +96,9 @@ type JoinGroup struct {
 	// How many messages of before it wants, if they are kept.
 	History uint64 `protobuf:"varint,8,opt,name=history,proto3" json:"history,omitempty"`
 	// It does not join: the answer is a GroupCount and the end of the stream.
-	Asks          bool `protobuf:"varint,9,opt,name=asks,proto3" json:"asks,omitempty"`
+	Asks bool `protobuf:"varint,9,opt,name=asks,proto3" json:"asks,omitempty"`
+	// The group must be sealed, and this is a SealedMember. Empty: it must not be.
+	Seal          []byte `protobuf:"bytes,10,opt,name=seal,proto3" json:"seal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -194,6 +196,13 @@ func (x *JoinGroup) GetAsks() bool {
 	return false
 }
 
+func (x *JoinGroup) GetSeal() []byte {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
+}
+
 // GroupOptions are what the client that brings a group to life wants of it.
 type GroupOptions struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -202,7 +211,10 @@ type GroupOptions struct {
 	// How many bytes of messages are kept, for slow and returning members and as history.
 	Keep uint64 `protobuf:"varint,2,opt,name=keep,proto3" json:"keep,omitempty"`
 	// For how many milliseconds a member that lost its connection stays one.
-	Rejoin        uint64 `protobuf:"varint,3,opt,name=rejoin,proto3" json:"rejoin,omitempty"`
+	Rejoin uint64 `protobuf:"varint,3,opt,name=rejoin,proto3" json:"rejoin,omitempty"`
+	// Members encrypt what they send: all messages are of the type SealedEntry, and all
+	// members receive, even those that do not want messages.
+	Sealed        bool `protobuf:"varint,4,opt,name=sealed,proto3" json:"sealed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -256,6 +268,13 @@ func (x *GroupOptions) GetRejoin() uint64 {
 		return x.Rejoin
 	}
 	return 0
+}
+
+func (x *GroupOptions) GetSealed() bool {
+	if x != nil {
+		return x.Sealed
+	}
+	return false
 }
 
 // GroupJoined is the first message of the coordinator on the stream of a member. All
@@ -397,7 +416,9 @@ type GroupMember struct {
 	// Whether it sends messages.
 	Sends bool `protobuf:"varint,3,opt,name=sends,proto3" json:"sends,omitempty"`
 	// Whether it receives messages.
-	Receives      bool `protobuf:"varint,4,opt,name=receives,proto3" json:"receives,omitempty"`
+	Receives bool `protobuf:"varint,4,opt,name=receives,proto3" json:"receives,omitempty"`
+	// What it said in JoinGroup.seal.
+	Seal          []byte `protobuf:"bytes,5,opt,name=seal,proto3" json:"seal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -458,6 +479,13 @@ func (x *GroupMember) GetReceives() bool {
 		return x.Receives
 	}
 	return false
+}
+
+func (x *GroupMember) GetSeal() []byte {
+	if x != nil {
+		return x.Seal
+	}
+	return nil
 }
 
 // GroupEntry is something that happened in a group. Entries have numbers, from 0, in
@@ -730,7 +758,7 @@ var File_conec_v1_group_proto protoreflect.FileDescriptor
 
 const file_conec_v1_group_proto_rawDesc = "" +
 	"\n" +
-	"\x14conec/v1/group.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\xfb\x01\n" +
+	"\x14conec/v1/group.proto\x12\bconec.v1\x1a\x13conec/v1/code.proto\"\x8f\x02\n" +
 	"\tJoinGroup\x12\x14\n" +
 	"\x05group\x18\x01 \x01(\tR\x05group\x12\x16\n" +
 	"\x06member\x18\x02 \x01(\fR\x06member\x12 \n" +
@@ -740,11 +768,14 @@ const file_conec_v1_group_proto_rawDesc = "" +
 	"\breceives\x18\x06 \x01(\bR\breceives\x12*\n" +
 	"\x04make\x18\a \x01(\v2\x16.conec.v1.GroupOptionsR\x04make\x12\x18\n" +
 	"\ahistory\x18\b \x01(\x04R\ahistory\x12\x12\n" +
-	"\x04asks\x18\t \x01(\bR\x04asks\"d\n" +
+	"\x04asks\x18\t \x01(\bR\x04asks\x12\x12\n" +
+	"\x04seal\x18\n" +
+	" \x01(\fR\x04seal\"|\n" +
 	"\fGroupOptions\x12(\n" +
 	"\x04slow\x18\x01 \x01(\x0e2\x14.conec.v1.SlowMemberR\x04slow\x12\x12\n" +
 	"\x04keep\x18\x02 \x01(\x04R\x04keep\x12\x16\n" +
-	"\x06rejoin\x18\x03 \x01(\x04R\x06rejoin\"\xcb\x02\n" +
+	"\x06rejoin\x18\x03 \x01(\x04R\x06rejoin\x12\x16\n" +
+	"\x06sealed\x18\x04 \x01(\bR\x06sealed\"\xcb\x02\n" +
 	"\vGroupJoined\x12 \n" +
 	"\vincarnation\x18\x01 \x01(\fR\vincarnation\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\x04R\x06number\x12\x12\n" +
@@ -757,12 +788,13 @@ const file_conec_v1_group_proto_rawDesc = "" +
 	"\vmax_message\x18\t \x01(\x04R\n" +
 	"maxMessage\x12\x1c\n" +
 	"\tuncounted\x18\n" +
-	" \x01(\bR\tuncounted\"k\n" +
+	" \x01(\bR\tuncounted\"\x7f\n" +
 	"\vGroupMember\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05sends\x18\x03 \x01(\bR\x05sends\x12\x1a\n" +
-	"\breceives\x18\x04 \x01(\bR\breceives\"\xc4\x01\n" +
+	"\breceives\x18\x04 \x01(\bR\breceives\x12\x12\n" +
+	"\x04seal\x18\x05 \x01(\fR\x04seal\"\xc4\x01\n" +
 	"\n" +
 	"GroupEntry\x12\x16\n" +
 	"\x06sender\x18\x01 \x01(\x04R\x06sender\x12\x17\n" +
