@@ -418,7 +418,8 @@ func (cl *Client) OpenStream(ctx context.Context, peer string, options *StreamOp
 				return stream, nil
 			}
 		}
-		ending := errors.Is(err, messages.ErrClosed) || errors.Is(err, actors.ErrDeadLetter)
+		ending := errors.Is(err, messages.ErrClosed) || errors.Is(err, actors.ErrDeadLetter) ||
+			errors.Is(err, messages.ErrCanceled) && errors.As(err, new(remoteError)) // the peer has taken back the one that it opened
 		if !ending || try == tries || ctx.Err() != nil || cl.isClosed() {
 			r.giveUp()
 			return nil, cl.opError(ctx, "open stream", peer, err)

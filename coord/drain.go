@@ -69,7 +69,7 @@ func (c *coordinator) drainNext(ctx actor.Context) {
 		c.drains.waiting = nil
 		return
 	}
-	c.remove(ctx, next, errDraining)
+	c.detach(ctx, next, errDraining)
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.drains.timer = c.apart.AfterFunc(c.drains.pause, func() { root.Send(self, drainNext{life}) })
 }

@@ -3,7 +3,6 @@ package coord
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -111,7 +110,7 @@ func (c *coordinator) govern(ctx actor.Context) {
 		if msg.reason != "" {
 			why = fmt.Errorf("%w: %s", messages.ErrKicked, messages.Clip(msg.reason, messages.MaxReason))
 		}
-		c.remove(ctx, h, why)
+		c.detach(ctx, h, why)
 		ctx.Respond(&governed{removed: 1})
 	case ban:
 		if err := c.bans.impose(now, msg.Ban, c.config.Limits.Bans); err != nil {
@@ -171,15 +170,18 @@ func (c *coordinator) removeUnwanted(ctx actor.Context) (removed int) {
 	return removed
 }
 
-// remove ends a client's attachment. Unless it may come back soon, its channels end, too.
+// remove ends a client's attachment, and the channels that it has.
 func (c *coordinator) remove(ctx actor.Context, h *home, why error) {
+	c.dismiss(ctx, h, why, c.registry.expel(time.Now(), h.client.id))
+}
+
+// detach ends a client's attachment alone.
+func (c *coordinator) detach(ctx actor.Context, h *home, why error) {
+	c.dismiss(ctx, h, why, c.registry.detach(time.Now(), h.client.id))
+}
+
+func (c *coordinator) dismiss(ctx actor.Context, h *home, why error, says []say) {
 	c.config.Logger.Info("client removed", "peer", h.client.name, "err", why)
-	var says []say
-	if errors.Is(why, messages.ErrKicked) || errors.Is(why, messages.ErrShutdown) {
-		says = c.registry.detach(time.Now(), h.client.id)
-	} else {
-		says = c.registry.expel(time.Now(), h.client.id)
-	}
 	c.forget(h)
 	c.end(ctx, h, why)
 	c.say(ctx, says)

@@ -53,7 +53,7 @@ func (c *coordinator) revoke(ctx actor.Context, revoked netio.Revoked) {
 	inOrder := func(a, b *home) int { return cmp.Compare(a.client.name, b.client.name) }
 	for _, h := range slices.SortedFunc(maps.Values(c.attached), inOrder) {
 		if err := revoked.Check(h.client.shows.vouched...); err != nil {
-			c.remove(ctx, h, err)
+			c.detach(ctx, h, err)
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (l *liar) hear() *conecv1.Control {
 	for {
 		select {
 		case said := <-l.heard:
-			if said.GetCancelOpen().GetRequest() == 0 && said.GetCancelOpen() != nil {
+			if said.GetCancelOpen() != nil || said.GetPassPacket() != nil {
 				continue
 			}
 			return said

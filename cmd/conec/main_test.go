@@ -50,11 +50,14 @@ func TestOperations(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, err := os.ReadFile("testdata/script/operations.txtar")
-	if err != nil {
-		t.Fatal(err)
+	var tried []string
+	for _, name := range []string{"operations", "admin"} {
+		script, err := os.ReadFile("testdata/script/" + name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		tried = append(tried, strings.Split(string(script), "\n")...)
 	}
-	tried := strings.Split(string(script), "\n")
 	commands, inside := 0, false
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
