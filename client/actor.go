@@ -187,12 +187,6 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.up(ctx, msg)
 	case *conecv1.ChannelLost:
 		c.lost(ctx, msg)
-	case linkOpened:
-		if msg.Of(c.life) {
-			c.linkOpened(ctx, msg)
-		}
-	case observeLink:
-		c.observe(msg)
 	case *conecv1.PathChosen:
 		c.cl.events.put(PathChanged{
 			Peer: msg.GetPeer(), Relayed: msg.GetRelayed(), Remote: msg.GetRemote(), Reason: PathReason(msg.GetReason()), Link: msg.GetLink(),
@@ -210,6 +204,28 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.accepted(ctx)
 	case *conecv1.AnswerOffer:
 		c.say(ctx, &conecv1.Control{Said: &conecv1.Control_AnswerOffer{AnswerOffer: msg}})
+	case watchBegun, watchClosed, metadataSet, metadataDue:
+		c.askedOfPresence(ctx)
+	case vetted:
+		if msg.Of(c.life) {
+			c.vetted(ctx, msg)
+		}
+	case peerDistrusted:
+		c.noteDistrust(msg.peer, msg.err)
+	default:
+		c.network(ctx)
+	}
+}
+
+// network acts on what is heard of the network, and of the coordinator on it.
+func (c *clientActor) network(ctx actor.Context) {
+	switch msg := ctx.Message().(type) {
+	case linkOpened:
+		if msg.Of(c.life) {
+			c.linkOpened(ctx, msg)
+		}
+	case observeLink:
+		c.observe(msg)
 	case bindDue:
 		if msg.Of(c.life) {
 			c.bind(ctx)
@@ -236,14 +252,6 @@ func (c *clientActor) Receive(ctx actor.Context) {
 		c.networkChanged(ctx, msg.change)
 	case portChanged:
 		c.tellChannels(ctx, actors.AddrsChanged{})
-	case watchBegun, watchClosed, metadataSet, metadataDue:
-		c.askedOfPresence(ctx)
-	case vetted:
-		if msg.Of(c.life) {
-			c.vetted(ctx, msg)
-		}
-	case peerDistrusted:
-		c.noteDistrust(msg.peer, msg.err)
 	default:
 		c.asked(ctx)
 	}
