@@ -11,6 +11,7 @@ import (
 
 	"github.com/conec-go/conec/client"
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -179,4 +180,60 @@ func TestSealedGroupUnread(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSealedTrust shows that members of a sealed group are trusted as peers are: who has another key than expected, or is of
+// no authority, is named so, gets no keys and is not read, and the others go on.
+func TestSealedTrust(t *testing.T) {
+	root := identity(t, nil, netio.Order{Name: "root", Authority: true})
+	for name, trust := range map[string]func(*client.Config){
+		"pin":   func(config *client.Config) { config.Peers = map[string]string{"mallory": netio.Fingerprint(nil)} },
+		"roots": func(config *client.Config) { config.PeerRoots = rootsOf(root) },
+	} {
+		inWorld(t, 1, func(w *world) {
+			join := func(name string, change func(*client.Config)) *client.Group {
+				w.T.Helper()
+				cl := w.client(name, near, change)
+				g, err := cl.Join(within(time.Minute), "room", &client.JoinOptions{Sealed: true})
+				w.must(err)
+				return g
+			}
+			issued := func(name string, change func(*client.Config)) func(*client.Config) {
+				return func(config *client.Config) {
+					config.Identity = identity(w.T, root, netio.Order{Name: name})
+					if change != nil {
+						change(config)
+					}
+				}
+			}
+			mallory := join("mallory", nil)
+			alice := join("alice", issued("alice", trust))
+			bob := join("bob", issued("bob", trust))
+			w.must(mallory.Send(within(time.Minute), []byte("I am mallory")))
+			w.must(mallory.Confirm(within(time.Minute)))
+			w.must(alice.Send(within(time.Minute), []byte("for bob")))
+			message, err := bob.Receive(within(time.Minute))
+			w.must(err)
+			if message.From.Name != "alice" || string(message.Data) != "for bob" || message.Missed != 1 {
+				w.T.Errorf("%s: bob read %q of %s after %d that he missed", name, message.Data, message.From.Name, message.Missed)
+			}
+			for _, member := range bob.Members() {
+				if (member.Untrusted != nil) != (member.Name == "mallory") {
+					w.T.Errorf("%s: %+v", name, member)
+				}
+			}
+			if event, err := mallory.Next(within(10 * time.Second)); err != nil || event.(client.MemberJoined).Member.Name != "alice" {
+				w.T.Error(event, err)
+			}
+			for {
+				event, err := mallory.Next(within(10 * time.Second))
+				if err != nil {
+					break
+				}
+				if read, ok := event.(client.GroupMessage); ok {
+					w.T.Errorf("%s: mallory read %q", name, read.Data)
+				}
+			}
+		})
+	}
 }
