@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/conec-go/conec/messages"
 )
 
 // maxPattern is the longest pattern in bytes.
@@ -13,29 +15,20 @@ const maxPattern = 255
 // character, and all others for themselves. It fits the whole of a name or not at all.
 type pattern string
 
-// fits tells whether the pattern fits a name. It takes time that grows with the
-// product of the two lengths, at most.
-func (p pattern) fits(name string) bool {
-	return match(string(p), name, func(want, got byte) bool { return want == '?' || want == got })
-}
+// fits tells whether the pattern fits a name.
+func (p pattern) fits(name string) bool { return messages.MatchName(string(p), name) }
 
 // covers tells whether everything that the other pattern fits, this one fits, too. It
-// may miss that, where several * meet ?.
+// may miss that, where several * meet ?. It walks along the other, and returns to the last *
+// when something does not fit.
 func (p pattern) covers(other pattern) bool {
-	return match(string(p), string(other), func(want, got byte) bool {
-		return want == got && got != '*' || want == '?' && got != '*'
-	})
-}
-
-// match walks along the text, and returns to the last * when something does not fit.
-func match(p, text string, one func(want, got byte) bool) bool {
 	at, star, from := 0, -1, 0
-	for i := 0; i < len(text); {
+	for i := 0; i < len(other); {
 		switch {
 		case at < len(p) && p[at] == '*':
 			star, from = at, i
 			at++
-		case at < len(p) && one(p[at], text[i]):
+		case at < len(p) && other[i] != '*' && (p[at] == '?' || p[at] == other[i]):
 			at++
 			i++
 		case star >= 0:
@@ -45,7 +38,7 @@ func match(p, text string, one func(want, got byte) bool) bool {
 			return false
 		}
 	}
-	return strings.Trim(p[at:], "*") == ""
+	return strings.Trim(string(p[at:]), "*") == ""
 }
 
 // checkPattern says what is wrong with a pattern for names of clients.
