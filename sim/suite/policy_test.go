@@ -105,6 +105,7 @@ func TestOldIntroduction(t *testing.T) {
 		mallory := w.rawClient("mallory")
 		mallory.say(open(1, "bob"))
 		intro := mallory.hear().GetChannelIntroduced().GetIntroduction()
+		w.eventually("bob has accepted", func() bool { return w.coord.Stats().Pending == 0 })
 		w.setPolicy(goodPeople)
 		mallory.withdrawal(intro.GetChannel())
 		all := w.ctx
