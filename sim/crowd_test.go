@@ -28,7 +28,10 @@ func TestCrowd(t *testing.T) {
 
 // crowd runs one minute, all of which is drawn before it starts.
 func crowd(w *world, random *rand.Rand) {
-	const clients, streams, faults = 50, 150, 60
+	clients, streams, faults := 50, 150, 60
+	if testing.Short() {
+		clients, streams, faults = 25, 60, 30
+	}
 	for i := range clients {
 		line := sim.Line{
 			Latency: time.Duration(1+random.IntN(60)) * time.Millisecond,

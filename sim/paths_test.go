@@ -64,7 +64,7 @@ func TestAttachThenRelayThenDirect(t *testing.T) {
 func TestDirectPathDies(t *testing.T) {
 	for _, roundTrip := range []time.Duration{2 * time.Millisecond, 40 * time.Millisecond, 200 * time.Millisecond} {
 		for _, oneWay := range []bool{false, true} {
-			for phase := range 4 {
+			for phase := range phases(4) {
 				t.Run(fmt.Sprintf("%v, one way %v, phase %d", roundTrip, oneWay, phase), func(t *testing.T) {
 					inWorld(t, uint64(phase), func(w *world) {
 						alice, bob := w.client("alice", away(roundTrip), nil), w.client("bob", away(roundTrip), nil)
@@ -302,6 +302,10 @@ func narrow(a, b *sim.Host, payload int) sim.Rule {
 // TestNarrowDirectPath has a direct path that carries datagrams of 1,300 bytes. It is used, also by a channel whose QUIC
 // has found larger packets to pass on the relay: QUIC is told, and begins with small ones again.
 func TestNarrowDirectPath(t *testing.T) {
+	every := 10 * time.Millisecond
+	if testing.Short() {
+		every = 40 * time.Millisecond
+	}
 	for _, relayFirst := range []bool{false, true} {
 		if testing.Short() && !relayFirst {
 			continue // many packets
@@ -322,7 +326,7 @@ func TestNarrowDirectPath(t *testing.T) {
 				}
 				w.Add(narrow(alice.Host(), bob.Host(), 1300))
 				a, b := w.open(alice, bob, nil)
-				traffic := w.flows(a, b, 10*time.Millisecond, 10_000)
+				traffic := w.flows(a, b, every, 10_000)
 				time.Sleep(20 * time.Second)
 				heal()
 				time.Sleep(40 * time.Second)

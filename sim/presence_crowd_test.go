@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,13 +23,13 @@ type crowdMeasure struct {
 }
 
 // watchedBytes counts what a host sends and gets, with headers of 28 bytes for each packet.
-func (w *world) watchedBytes(host *sim.Host) (count *int, stop func()) {
+func (w *world) watchedBytes(host *sim.Host) (count *atomic.Int64, stop func()) {
 	const headers = 20 + 8
 	addr := host.Addr()
-	count = new(int)
+	count = new(atomic.Int64)
 	return count, w.Watch(func(s sim.Sight) {
 		if s.Up && (s.From.Addr() == addr || s.To.Addr() == addr) {
-			*count += len(s.Payload) + headers
+			count.Add(int64(len(s.Payload) + headers))
 		}
 	})
 }
@@ -69,7 +70,7 @@ func presenceOfMany(v *sim.World, n, watchers int) (m crowdMeasure) {
 	at, began := time.Now(), cpuTime()
 	list, err := newcomer.Peers(within(time.Minute), "*")
 	w.must(err)
-	m.list, m.listCPU, m.listBytes = time.Since(at), cpuTime()-began, *count
+	m.list, m.listCPU, m.listBytes = time.Since(at), cpuTime()-began, int(count.Load())
 	stop()
 	if len(list) != n {
 		w.T.Errorf("the newcomer's list has %d peers of %d", len(list), n)
@@ -92,13 +93,12 @@ func (w *world) changesOfMany(all []*watching, m *crowdMeasure) {
 	count, stop := w.watchedBytes(w.clients[0].Host())
 	defer stop()
 	<-time.After(rest)
-	idle := *count
-	*count = 0
+	idle := int(count.Swap(0))
 	for i := range changes {
 		w.must(w.clients[len(all)+i].SetMetadata(map[string]string{"load": fmt.Sprint(i)}))
 		<-time.After(rest / changes)
 	}
-	m.changeBytes, m.want = (*count-idle)/changes, changes*len(all)
+	m.changeBytes, m.want = (int(count.Load())-idle)/changes, changes*len(all)
 	for _, one := range all {
 		m.watchersKnow += one.clear()
 	}

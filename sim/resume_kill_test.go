@@ -41,7 +41,7 @@ func TestResumeKillPoints(t *testing.T) {
 	}
 	step := 1
 	if testing.Short() {
-		step = 7
+		step = 13
 	}
 	for _, how := range killings {
 		for at := 1; at <= points; at += step {
