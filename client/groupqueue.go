@@ -14,6 +14,9 @@ import (
 // confirm it.
 const unconfirmedBytes = 1 << 20
 
+// eachUnconfirmed is what a message counts for beside its bytes.
+const eachUnconfirmed = 64
+
 // outgoing is what waits to be sent, or to be confirmed.
 type outgoing struct {
 	body    []byte
@@ -25,7 +28,8 @@ type outgoing struct {
 // send queues a message.
 func (m *membership) send(ctx context.Context, message []byte) error {
 	m.mu.Lock()
-	for m.err == nil && !m.leaving && len(message) <= m.maxMessage && m.bytes > 0 && m.bytes+len(message) > unconfirmedBytes {
+	size := len(message) + eachUnconfirmed
+	for m.err == nil && !m.leaving && len(message) <= m.maxMessage && m.bytes > 0 && m.bytes+size > unconfirmedBytes {
 		space := m.space
 		m.mu.Unlock()
 		select {
@@ -44,9 +48,9 @@ func (m *membership) send(ctx context.Context, message []byte) error {
 	case len(message) > m.maxMessage:
 		return &messages.SizeError{Size: len(message), Limit: m.maxMessage}
 	}
-	m.queue = append(m.queue, outgoing{body: slices.Clone(message), size: len(message)})
+	m.queue = append(m.queue, outgoing{body: slices.Clone(message), size: size})
 	m.texts++
-	m.bytes += len(message)
+	m.bytes += size
 	signal(m.wake)
 	return nil
 }

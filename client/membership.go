@@ -272,7 +272,13 @@ func (m *membership) settle(ctx context.Context) error {
 		return ctx.Err()
 	}
 	defer func() { m.reader <- struct{}{} }()
-	for {
+	m.mu.Lock()
+	taken := 0
+	for _, event := range m.events {
+		taken += sizeOf(event)
+	}
+	m.mu.Unlock()
+	for taken < unconfirmedBytes { // the group keeps the rest, or counts it as missed
 		entry, err := stream.TryReceive()
 		if err != nil {
 			break
@@ -280,6 +286,7 @@ func (m *membership) settle(ctx context.Context) error {
 		if err := m.heard(entry); err != nil {
 			return err
 		}
+		taken += len(entry) + eachUnconfirmed
 	}
 	m.mu.Lock()
 	m.stream = nil

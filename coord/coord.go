@@ -56,9 +56,11 @@ func Start(ctx context.Context, config *Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, errors.Join(err, c.transport.Close(), c.sys.Close(ctx))
 	}
-	if c.unmeter, err = c.meter(); err != nil {
+	unmeter, err := c.meter()
+	if err != nil {
 		return nil, errors.Join(err, c.Close(ctx))
 	}
+	c.unmeter = unmeter
 	c.config.Logger.Info("coordinator started", "addr", c.Addr().String(), "fingerprint", c.Fingerprint())
 	return c, nil
 }

@@ -52,7 +52,6 @@ type group struct {
 // member is one membership.
 type member struct {
 	*conecv1.GroupMember
-	key   string // the public key of its client
 	token string
 
 	joined, left uint64 // numbers of the entries that say so
@@ -131,11 +130,11 @@ func (g *group) mayAdd(m *member, message []byte) (isMessage bool, err error) {
 func (g *group) follows(m *member) bool { return m.GetReceives() || g.options.GetSealed() }
 
 // find returns the membership that a client comes back to, nil if there is none.
-func (g *group) find(key string, join *conecv1.JoinGroup) *member {
+func (g *group) find(name string, join *conecv1.JoinGroup) *member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, m := range g.members {
-		if !m.gone && m.token == string(join.GetMember()) && m.key == key {
+		if !m.gone && m.token == string(join.GetMember()) && m.GetName() == name {
 			return m
 		}
 	}
@@ -143,7 +142,7 @@ func (g *group) find(key string, join *conecv1.JoinGroup) *member {
 }
 
 // join makes a member.
-func (g *group) join(name, key string, join *conecv1.JoinGroup) (*member, error) {
+func (g *group) join(name string, join *conecv1.JoinGroup) (*member, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	present, own := 0, 0
@@ -163,7 +162,7 @@ func (g *group) join(name, key string, join *conecv1.JoinGroup) (*member, error)
 	}
 	m := &member{
 		GroupMember: &conecv1.GroupMember{Number: g.last + 1, Name: name, Sends: join.GetSends(), Receives: join.GetReceives(), Seal: join.GetSeal()},
-		key:         key, token: string(join.GetMember()),
+		token:       string(join.GetMember()),
 	}
 	var err error
 	if m.joined, err = g.tell(&conecv1.GroupEntry{Joined: m.GroupMember}); err != nil {

@@ -67,7 +67,7 @@ func TestGroupRoster(t *testing.T) {
 		switch what := random.IntN(10); {
 		case what < 1 || len(present) == 0:
 			note(false)
-			m, err := g.join("alice", "key", asks(n, nil))
+			m, err := g.join("alice", asks(n, nil))
 			if len(present) >= membershipsEach {
 				if !errors.Is(err, messages.ErrLimit) {
 					t.Fatal("joined too often:", err)
@@ -141,7 +141,7 @@ func TestGroupRoster(t *testing.T) {
 func TestGroupForgets(t *testing.T) {
 	g := newGroup("room", &conecv1.GroupOptions{Keep: keepAtLeast}, Limits{}.withDefaults())
 	for n := range 2 * eventsRemembered {
-		m, err := g.join("alice", "key", asks(n, nil))
+		m, err := g.join("alice", asks(n, nil))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestGroupForgets(t *testing.T) {
 	if _, err := g.gap(0, g.events.numbers[len(g.events.numbers)-1]); !errors.Is(err, messages.ErrLimit) {
 		t.Error("a gap is counted whose events are forgotten:", err)
 	}
-	m, err := g.join("alice", "key", asks(-1, nil))
+	m, err := g.join("alice", asks(-1, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +170,7 @@ func TestGroupStart(t *testing.T) {
 	if g.options.GetKeep() != uint64(limits.GroupKeep) || g.options.GetRejoin() != uint64(rejoinAtMost.Milliseconds()) {
 		t.Errorf("the group keeps to no limits: %v", g.options)
 	}
-	alice, err := g.join("alice", "a", asks(1, nil))
+	alice, err := g.join("alice", asks(1, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,7 +179,7 @@ func TestGroupStart(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bob, err := g.join("bob", "b", asks(2, nil))
+	bob, err := g.join("bob", asks(2, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,13 +206,13 @@ func TestGroupStart(t *testing.T) {
 			t.Errorf("%s: from %d, missed %d, members %v, want %+v", test.name, joined.GetFrom(), joined.GetMissed(), members, test)
 		}
 	}
-	if g.find("b", asks(2, nil)) != bob || g.find("a", asks(2, nil)) != nil || g.find("b", asks(3, nil)) != nil {
-		t.Error("a membership is found by its token and key, and by nothing less")
+	if g.find("bob", asks(2, nil)) != bob || g.find("alice", asks(2, nil)) != nil || g.find("bob", asks(3, nil)) != nil {
+		t.Error("a membership is found by its token and name, and by nothing less")
 	}
-	if _, err := g.join("carol", "c", asks(3, nil)); err != nil {
+	if _, err := g.join("carol", asks(3, nil)); err != nil {
 		t.Error(err)
 	}
-	if _, err := g.join("dave", "d", asks(4, nil)); !errors.Is(err, messages.ErrLimit) {
+	if _, err := g.join("dave", asks(4, nil)); !errors.Is(err, messages.ErrLimit) {
 		t.Error("a fourth of three members:", err)
 	}
 	g.leave(alice, conecv1.Code_CODE_UNREACHABLE)
@@ -243,15 +243,15 @@ func TestSealedGroup(t *testing.T) {
 	if err := plain.mismatch(asks(1, sealed)); !errors.Is(err, messages.ErrRefused) {
 		t.Error("one with a key joins a group that is not sealed:", err)
 	}
-	m, err := g.join("alice", "a", asks(1, sealed))
+	m, err := g.join("alice", asks(1, sealed))
 	if err != nil || string(m.GetSeal()) != "key" {
 		t.Fatal(m, err)
 	}
-	reader, err := g.join("bob", "b", asks(2, func(j *conecv1.JoinGroup) { sealed(j); j.Sends = false }))
+	reader, err := g.join("bob", asks(2, func(j *conecv1.JoinGroup) { sealed(j); j.Sends = false }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	sender, err := g.join("carol", "c", asks(3, func(j *conecv1.JoinGroup) { sealed(j); j.Receives = false }))
+	sender, err := g.join("carol", asks(3, func(j *conecv1.JoinGroup) { sealed(j); j.Receives = false }))
 	if err != nil || !g.follows(sender) || plain.follows(sender) {
 		t.Error("who only sends to a sealed group must hear of keys all the same", err)
 	}

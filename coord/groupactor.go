@@ -54,9 +54,9 @@ type seat struct {
 // What the coordinator and pumps say.
 type (
 	joinGroup struct {
-		peer, key string
-		stream    *netio.Stream
-		join      *conecv1.JoinGroup
+		peer   string
+		stream *netio.Stream
+		join   *conecv1.JoinGroup
 	}
 	memberEnded struct {
 		actors.Life
@@ -144,10 +144,10 @@ func (g *groupActor) asked(ctx actor.Context, msg joinGroup) {
 		msg.stream.Refuse(err)
 		return
 	}
-	m := g.find(msg.key, msg.join)
+	m := g.find(msg.peer, msg.join)
 	if m == nil {
 		var err error
-		if m, err = g.join(msg.peer, msg.key, msg.join); err != nil {
+		if m, err = g.join(msg.peer, msg.join); err != nil {
 			msg.stream.Refuse(err)
 			return
 		}

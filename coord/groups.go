@@ -51,7 +51,7 @@ func (c *coordinator) offered(ctx actor.Context, msg streamOffered) {
 		ctx.Send(group.pid, countGroup{msg.Stream})
 		return
 	}
-	ctx.Send(group.pid, joinGroup{peer: h.client.name, key: string(h.client.key), stream: msg.Stream, join: join})
+	ctx.Send(group.pid, joinGroup{peer: h.client.name, stream: msg.Stream, join: join})
 }
 
 // hall returns a group, which it brings to life if the client may and wants to.

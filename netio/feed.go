@@ -38,6 +38,10 @@ type segment struct {
 	ends   []int // where each message ends in frames
 }
 
+// feedOver is how many times its limit a feed that waits may keep, because of what was added
+// without waiting. Beyond, the slowest is left behind all the same.
+const feedOver = 2
+
 // feedSegment is how many bytes a segment has, unless one message needs more.
 const feedSegment = 64 << 10
 
@@ -114,7 +118,7 @@ func (f *Feed) add(head, body []byte, size int) (uint64, error) {
 	if f.over != nil {
 		return 0, f.over
 	}
-	for len(f.segments) > 0 && f.bytes+size > f.limit && (!f.waits || !f.isNeeded(f.segments[0])) {
+	for len(f.segments) > 0 && f.bytes+size > f.limit && (!f.waits || f.bytes+size > feedOver*f.limit || !f.isNeeded(f.segments[0])) {
 		f.bytes -= len(f.segments[0].frames)
 		f.segments[0] = nil
 		f.segments = f.segments[1:]

@@ -160,6 +160,28 @@ func TestFeedWaits(t *testing.T) {
 	})
 }
 
+// TestFeedWaitsNotForEver adds without waiting while the slowest stands still: there is a limit to that, too, and then it is
+// left behind.
+func TestFeedWaitsNotForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, cb := connectEnds(t, nil, nil)
+		const limit = 64 << 10
+		feed := netio.NewFeed(limit, true)
+		slow, _ := openStream(t, ca, cb)
+		if err := slow.Follow(feed, 0, skipped); err != nil {
+			t.Fatal(err)
+		}
+		for n := range uint64(2000) {
+			if _, err := feed.TryAdd(nil, feedBody(n, 1000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if first, next := feed.Range(); (next-first)*1000 > 3*limit {
+			t.Errorf("the feed keeps %d messages of 1,000 bytes, its limit is %d bytes", next-first, limit)
+		}
+	})
+}
+
 // TestFeedRefusesSlow shows that a stream which may not be left behind ends with the reason.
 func TestFeedRefusesSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -232,6 +232,9 @@ func (o *outbox) closeSend() {
 	defer o.mu.Unlock()
 	if !o.ending && o.err == nil {
 		o.ending = true
+		if o.feed != nil { // it ends where it is, and what stands for a gap is no use then
+			o.waiting = o.waiting[:0]
+		}
 		o.space.wake()
 		o.startPump()
 	}

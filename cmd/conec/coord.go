@@ -119,7 +119,7 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 		if err != nil {
 			return errors.Join(err, c.Close(ctx))
 		}
-		defer a.Close(context.WithoutCancel(ctx))
+		defer closeAdmin(a)
 		fmt.Fprintf(std.out, "admin endpoint on %s\n", a.Addr())
 	}
 	f.announce(std, c)
@@ -143,6 +143,13 @@ func runCoord(ctx context.Context, args []string, std streams) error {
 		}
 	}
 	return c.Close(closing)
+}
+
+// closeAdmin ends the admin endpoint. Who still asks for something has had its time.
+func closeAdmin(a *admin.Admin) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = a.Close(ctx) // the end of the coordinator tells
 }
 
 // config is what the flags say, without the certificate.

@@ -17,7 +17,6 @@ func reloading(ctx context.Context, reload func()) (done func()) {
 	signal.Notify(signals, syscall.SIGHUP)
 	go func() {
 		defer close(ended)
-		defer signal.Stop(signals)
 		for {
 			select {
 			case <-signals:
@@ -27,7 +26,10 @@ func reloading(ctx context.Context, reload func()) (done func()) {
 			}
 		}
 	}()
-	return func() { <-ended }
+	return func() { // until then a SIGHUP is not the end of the process
+		<-ended
+		signal.Stop(signals)
+	}
 }
 
 // reload reads the certificate and the list of revoked ones again. What can not be read stays

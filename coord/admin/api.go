@@ -113,6 +113,9 @@ func (a *Admin) drain(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// maxSeconds is a hundred years.
+const maxSeconds = 100 * 366 * 24 * 60 * 60
+
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
 // ban is what an order says about whom to keep away.
@@ -155,6 +158,10 @@ func (a *Admin) order(w http.ResponseWriter, r *http.Request, do func(context.Co
 	body.DisallowUnknownFields()
 	if err := body.Decode(&order); err != nil {
 		writeError(w, http.StatusBadRequest, "body: "+err.Error())
+		return
+	}
+	if order.Seconds < 0 || order.Seconds > maxSeconds {
+		writeError(w, http.StatusBadRequest, fmt.Sprintf("%v seconds: want 0 to %d", order.Seconds, maxSeconds))
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), askTimeout)
