@@ -333,24 +333,3 @@ func TestGroupEnds(t *testing.T) {
 		w.Eventually(time.Second, "the group is gone", func() bool { return h.hub.Stats().Groups == 0 })
 	})
 }
-
-// TestGroupLeaveSlow has a member leave that has not read for long, and has been left behind: it is not held up by what it has
-// not read.
-func TestGroupLeaveSlow(t *testing.T) {
-	sim.Test(t, nil, func(w *sim.World) {
-		h := newHall(w, 2, nil)
-		a := h.join(0, &client.JoinOptions{SendOnly: true, Make: client.GroupOptions{Keep: 64 << 10}})
-		b := h.join(1, nil)
-		for range 800 {
-			h.send(a, strings.Repeat("x", 1000))
-		}
-		<-time.After(10 * time.Second)
-		began := w.Elapsed()
-		if err := b.Leave(h.soon()); err != nil {
-			w.T.Error(err)
-		}
-		if took := w.Elapsed() - began; took > time.Second {
-			w.T.Errorf("leaving took %v", took)
-		}
-	})
-}
