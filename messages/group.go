@@ -44,8 +44,8 @@ func CutGroupData(entry []byte) (sender uint64, message []byte, ok bool) {
 func CheckGroupName(name string) error { return CheckName(name) }
 
 // MaxSeal is the largest size in bytes of JoinGroup.seal: a key, some certificates and a
-// signature.
-const MaxSeal = 8 << 10
+// signature. It fits into the frame that opens a stream.
+const MaxSeal = 3500
 
 // sealedMessage is the field number of messages in a SealedEntry.
 const sealedMessage = 1
