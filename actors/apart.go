@@ -21,6 +21,11 @@ type Apart struct{ state uint64 }
 
 // AfterFunc is [time.AfterFunc] after a pause of d, or a little more.
 func (a *Apart) AfterFunc(d time.Duration, f func()) *time.Timer {
+	return time.AfterFunc(d+a.Pause(), f)
+}
+
+// Pause returns how much more, for what else sets timers: the beginning of a connection.
+func (a *Apart) Pause() time.Duration {
 	if a.state == 0 {
 		a.state = random64()
 	}
@@ -30,7 +35,7 @@ func (a *Apart) AfterFunc(d time.Duration, f func()) *time.Timer {
 	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
 	z = (z ^ z>>27) * 0x94d049bb133111eb
 	z ^= z >> 31
-	return time.AfterFunc(d+time.Duration(z%apart), f)
+	return time.Duration(z % apart)
 }
 
 // random returns a number in [0, 1).

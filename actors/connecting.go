@@ -101,14 +101,16 @@ func (c *channel) openPort(ctx actor.Context) (ok bool) {
 // dialAhead dials a peer that the coordinator is just being asked for. What QUIC sends
 // first travels right behind the question.
 func (c *channel) dialAhead(ctx actor.Context) {
+	pause := time.Duration(0)
 	switch {
 	case c.ended:
 		return
 	case c.conn != nil:
 		c.lost(ctx, fmt.Errorf("%w: the coordinator was lost while the channel connected", messages.ErrUnreachable), false)
 		return
-	case c.port != nil: // the coordinator that was asked before has forgotten it
+	case c.port != nil: // the coordinator that was asked before has forgotten it, and all that others asked it, who dial now, too
 		c.anew(ctx)
+		pause = c.apart.Pause()
 	}
 	if !c.openPort(ctx) {
 		return
@@ -119,6 +121,12 @@ func (c *channel) dialAhead(ctx actor.Context) {
 	c.pin = pin
 	port.PassOn(func(packet []byte) { root.Send(self, packetWritten{life, packet}) })
 	c.attempt = c.sys.attempt(func(a *attempt) {
+		if pause > 0 {
+			select {
+			case <-time.After(pause):
+			case <-life.Context().Done():
+			}
+		}
 		conn, err := transport.DialAhead(life.Context(), port, peer, pin)
 		conn, err = config.checked(peer, conn, err)
 		a.pump(life, root, self, conn, err, true)

@@ -107,39 +107,14 @@ func TestSources(t *testing.T) {
 	}
 }
 
-// TestCanary plays the hardest scenario several times and compares every packet: it fails
-// when a version of Go, quic-go or protoactor breaks replay. As with [TestSources], a run may
-// differ where the machine was busy; two others are granted.
+// TestCanary plays the hardest scenario several times and compares every packet:
+// it fails when a version of Go, quic-go or protoactor breaks replay.
 func TestCanary(t *testing.T) {
-	equal, granted := 3, 2
+	times := 3
 	if n, err := strconv.Atoi(os.Getenv("CONEC_SIM_RUNS")); err == nil {
-		equal = n
+		times = n
 	}
-	if raceEnabled {
-		equal = 1 // it shuffles goroutines on purpose
-	}
-	var seen []*digest
-	counts, text := map[*digest]int{}, ""
-	for range equal + granted {
-		d := newDigest()
-		play(t, (*Options)(nil).withDefaults(), hard, d)
-		same := d
-		for _, other := range seen {
-			differ := other.compare(d)
-			if differ.text == "" {
-				same = other
-				break
-			}
-			text = differ.text
-		}
-		if same == d {
-			seen = append(seen, d)
-		}
-		if counts[same]++; counts[same] == equal {
-			return
-		}
-	}
-	t.Errorf("of %d runs with one seed no %d are the same, but %d different; the last two differ %s", equal+granted, equal, len(seen), text)
+	replay(t, times, (*Options)(nil).withDefaults(), hard)
 }
 
 // TestReplayDiffers checks that replay finds the first difference: a packet whose
