@@ -41,7 +41,7 @@ type opener struct {
 	place
 	self    uint64
 	private hpke.PrivateKey
-	since   time.Time // keys are not asked for at once
+	since   time.Time // of who has sent no key yet, keys are not asked for at once
 	senders map[uint64]*heardSender
 }
 
@@ -56,8 +56,8 @@ type heardSender struct {
 	counted uint64 // messages after next that came and could not be read
 	adrift  bool   // an unknown number of messages after next was told to be missing
 
-	asked time.Time // for the key, and when it may be asked for again
-	pause time.Duration
+	asked time.Time     // for the key, zero before the first time…
+	pause time.Duration // …and when it may be asked for again
 }
 
 func newOpener(place place, self uint64, private hpke.PrivateKey, now time.Time) *opener {
@@ -67,7 +67,7 @@ func newOpener(place place, self uint64, private hpke.PrivateKey, now time.Time)
 func (o *opener) sender(number uint64) *heardSender {
 	s := o.senders[number]
 	if s == nil {
-		s = &heardSender{asked: o.since, pause: wantFirst}
+		s = &heardSender{pause: wantFirst}
 		o.senders[number] = s
 	}
 	return s
@@ -157,7 +157,11 @@ func (o *opener) open(from uint64, msg *conecv1.SealedMessage) (data []byte, wit
 // wants reports whether a sender is to be asked for its key now.
 func (o *opener) wants(from uint64, now time.Time) bool {
 	s := o.sender(from)
-	if now.Sub(s.asked) < s.pause {
+	asked := s.asked
+	if asked.IsZero() && s.verify == nil {
+		asked = o.since
+	}
+	if now.Sub(asked) < s.pause {
 		return false
 	}
 	s.asked, s.pause = now, min(2*s.pause, wantSlower)

@@ -361,6 +361,24 @@ func TestSealedWants(t *testing.T) {
 	bob.want("7 missed, 4 unreadable, 0 forged", "alice: five", "alice: six")
 }
 
+// TestSealedWantsAtOnce has a member miss the second key of somebody as soon as it has joined: it asks at once.
+func TestSealedWantsAtOnce(t *testing.T) {
+	h := newFalseHall(t)
+	alice, bob, carol := h.join("alice", JoinOptions{}), h.join("bob", JoinOptions{}), h.join("carol", JoinOptions{})
+	h.flush()
+	alice.say("one")
+	for _, payload := range alice.taken() {
+		h.give(from(alice, payload), bob)
+	}
+	h.leave(carol, alice, bob)
+	alice.say("two")
+	entries := alice.taken()
+	h.give(from(alice, entries[len(entries)-1]), bob)
+	if said := bob.taken(); len(said) != 1 {
+		t.Fatalf("asks %d times", len(said))
+	}
+}
+
 // FuzzSealed gives a member what anybody may say: it must not fail, nor take it for a message.
 func FuzzSealed(f *testing.F) {
 	h := newFalseHall(&testing.T{})
