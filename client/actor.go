@@ -24,6 +24,7 @@ const (
 	bindFirst     = 100 * time.Millisecond // until a bind that was not answered is repeated; doubles
 	bindSlowest   = 150 * time.Millisecond // between later ones: for so long the return of the network may go unnoticed
 	bindTries     = 100                    // unanswered binds, over 15 seconds, until the coordinator counts as lost
+	bindDoubt     = 500 * time.Millisecond // from the relay's first word that it does not know us to believing it
 	outageTries   = 3                      // unanswered binds; an answer to one that follows means that the network is back
 	bindKeepAlive = 15 * time.Second       // half the shortest usual NAT timeout (RFC 4787 section 4.3)
 )
@@ -37,7 +38,7 @@ const (
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
-//	any       notKnown           gives the coordinator up: it was restarted
+//	any       notKnown           asks again, then gives the coordinator up: it was restarted
 //	any       askDue             over TCP: asks the coordinator by UDP
 //	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
 //	any       tcpLost            dials TCP again
@@ -79,6 +80,7 @@ type clientActor struct {
 	tries    int       // bind frames since the last answer…
 	first    uint64    // …and the sequence of the first of them
 	gaveUp   uint64    // the attachment that was given up
+	doubted  time.Time // when the relay first said that it does not know it, zero if it does
 	final    error     // why the client does not attach again
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client
@@ -237,9 +239,7 @@ func (c *clientActor) network(ctx actor.Context) {
 	case boundHeard:
 		c.boundTo(ctx, msg)
 	case notKnown:
-		if msg.id == c.id && msg.sequence <= c.sequence {
-			c.giveUpHome(ctx, "the relay does not know this client any more")
-		}
+		c.notKnown(ctx, msg)
 	case askDue:
 		if msg.Of(c.life) {
 			c.askUDP(ctx)

@@ -92,7 +92,7 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 	}
 	c.cl.shared.clock.Store(readClock(msg.GetClock(), c.cl.config.Now(), time.Since(c.asks)))
 	sw := c.cl.transport.Switch()
-	c.id, c.key, c.sequence, c.tries = msg.GetClientId(), key, 0, 0
+	c.id, c.key, c.sequence, c.tries, c.doubted = msg.GetClientId(), key, 0, 0, time.Time{}
 	sw.SetBindKey(c.id, key)
 	c.lookFrom(conn.Remote(), msg.GetAlternatePort())
 	c.cl.shared.relay.Store(&netio.Path{To: conn.Remote(), Relayed: true}) // by whatever link the home channel takes
@@ -122,6 +122,19 @@ func (c *clientActor) bind(ctx actor.Context) {
 	next := min(bindFirst<<min(c.tries, 5), bindSlowest)
 	c.tries++
 	c.again(ctx, next)
+}
+
+// notKnown takes the relay's word that it does not know this client. If the coordinator
+// has ended the attachment, its word why is on its way: it counts for more.
+func (c *clientActor) notKnown(ctx actor.Context, msg notKnown) {
+	switch {
+	case msg.id != c.id || msg.sequence > c.sequence:
+	case c.doubted.IsZero():
+		c.doubted = time.Now()
+		c.again(ctx, bindDoubt)
+	case time.Since(c.doubted) >= bindDoubt:
+		c.giveUpHome(ctx, "the relay does not know this client any more")
+	}
 }
 
 // giveUpHome has the home channel connected anew.
@@ -162,7 +175,7 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		return
 	}
 	silent := msg.frame.Sequence > c.first+outageTries // not an answer that is only slow
-	c.tries, c.tcp.fresh = 0, false
+	c.tries, c.doubted, c.tcp.fresh = 0, time.Time{}, false
 	c.again(ctx, bindKeepAlive)
 	observed, overTCP := msg.frame.Observed, c.tcp.link != nil
 	usable := observed // for peers

@@ -275,7 +275,7 @@ func (c *coordinator) attach(ctx actor.Context, h *home, msg *conecv1.Attach) er
 		return err
 	}
 	client := &attachment{
-		id: newClientID(), subject: *subject, since: c.config.Now(), name: name, accepts: msg.GetAccepts(),
+		id: newClientID(), subject: *subject, since: c.config.Now(), name: name, instance: msg.GetInstance(), accepts: msg.GetAccepts(),
 		key: certificate.RawSubjectPublicKeyInfo, shows: c.credentials(h.conn.Vouched()),
 	}
 	superseded, says, err := c.registry.attach(time.Now(), client)

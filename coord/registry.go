@@ -60,7 +60,9 @@ type attachment struct {
 	subject     policy.Subject
 	since       time.Time // by the wall clock
 	name        string
-	key         []byte // public key, DER
+	key         []byte   // public key, DER
+	instance    uint64   // of the client's process, 0 if it did not say
+	former      []uint64 // instances that it took the name over from, the latest last
 	shows       *credentials
 	renewed     time.Time // when that was asked for last
 	accepts     bool
@@ -133,11 +135,19 @@ func newRegistry(limits Limits, routes routeTable) *registry {
 }
 
 // attach registers a name. If the same key holds the name, the old attachment is
-// returned as superseded, and was detached.
+// returned as superseded, and was detached; it may not have heard of that when it comes
+// back, and is told then.
 func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says []say, err error) {
 	if held := r.names[a.name]; held != nil {
 		if !bytes.Equal(held.key, a.key) {
 			return 0, nil, fmt.Errorf("%w: %q", messages.ErrNameTaken, a.name)
+		}
+		if slices.Contains(held.former, a.instance) {
+			return 0, nil, messages.ErrSuperseded
+		}
+		a.former = held.former
+		if held.instance != a.instance && held.instance != 0 {
+			a.former = latest(append(slices.Clone(a.former), held.instance))
 		}
 		superseded = held.id
 		says = r.detach(now, held.id)
@@ -149,6 +159,12 @@ func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says
 	a.introducing, a.limits = map[uint64]*introduction{}, r.limitsOf(a)
 	r.names[a.name], r.clients[a.id] = a, a
 	return superseded, says, nil
+}
+
+// latest returns the last few of the instances that a name was taken over from.
+func latest(instances []uint64) []uint64 {
+	const most = 8
+	return instances[max(len(instances)-most, 0):]
 }
 
 // detach forgets a client, what it asked for and what it was offered.
