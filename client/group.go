@@ -198,10 +198,9 @@ func (GroupRejoined) groupEvent() {}
 // Group is a membership of a group: a many-to-many stream with one order for all. All
 // methods may be called from any goroutine.
 type Group struct {
-	cl      *Client
-	name    string
-	options JoinOptions
-	pid     atomic.Pointer[actor.PID]
+	cl   *Client
+	name string
+	pid  atomic.Pointer[actor.PID]
 	*membership
 }
 
@@ -222,7 +221,7 @@ func (cl *Client) Join(ctx context.Context, name string, options *JoinOptions) (
 	if err != nil {
 		return nil, cl.groupError(ctx, "join", name, err)
 	}
-	g := &Group{cl: cl, name: name, options: *options, membership: newMembership(*options)}
+	g := &Group{cl: cl, name: name, membership: newMembership(*options)}
 	if options.Sealed {
 		g.sealed = newSealed(name, cl.transport.Identity(), cl.trusts, cl.config.Now, cl.config.Logger)
 	}

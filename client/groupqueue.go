@@ -73,10 +73,10 @@ func (m *membership) confirm(ctx context.Context) error {
 			err = m.doubt()
 		}
 		m.mu.Unlock()
-		if done || err != nil {
-			if done {
-				return nil
-			}
+		switch {
+		case done:
+			return nil
+		case err != nil:
 			return err
 		}
 		select {

@@ -23,11 +23,11 @@ import (
 //
 // Nothing blocks with mu held.
 type membership struct {
-	token  []byte
-	reader chan struct{} // holds a token while nobody receives: one at a time, so that all see the same order
+	token   []byte
+	options JoinOptions
+	reader  chan struct{} // holds a token while nobody receives: one at a time, so that all see the same order
 
 	mu          sync.Mutex
-	options     JoinOptions
 	stream      *netio.Stream // nil while away
 	changed     chan struct{} // closed and replaced when stream, events or err change
 	wake        chan struct{} // of the pump: there is something to send, or to leave

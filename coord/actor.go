@@ -160,10 +160,11 @@ func (c *coordinator) Receive(ctx actor.Context) {
 	c.tell(ctx)
 }
 
-// count has the counters show what the registry has. It is done before anybody is told.
+// count has the counters show what there is. It is done before anybody is told.
 func (c *coordinator) count() {
 	c.counters.channels.Store(int64(len(c.registry.channels)))
 	c.counters.pending.Store(int64(len(c.registry.pending)))
+	c.counters.groups.Store(int64(len(c.halls)))
 }
 
 func (c *coordinator) start(ctx actor.Context) {
@@ -171,7 +172,7 @@ func (c *coordinator) start(ctx actor.Context) {
 	c.registry = newRegistry(c.config.Limits, c.relay)
 	c.homes, c.attached, c.halls = map[string]*home{}, map[uint64]*home{}, map[string]*hall{}
 	c.registry.policy = c.config.Policy
-	c.presence = newPresence(c.config.Limits, c.registry.policy.See)
+	c.presence = newPresence(c.config.Limits, c.registry.sees)
 	life, root, self := c.life, ctx.ActorSystem().Root, ctx.Self()
 	c.sys.Pumps.Go(func() {
 		for {

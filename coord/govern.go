@@ -135,7 +135,6 @@ func (c *coordinator) setPolicy(ctx actor.Context, p policy.Policy) (removed int
 	c.registry.policy = p
 	removed = c.removeUnwanted(ctx)
 	c.reviewHalls(ctx)
-	c.presence.see = p.See
 	c.presence.reevaluate()
 	says := c.registry.enforce()
 	for _, h := range c.attached {
@@ -160,8 +159,7 @@ func (c *coordinator) admit(h *home, who *policy.Subject) error {
 
 // removeUnwanted disconnects all who may not stay.
 func (c *coordinator) removeUnwanted(ctx actor.Context) (removed int) {
-	byName := func(a, b *home) int { return cmp.Compare(a.client.name, b.client.name) }
-	for _, h := range slices.SortedFunc(maps.Values(c.attached), byName) {
+	for _, h := range c.byName() {
 		if err := c.admit(h, &h.client.subject); err != nil {
 			c.remove(ctx, h, err)
 			removed++
@@ -185,6 +183,12 @@ func (c *coordinator) dismiss(ctx actor.Context, h *home, why error, says []say)
 	c.forget(h)
 	c.end(ctx, h, why)
 	c.say(ctx, says)
+}
+
+// byName returns the home channels of all clients, so that what is said does not depend on
+// the order of a map.
+func (c *coordinator) byName() []*home {
+	return slices.SortedFunc(maps.Values(c.attached), func(a, b *home) int { return cmp.Compare(a.client.name, b.client.name) })
 }
 
 // named returns the home channel of the client that has a name.

@@ -194,10 +194,7 @@ func (g *group) tell(entry *conecv1.GroupEntry) (number uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if number, err = g.feed.TryAdd(nil, body); err == nil {
-		g.events.note(number)
-	}
-	return number, err
+	return g.feed.TryAdd(nil, body, g.events.note)
 }
 
 // prune forgets members that left before what is kept, and old events. Called with mu

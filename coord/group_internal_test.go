@@ -90,7 +90,7 @@ func TestGroupRoster(t *testing.T) {
 			}
 		default:
 			note(true)
-			if _, err := g.feed.TryAdd(nil, make([]byte, random.IntN(200))); err != nil {
+			if _, err := g.feed.TryAdd(nil, make([]byte, random.IntN(200)), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -175,7 +175,7 @@ func TestGroupStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		if _, err := g.feed.TryAdd(nil, []byte("x")); err != nil {
+		if _, err := g.feed.TryAdd(nil, []byte("x"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}

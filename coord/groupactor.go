@@ -18,7 +18,6 @@ import (
 // groupActor owns one group: who is a member, and on which stream.
 //
 //	behavior  message       does
-//	any       Started       starts the timer
 //	any       joinGroup     makes a member, or gives one that came back its new stream
 //	any       memberEnded   ends the membership, or waits for the member to come back
 //	any       countGroup    answers
@@ -37,7 +36,7 @@ type groupActor struct {
 	*group
 
 	life  actors.Life
-	timer *time.Timer
+	timer *time.Timer // nil while nobody is away
 	apart actors.Apart
 	joins uint64                // that were asked for, as the coordinator counts them
 	on    map[*member]*seat     // members that have a stream
@@ -87,10 +86,11 @@ func (g *groupActor) Receive(ctx actor.Context) {
 	switch msg := ctx.Message().(type) {
 	case *actor.Started:
 		g.life, g.on, g.away = actors.Begin(), map[*member]*seat{}, map[*member]time.Time{}
-		g.again(ctx)
 	case *actor.Stopping, *actor.Restarting:
 		g.life.End()
-		g.timer.Stop()
+		if g.timer != nil {
+			g.timer.Stop()
+		}
 		g.feed.Close(messages.ErrShutdown)
 		for _, seat := range g.on {
 			seat.stream.Reset(messages.ErrShutdown)
@@ -106,6 +106,7 @@ func (g *groupActor) Receive(ctx actor.Context) {
 		}
 	case groupExpired:
 		if msg.Of(g.life) {
+			g.timer = nil
 			g.expire(time.Now())
 			g.empty(ctx)
 			g.again(ctx)
@@ -126,7 +127,11 @@ func (g *groupActor) Receive(ctx actor.Context) {
 	}
 }
 
+// again sets the timer for the next expiry, if somebody is away.
 func (g *groupActor) again(ctx actor.Context) {
+	if g.timer != nil || len(g.away) == 0 {
+		return
+	}
 	life, root, self := g.life, ctx.ActorSystem().Root, ctx.Self()
 	g.timer = g.apart.AfterFunc(expiry, func() { root.Send(self, groupExpired{life}) })
 }
@@ -234,7 +239,7 @@ func (g *group) add(ctx context.Context, m *member, message, head []byte) error 
 	if isMessage {
 		note = nil
 	}
-	if _, err = g.feed.AddNoted(ctx, messages.AppendGroupData(head, m.GetNumber(), message), message, note); err == nil && g.events.many() {
+	if _, err = g.feed.Add(ctx, messages.AppendGroupData(head, m.GetNumber(), message), message, note); err == nil && g.events.many() {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.prune()
@@ -259,6 +264,7 @@ func (g *groupActor) ended(ctx actor.Context, msg memberEnded) {
 		g.end(m, seat, messages.ErrClosed) // its client has ended in order
 	case netio.IsRemote(msg.err) || isLost(msg.err):
 		g.away[m] = time.Now().Add(time.Duration(g.options.GetRejoin()) * time.Millisecond)
+		g.again(ctx)
 	default: // it broke a rule, or is too slow
 		g.end(m, seat, msg.err)
 	}

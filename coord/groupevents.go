@@ -21,12 +21,11 @@ type events struct {
 	noted    uint64   // ever
 }
 
-// note adds the number of the latest entry.
+// note adds the number of the latest entry. The feed calls it, in their order.
 func (e *events) note(number uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	at, _ := slices.BinarySearch(e.numbers, number)
-	e.numbers = slices.Insert(e.numbers, at, number)
+	e.numbers = append(e.numbers, number)
 	e.unpruned++
 	e.noted++
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
@@ -20,7 +21,6 @@ type hall struct {
 	pid   *actor.PID
 	group *group // asked without a message who is in it
 	maker string // the client that brought it to life
-	keep  int    // bytes
 	joins uint64 // that were passed on
 }
 
@@ -71,9 +71,10 @@ func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.
 		return nil, fmt.Errorf("%w: %q", messages.ErrNoSuchGroup, name)
 	}
 	limits := c.config.Limits
-	keep, all, own := int(groupOptions(join.GetMake(), limits).GetKeep()), 0, 0
+	made := newGroup(name, join.GetMake(), limits)
+	all, own := uint64(0), 0
 	for _, other := range c.halls {
-		if all += other.keep; other.maker == client.name {
+		if all += other.group.options.GetKeep(); other.maker == client.name {
 			own++
 		}
 	}
@@ -82,13 +83,11 @@ func (c *coordinator) hall(ctx actor.Context, client *attachment, join *conecv1.
 		return nil, fmt.Errorf("%w: %d groups that this client has made", messages.ErrLimit, own)
 	case len(c.halls) >= limits.Groups:
 		return nil, fmt.Errorf("%w: %d groups", messages.ErrLimit, len(c.halls))
-	case all+keep > limits.GroupMemory:
+	case all+made.options.GetKeep() > uint64(limits.GroupMemory):
 		return nil, fmt.Errorf("%w: groups keep %d bytes", messages.ErrLimit, all)
 	}
-	made := newGroup(name, join.GetMake(), limits)
-	group = &hall{pid: ctx.Spawn(groupProps(c.sys, made)), group: made, maker: client.name, keep: keep}
+	group = &hall{pid: ctx.Spawn(groupProps(c.sys, made)), group: made, maker: client.name}
 	c.halls[name] = group
-	c.counters.groups.Store(int64(len(c.halls)))
 	return group, nil
 }
 
@@ -126,17 +125,11 @@ func (c *coordinator) emptied(ctx actor.Context, msg groupEmpty) {
 func (c *coordinator) closeHall(ctx actor.Context, name string) {
 	ctx.Stop(c.halls[name].pid)
 	delete(c.halls, name)
-	c.counters.groups.Store(int64(len(c.halls)))
 }
 
 // hallGone forgets a group whose actor failed.
 func (c *coordinator) hallGone(who *actor.PID) {
-	for name, group := range c.halls {
-		if group.pid.Equal(who) {
-			delete(c.halls, name)
-			c.counters.groups.Store(int64(len(c.halls)))
-		}
-	}
+	maps.DeleteFunc(c.halls, func(_ string, group *hall) bool { return group.pid.Equal(who) })
 }
 
 // listHalls asks for all groups; the answer is a *hallList.

@@ -31,10 +31,13 @@ func coded(err error) error {
 	return err
 }
 
+// sees says why a client may not know that another is there.
+func (r *registry) sees(who, whom *policy.Subject) error { return r.policy.See(who, whom) }
+
 // visible returns the client of a name, nil if there is none or who asks may not see it.
 func (r *registry) visible(who *attachment, name string) *attachment {
 	whom := r.names[name]
-	if whom == nil || who != whom && r.policy.See(&who.subject, &whom.subject) != nil {
+	if whom == nil || who != whom && r.sees(&who.subject, &whom.subject) != nil {
 		return nil
 	}
 	return whom
@@ -45,7 +48,7 @@ func (r *registry) opens(who, whom *attachment) error {
 	if who == whom {
 		return nil
 	}
-	if err := r.policy.See(&who.subject, &whom.subject); err != nil {
+	if err := r.sees(&who.subject, &whom.subject); err != nil {
 		return coded(err)
 	}
 	return coded(r.policy.Open(&who.subject, &whom.subject))

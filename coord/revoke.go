@@ -1,11 +1,8 @@
 package coord
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -50,8 +47,7 @@ func (c *Config) revoked() netio.Revoked {
 // revoke detaches the clients whose certificates are revoked.
 func (c *coordinator) revoke(ctx actor.Context, revoked netio.Revoked) {
 	c.revoked = revoked
-	inOrder := func(a, b *home) int { return cmp.Compare(a.client.name, b.client.name) }
-	for _, h := range slices.SortedFunc(maps.Values(c.attached), inOrder) {
+	for _, h := range c.byName() {
 		if err := revoked.Check(h.client.shows.vouched...); err != nil {
 			c.detach(ctx, h, err)
 		}

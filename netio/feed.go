@@ -68,14 +68,10 @@ func (f *Feed) first() uint64 {
 }
 
 // Add adds a message, which is head and then body, and returns its number. In a feed
-// that waits it blocks while there is no room, until ctx ends: then nothing was added.
-func (f *Feed) Add(ctx context.Context, head, body []byte) (number uint64, err error) {
-	return f.AddNoted(ctx, head, body, nil)
-}
-
-// AddNoted is Add, and tells note the number of the message before any stream can have sent
-// it, or miss it. note must not block, nor use the feed. It may be nil.
-func (f *Feed) AddNoted(ctx context.Context, head, body []byte, note func(number uint64)) (number uint64, err error) {
+// that waits it blocks while there is no room, until ctx ends: then nothing was added. note
+// is told the number before any stream can have sent the message, or miss it, and in the
+// order of the numbers; it must not block, nor use the feed, and may be nil.
+func (f *Feed) Add(ctx context.Context, head, body []byte, note func(number uint64)) (number uint64, err error) {
 	size := frameSize(len(head) + len(body))
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,18 +80,15 @@ func (f *Feed) AddNoted(ctx context.Context, head, body []byte, note func(number
 			return 0, err
 		}
 	}
-	if number, err = f.add(head, body, size); err == nil && note != nil {
-		note(number)
-	}
-	return number, err
+	return f.add(head, body, size, note)
 }
 
 // TryAdd is Add, but does not block: where Add would, it adds the message all the same.
 // It is for what is rare and small.
-func (f *Feed) TryAdd(head, body []byte) (number uint64, err error) {
+func (f *Feed) TryAdd(head, body []byte, note func(number uint64)) (number uint64, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.add(head, body, frameSize(len(head)+len(body)))
+	return f.add(head, body, frameSize(len(head)+len(body)), note)
 }
 
 // fits reports whether a frame of size bytes may be added now. Called with mu held.
@@ -114,7 +107,7 @@ func (f *Feed) isNeeded(s *segment) bool {
 	return false
 }
 
-func (f *Feed) add(head, body []byte, size int) (uint64, error) {
+func (f *Feed) add(head, body []byte, size int, note func(number uint64)) (uint64, error) {
 	if f.over != nil {
 		return 0, f.over
 	}
@@ -135,6 +128,9 @@ func (f *Feed) add(head, body []byte, size int) (uint64, error) {
 		go follower.stream.out.run()
 	}
 	f.idle = f.idle[:0]
+	if note != nil {
+		note(f.next - 1)
+	}
 	return f.next - 1, nil
 }
 

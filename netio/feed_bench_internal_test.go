@@ -33,7 +33,7 @@ func BenchmarkFeed(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(count * size))
 			for b.Loop() {
-				if _, err := feed.Add(b.Context(), head, body); err != nil {
+				if _, err := feed.Add(b.Context(), head, body, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

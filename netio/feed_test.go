@@ -67,7 +67,7 @@ func TestFeed(t *testing.T) {
 		}
 		random := rand.New(rand.NewPCG(1, 1))
 		for n := range uint64(count) {
-			if number, err := feed.Add(ctx, feedBody(n, 0)[:4], feedBody(n, random.IntN(2*size))[4:]); number != n || err != nil {
+			if number, err := feed.Add(ctx, feedBody(n, 0)[:4], feedBody(n, random.IntN(2*size))[4:], nil); number != n || err != nil {
 				t.Fatal(number, err)
 			}
 			if n%apart == 0 {
@@ -124,7 +124,7 @@ func TestFeedWaits(t *testing.T) {
 		fill := func() {
 			for {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-				_, err := feed.Add(ctx, nil, feedBody(added, 1000))
+				_, err := feed.Add(ctx, nil, feedBody(added, 1000), nil)
 				cancel()
 				if errors.Is(err, context.DeadlineExceeded) {
 					return
@@ -149,12 +149,12 @@ func TestFeedWaits(t *testing.T) {
 		slow.Close()
 		in.Close()
 		for range 1000 {
-			if _, err := feed.Add(ctx, nil, feedBody(added, 1000)); err != nil {
+			if _, err := feed.Add(ctx, nil, feedBody(added, 1000), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
 		feed.Close(fmt.Errorf("%w: test", messages.ErrClosed))
-		if _, err := feed.Add(t.Context(), nil, nil); !errors.Is(err, net.ErrClosed) {
+		if _, err := feed.Add(t.Context(), nil, nil, nil); !errors.Is(err, net.ErrClosed) {
 			t.Error(err)
 		}
 	})
@@ -172,7 +172,7 @@ func TestFeedWaitsNotForEver(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range uint64(2000) {
-			if _, err := feed.TryAdd(nil, feedBody(n, 1000)); err != nil {
+			if _, err := feed.TryAdd(nil, feedBody(n, 1000), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -195,7 +195,7 @@ func TestFeedRefusesSlow(t *testing.T) {
 			t.Fatal(err)
 		}
 		for n := range uint64(1000) {
-			if _, err := feed.Add(ctx, nil, feedBody(n, 1000)); err != nil {
+			if _, err := feed.Add(ctx, nil, feedBody(n, 1000), nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -216,15 +216,15 @@ func TestFeedNoted(t *testing.T) {
 	var noted []uint64
 	note := func(number uint64) { noted = append(noted, number) }
 	for range 3 {
-		if _, err := feed.Add(t.Context(), nil, []byte("x")); err != nil {
+		if _, err := feed.Add(t.Context(), nil, []byte("x"), nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := feed.AddNoted(t.Context(), []byte("x"), []byte("y"), note); err != nil {
+		if _, err := feed.Add(t.Context(), []byte("x"), []byte("y"), note); err != nil {
 			t.Fatal(err)
 		}
 	}
 	feed.Close(messages.ErrShutdown)
-	if _, err := feed.AddNoted(t.Context(), nil, nil, note); !errors.Is(err, messages.ErrShutdown) {
+	if _, err := feed.Add(t.Context(), nil, nil, note); !errors.Is(err, messages.ErrShutdown) {
 		t.Error("added to a feed that is closed:", err)
 	}
 	if !slices.Equal(noted, []uint64{1, 3, 5}) {

@@ -45,11 +45,7 @@ func (h *hall) join(i int, options *client.JoinOptions) *client.Group {
 }
 
 // soon limits what a test waits for.
-func (h *hall) soon() context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	h.T.Cleanup(cancel)
-	return ctx
-}
+func (h *hall) soon() context.Context { return within(time.Minute) }
 
 func (h *hall) send(g *client.Group, text string) {
 	h.T.Helper()
@@ -150,12 +146,7 @@ func TestGroupAway(t *testing.T) {
 		h.want(a, "c1 joined")
 		for round := range 3 {
 			h.send(b, "before")
-			heal := w.Add(func(p sim.Packet) sim.Verdict {
-				if p.Source == "c1" || p.Destination == "c1" {
-					return sim.Drop()
-				}
-				return sim.Verdict{}
-			})
+			heal := w.Add(sim.Isolate(h.clients[1].Host()))
 			h.send(b, fmt.Sprint("away ", round))
 			h.send(a, fmt.Sprint("missing you ", round))
 			<-time.After(20 * time.Second)
@@ -164,16 +155,9 @@ func TestGroupAway(t *testing.T) {
 			h.want(a, "c1: before", fmt.Sprint("c1: away ", round))
 			h.want(b, "client.GroupRejoined{Resumed:true InDoubt:0 Another:false}", fmt.Sprint("c0: missing you ", round))
 		}
-		w.Add(func(p sim.Packet) sim.Verdict { return dropIf(p.Source == "c1" || p.Destination == "c1") })
+		w.Add(sim.Isolate(h.clients[1].Host()))
 		h.want(a, "c1 left: unreachable")
 	})
-}
-
-func dropIf(drop bool) sim.Verdict {
-	if drop {
-		return sim.Drop()
-	}
-	return sim.Verdict{}
 }
 
 // nobody is a policy under which nobody joins a group whose name begins with "secret", nor makes one that begins with "old".

@@ -143,7 +143,7 @@ func (c *choir) step() {
 	case what < 15:
 		s.setSlow(time.Duration(c.random.Int64N(int64(2 * time.Second))))
 	case what < 18:
-		c.cut(fmt.Sprintf("c%d", i), time.Duration(c.random.Int64N(int64(40*time.Second))))
+		c.cut(c.clients[i].Host(), time.Duration(c.random.Int64N(int64(40*time.Second))))
 	case what < 19:
 		c.busily(i, func() { c.crash(i) })
 	case c.restarts:
@@ -280,8 +280,8 @@ func (c *choir) leave(i int, s *singer) {
 	c.mu.Unlock()
 }
 
-func (c *choir) cut(host string, lasts time.Duration) {
-	heal := c.Add(func(p sim.Packet) sim.Verdict { return dropIf(p.Source == host || p.Destination == host) })
+func (c *choir) cut(host *sim.Host, lasts time.Duration) {
+	heal := c.Add(sim.Isolate(host))
 	c.After(lasts, heal)
 }
 

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -210,10 +209,4 @@ func runDrain(ctx context.Context, f *adminFlags, c *admin.Client, out io.Writer
 		fmt.Fprintf(out, "draining: %d clients in %v\n", clients, f.lasts)
 	}
 	return err
-}
-
-func printJSON(out io.Writer, value any) error {
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(value)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -172,9 +171,7 @@ func (f *benchFlags) measure(ctx context.Context, cl *client.Client, screen *con
 	if !f.json {
 		return nil
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(map[string]any{"peer": f.peer, "seconds": f.seconds, "version": version(), "rows": rows})
+	return printJSON(out, map[string]any{"peer": f.peer, "seconds": f.seconds, "version": version(), "rows": rows})
 }
 
 // benchRow is one mode and size. Rates and losses are what the receiver counted.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -261,7 +260,5 @@ func (d *diagnosis) print(out io.Writer, asJSON bool) error {
 		_, err := io.WriteString(out, d.String())
 		return err
 	}
-	encoder := json.NewEncoder(out)
-	encoder.SetIndent("", "  ")
-	return encoder.Encode(d)
+	return printJSON(out, d)
 }

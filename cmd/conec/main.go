@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -171,6 +172,13 @@ func parse(flags *flag.FlagSet, synopsis string, args []string, std streams) err
 		return fmt.Errorf("%w: %s: %w", errUsage, flags.Name(), err)
 	}
 	return nil
+}
+
+// printJSON prints a value for programs and people.
+func printJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
 }
 
 // version names the build and the protocols that it speaks.
