@@ -38,6 +38,7 @@ const (
 //	any       ChannelLost        home: waits for its restart, or gives up; else releases the channel
 //	any       boundHeard         the relay knows us: says what waited
 //	any       bindDue            binds (again); gives the coordinator up if it does not answer
+//	any       sizeDue            asks the coordinator again for a large packet
 //	any       notKnown           asks again, then gives the coordinator up: it was restarted
 //	any       askDue             over TCP: asks the coordinator by UDP
 //	any       tcpDialed          goes over to TCP, unless UDP has been answered meanwhile
@@ -85,6 +86,7 @@ type clientActor struct {
 	asks     time.Time // when this attachment was asked for
 	look     look      // for the NAT before this client
 	tcp      overTCP
+	size     homeSize
 	links    linkState
 	presence presenceState
 	port     *actor.PID // keeps a port at the gateway; nil if none was needed yet
@@ -180,6 +182,7 @@ func (c *clientActor) Receive(ctx actor.Context) {
 			c.presence.timer.Stop()
 		}
 		c.leaveTCP()
+		c.forgetSize()
 	case *actor.Terminated:
 		c.groupGone(msg.Who)
 		ctx.Send(ctx.Self(), channelGone{msg.Who}) // it has overtaken the channel's last words
@@ -238,6 +241,10 @@ func (c *clientActor) network(ctx actor.Context) {
 		}
 	case boundHeard:
 		c.boundTo(ctx, msg)
+	case sizeDue:
+		if msg.Of(c.life) {
+			c.sizeNotHeard(ctx)
+		}
 	case notKnown:
 		c.notKnown(ctx, msg)
 	case askDue:

@@ -38,6 +38,7 @@ func (c *clientActor) detached(ctx actor.Context, err error, remote bool) {
 	c.id, c.bound = 0, false
 	c.stopTimer()
 	c.leaveTCP()
+	c.forgetSize()
 	c.unvetAll()
 	if c.renewal != nil {
 		c.renewal.said = false
@@ -96,6 +97,7 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 	sw.SetBindKey(c.id, key)
 	c.lookFrom(conn.Remote(), msg.GetAlternatePort())
 	c.cl.shared.relay.Store(&netio.Path{To: conn.Remote(), Relayed: true}) // by whatever link the home channel takes
+	c.forgetSize()
 	c.enterTCP(ctx)
 	c.bind(ctx)
 }
@@ -131,6 +133,7 @@ func (c *clientActor) notKnown(ctx actor.Context, msg notKnown) {
 	case msg.id != c.id || msg.sequence > c.sequence:
 	case c.doubted.IsZero():
 		c.doubted = time.Now()
+		c.sayIfBound(ctx, hereNow())
 		c.again(ctx, bindDoubt)
 	case time.Since(c.doubted) >= bindDoubt:
 		c.giveUpHome(ctx, "the relay does not know this client any more")
@@ -174,6 +177,9 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 	if !c.byWay(ctx, msg.link) {
 		return
 	}
+	if c.sizeHeard(msg) {
+		return
+	}
 	silent := msg.frame.Sequence > c.first+outageTries // not an answer that is only slow
 	c.tries, c.doubted, c.tcp.fresh = 0, time.Time{}, false
 	c.again(ctx, bindKeepAlive)
@@ -183,6 +189,10 @@ func (c *clientActor) boundTo(ctx actor.Context, msg boundHeard) {
 		usable = netip.AddrPort{}
 	}
 	former := c.cl.shared.observed.Swap(&usable)
+	if former != nil && *former != usable {
+		c.forgetSize()
+	}
+	c.lookAtSize(ctx)
 	c.lookAgain(former == nil || *former != usable)
 	defer c.askLinks()
 	if silent || !c.bound || *former != usable {

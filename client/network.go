@@ -66,9 +66,10 @@ func (c *clientActor) tellChannels(ctx actor.Context, changed actors.AddrsChange
 	}
 }
 
-// hereNow takes back nothing, but has QUIC send: the coordinator's QUIC sees where from, or says that it has given us up.
+// hereNow gives back nothing, but has QUIC send: the coordinator's QUIC sees where from, or says that it has given us up. That
+// takes a packet longer than what it is answered with, a stateless reset (RFC 9000 section 10.3).
 func hereNow() *conecv1.Control {
-	return &conecv1.Control{Said: &conecv1.Control_CancelOpen{CancelOpen: &conecv1.CancelOpen{}}}
+	return &conecv1.Control{Said: &conecv1.Control_ReleaseChannel{ReleaseChannel: &conecv1.ReleaseChannel{Channel: make([]byte, 16)}}}
 }
 
 func texts(addrs []netip.AddrPort) (list []string) {

@@ -152,6 +152,7 @@ func (c *clientActor) move(ctx actor.Context, link *netio.TCPLink) {
 		return
 	}
 	c.remove(former, tcpLinger)
+	c.forgetSize()
 	c.tcp.link, c.tcp.fresh = link, link != nil
 	if link != nil { // it is still to be heard whether the coordinator knows us
 		c.watchTCP(ctx, link)

@@ -97,6 +97,7 @@ func (s *Switch) bound(a *arrival, frame []byte) dropReason {
 	if len(frame) < bindSize {
 		return dropMalformed
 	}
+	size := len(frame)
 	frame = frame[:bindSize] // the answer to an ask is padded, as that was
 	id, _ := bindNumbers(frame)
 	state, ok := s.bounds.get(id)
@@ -117,6 +118,7 @@ func (s *Switch) bound(a *arrival, frame []byte) dropReason {
 		return dropReplay
 	}
 	if s.cfg.OnBound != nil {
+		b.Size = size
 		s.cfg.OnBound(b, a.link, a.From)
 	}
 	return dropNone
@@ -145,7 +147,7 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 	a := s.now
 	var port *Port // of the packets counted in packets and bytes
 	var direct bool
-	var packets, bytes, largest int
+	var packets, bytes, largest, raw int
 	for n < len(ms) && a.off < a.N {
 		segment := a.Buf[a.off:min(a.off+a.Segment, a.N)]
 		a.off += len(segment)
@@ -161,6 +163,7 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 				continue
 			}
 			m.Addr, data = addr, segment
+			raw = max(raw, len(segment))
 		} else {
 			p, reason := s.portFor(a, segment)
 			if reason != dropNone {
@@ -185,6 +188,9 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 	}
 	if port != nil {
 		port.received(direct, packets, bytes, largest, a.at)
+	}
+	if int64(raw) > s.largestRaw.Load() {
+		s.largestRaw.Store(int64(raw))
 	}
 	return n
 }

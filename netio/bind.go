@@ -33,6 +33,7 @@ type BoundFrame struct {
 	ID       uint64         // the client's
 	Sequence uint64         // of the bind it answers
 	Observed netip.AddrPort // where the bind came from, as the coordinator saw it
+	Size     int            // bytes of the datagram that it came in; not part of the frame
 }
 
 // EncodeBind appends a bind frame to dst. Each frame of a client needs a larger sequence than the one before. The key is

@@ -48,7 +48,7 @@ func TestBindIsNotBound(t *testing.T) {
 func FuzzParseBound(f *testing.F) {
 	secret := [32]byte{7}
 	key := newMACKey(secret, boundPurpose)
-	f.Add(appendBound(nil, BoundFrame{1, 2, netip.MustParseAddrPort("192.0.2.1:443")}, key))
+	f.Add(appendBound(nil, BoundFrame{ID: 1, Sequence: 2, Observed: netip.MustParseAddrPort("192.0.2.1:443")}, key))
 	f.Add(EncodeBind(nil, 1, 2, secret))
 	f.Add([]byte{typeBound})
 	f.Fuzz(func(t *testing.T, frame []byte) {

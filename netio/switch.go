@@ -93,6 +93,8 @@ type Switch struct {
 	free  chan *arrival
 	now   *arrival // what the reader is reading from; its own
 
+	largestRaw atomic.Int64 // see TakeLargestRaw
+
 	ecn     [4][]byte // control messages for quic-go
 	in, out traffic
 	drops   drops
@@ -197,10 +199,13 @@ func (s *Switch) AddLink(link Link) {
 // Largest is the size of the largest datagrams that channels send or receive at present, at least that of their first
 // ones: a way that takes no such datagrams is of no use to them.
 func (s *Switch) Largest() int {
-	largest := int64(firstPacket)
+	largest := int64(FirstPacket)
 	s.ports.each(func(p *Port) { largest = max(largest, p.largest.Load(), p.largestIn.Load()) })
 	return int(largest) + headerSize
 }
+
+// TakeLargestRaw returns how many bytes the largest raw packet had that came in since it was asked last, 0 if none did.
+func (s *Switch) TakeLargestRaw() int { return int(s.largestRaw.Swap(0)) }
 
 // addTCP adds a link whose connections have addresses of their own.
 func (s *Switch) addTCP(l *TCPListener) {

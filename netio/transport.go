@@ -78,13 +78,15 @@ func (c *Config) withDefaults() Config {
 }
 
 // QUIC flow control, in bytes.
+// FirstPacket is the size in bytes of QUIC's first packets: it fits every path that QUIC may use.
+const FirstPacket = 1200
+
 const (
 	streamWindow     = 1 << 20   // of a stream, at first
 	maxStreamWindow  = 8 << 20   // of a stream
 	channelWindow    = 16 << 20  // of a channel: all streams are always read
 	homeWindow       = 512 << 10 // of a stream of a home channel, at first
 	maxHomeWindow    = 4 << 20   // of a stream of a home channel, and of all
-	firstPacket      = 1200      // size of the first packets: fits every path that QUIC may use
 	expectedChannels = 1         // connections that wait for each port's acceptor
 )
 
@@ -234,7 +236,8 @@ func orDefault(value, otherwise time.Duration) time.Duration {
 	return value
 }
 
-// homeConfig lets the client open streams, and each side one for credit.
+// homeConfig lets the client open streams, and each side one for credit. The coordinator finds out how large its packets
+// may be; its clients watch whether they stay so ([Switch.TakeLargestRaw]), since QUIC does not.
 func (t *Transport) homeConfig(incoming int64) *quic.Config {
 	return &quic.Config{
 		HandshakeIdleTimeout:           t.config.HandshakeTimeout,
@@ -246,8 +249,8 @@ func (t *Transport) homeConfig(incoming int64) *quic.Config {
 		MaxConnectionReceiveWindow:     maxHomeWindow,
 		MaxIncomingStreams:             incoming,
 		MaxIncomingUniStreams:          1,
-		InitialPacketSize:              firstPacket,
-		DisablePathMTUDiscovery:        true, // it says little, and what TCP takes would tell nothing about UDP
+		InitialPacketSize:              FirstPacket,
+		DisablePathMTUDiscovery:        incoming < 0, // clients say little
 	}
 }
 
@@ -265,7 +268,7 @@ func (t *Transport) channelConfig() *quic.Config {
 		MaxIncomingStreams:             int64(t.config.MaxStreams) + 1,
 		MaxIncomingUniStreams:          int64(t.config.MaxStreams) + 2, // for credit and for the turn of datagrams
 		EnableDatagrams:                true,
-		InitialPacketSize:              firstPacket,
+		InitialPacketSize:              FirstPacket,
 	}
 }
 
