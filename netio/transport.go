@@ -77,10 +77,10 @@ func (c *Config) withDefaults() Config {
 	return config
 }
 
-// QUIC flow control, in bytes.
 // FirstPacket is the size in bytes of QUIC's first packets: it fits every path that QUIC may use.
 const FirstPacket = 1200
 
+// QUIC flow control, in bytes.
 const (
 	streamWindow     = 1 << 20   // of a stream, at first
 	maxStreamWindow  = 8 << 20   // of a stream
