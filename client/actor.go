@@ -384,7 +384,7 @@ func (c *clientActor) said(ctx actor.Context, message *conecv1.Control) {
 	case *conecv1.Control_IdentityRenewed:
 		c.renewed(ctx, said.IdentityRenewed)
 	case *conecv1.Control_OfferWithdrawn:
-		c.unvet(string(said.OfferWithdrawn.GetChannel()))
+		c.unvetWithdrawn(ctx, string(said.OfferWithdrawn.GetChannel()))
 		if e := c.byID(string(said.OfferWithdrawn.GetChannel())); e != nil {
 			if said.OfferWithdrawn.GetCode() != conecv1.Code_CODE_NO_SUCH_PEER && !said.OfferWithdrawn.GetDirectOnly() { // the peer may come back to the channel
 				e.id = ""

@@ -72,7 +72,21 @@ func (c *clientActor) vetted(ctx actor.Context, msg vetted) {
 	}
 }
 
-// unvet forgets an offer that was withdrawn.
+// unvetWithdrawn forgets an offer that was withdrawn. A request of this client that crossed with it
+// had no other answer: it is made again.
+func (c *clientActor) unvetWithdrawn(ctx actor.Context, channel string) {
+	v := c.vetting[channel]
+	if v == nil {
+		return
+	}
+	c.unvet(channel)
+	if e := c.serves(v.offer.GetIntroduction()); e != nil && e.request != 0 {
+		delete(c.requests, e.request)
+		c.ask(ctx, e)
+	}
+}
+
+// unvet forgets an offer that nobody decides about any more.
 func (c *clientActor) unvet(channel string) {
 	if v := c.vetting[channel]; v != nil {
 		delete(c.vetting, channel)

@@ -191,3 +191,36 @@ func TestAuthorizeCrossing(t *testing.T) {
 		w.tryOpen(w.client("carol", near, nil), "bob", messages.ErrRefused, "not now", true)
 	})
 }
+
+// TestAuthorizeCrossingWithdrawn takes back a channel that the other side is asked about and wants itself meanwhile: it gets its
+// own, also if the coordinator has heard of the wish only after that.
+func TestAuthorizeCrossingWithdrawn(t *testing.T) {
+	for name, later := range map[string]time.Duration{"before": 500 * time.Millisecond, "as it is taken back": 990 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, 1, func(w *world) {
+				alice := w.client("alice", near, nil)
+				bob := w.client("bob", near, func(config *client.Config) {
+					config.Authorize = func(ctx context.Context, r client.Request) error {
+						if r.Kind == client.StreamRequest {
+							return nil
+						}
+						<-ctx.Done()
+						return ctx.Err()
+					}
+				})
+				go func() {
+					if _, err := alice.OpenStream(within(time.Second), "bob", nil); !errors.Is(err, context.DeadlineExceeded) {
+						w.T.Error(err)
+					}
+				}()
+				time.Sleep(later)
+				began := time.Now()
+				_, err := bob.OpenStream(within(30*time.Second), "alice", nil)
+				w.check(err)
+				if took := time.Since(began); took > 2*time.Second {
+					w.T.Errorf("took %v", took)
+				}
+			})
+		})
+	}
+}
