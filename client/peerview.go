@@ -166,11 +166,11 @@ func (v *peerView) tell(p *viewed) (event PeerEvent, ok bool) {
 		return PeerEvent{Kind: PeerPresent, Peer: *now}, true
 	}
 	sameKey := now.Key == told.Key
-	same := sameKey && now.Instance == told.Instance
+	same := (sameKey || departed == 0 && now.former == told.Key) && now.Instance == told.Instance
 	switch {
 	case departed != 0 || !same:
 		return PeerEvent{Kind: PeerBack, Peer: *now, SameProcess: same && now.Instance != 0, SameKey: sameKey}, true
-	case now.Accepting != told.Accepting || !maps.Equal(now.Metadata, told.Metadata):
+	case !sameKey || now.Accepting != told.Accepting || !maps.Equal(now.Metadata, told.Metadata):
 		return PeerEvent{Kind: PeerChanged, Peer: *now}, true
 	}
 	return event, false

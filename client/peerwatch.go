@@ -26,6 +26,8 @@ type PeerInfo struct {
 	Key string
 	// Metadata is what it publishes about itself ([Client.SetMetadata]). Nobody checks it.
 	Metadata map[string]string
+
+	former string // its key before it was renewed
 }
 
 // PeerEventKind is what a [PeerEvent] says.
@@ -35,7 +37,8 @@ type PeerEventKind int
 const (
 	// PeerPresent: a peer is there that the watch has not told of before.
 	PeerPresent PeerEventKind = iota + 1
-	// PeerChanged: it publishes something else, or accepts channels or does not any more.
+	// PeerChanged: it publishes something else, has renewed its key ([Client.SetIdentity]), or accepts channels or does
+	// not any more.
 	PeerChanged
 	// PeerGone: it is not attached any more, or is not to be seen.
 	PeerGone

@@ -234,7 +234,7 @@ func (w *PeerWatch) take(msg *conecv1.PeersChanged) error {
 		if err == nil {
 			err = w.view.there(&PeerInfo{
 				Name: state.GetName(), Accepting: state.GetAccepts(), Instance: state.GetInstance(),
-				Key: hex.EncodeToString(state.GetKey()), Metadata: messages.FromLabels(state.GetMetadata()),
+				Key: hex.EncodeToString(state.GetKey()), former: hex.EncodeToString(state.GetFormerKey()), Metadata: messages.FromLabels(state.GetMetadata()),
 			})
 		}
 		if err != nil {

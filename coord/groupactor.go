@@ -94,6 +94,9 @@ func (g *groupActor) Receive(ctx actor.Context) {
 		g.feed.Close(messages.ErrShutdown)
 		for _, seat := range g.on {
 			seat.stream.Reset(messages.ErrShutdown)
+			if seat.next != nil {
+				seat.next.stream.Refuse(messages.ErrShutdown)
+			}
 		}
 	case joinGroup:
 		g.joins++

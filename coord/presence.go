@@ -1,6 +1,7 @@
 package coord
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"slices"
 	"time"
@@ -76,16 +77,28 @@ func (p *presence) attach(now time.Time, a *attachment, instance uint64, metadat
 	case s.client == nil:
 		p.gone--
 	}
-	key := sha256.Sum256(a.key)
 	s.client, s.next = a, now.Add(metadataEvery)
 	p.show(s, &conecv1.PeerState{
-		Name: a.name, Accepts: a.accepts, Instance: instance, Key: key[:shownKey], Metadata: metadata,
+		Name: a.name, Accepts: a.accepts, Instance: instance, Key: shownKey(a), Metadata: metadata,
 	})
 	p.watchers[a.id] = &watcher{client: a, limit: firstGrant}
 }
 
-// shownKey is how many bytes of a key's hash are shown.
-const shownKey = 16
+// renew shows the key that a client has now.
+func (p *presence) renew(a *attachment) {
+	s := p.sights[a.name]
+	if key := shownKey(a); !bytes.Equal(key, s.state.GetKey()) {
+		p.show(s, &conecv1.PeerState{
+			Name: a.name, Accepts: a.accepts, Instance: s.state.GetInstance(), Key: key, FormerKey: s.state.GetKey(), Metadata: s.state.GetMetadata(),
+		})
+	}
+}
+
+// shownKey is what is shown of a client's key: 16 bytes of its hash.
+func shownKey(a *attachment) []byte {
+	key := sha256.Sum256(a.key)
+	return key[:16]
+}
 
 // slot takes a number that no sight has.
 func (p *presence) slot() int {
@@ -171,7 +184,7 @@ func (p *presence) publish(now time.Time, s *sight, msg *conecv1.SetMetadata) {
 	}
 	s.next = now.Add(metadataEvery)
 	p.show(s, &conecv1.PeerState{
-		Name: s.name, Accepts: s.state.GetAccepts(), Instance: s.state.GetInstance(), Key: s.state.GetKey(), Metadata: msg.GetMetadata(),
+		Name: s.name, Accepts: s.state.GetAccepts(), Instance: s.state.GetInstance(), Key: s.state.GetKey(), FormerKey: s.state.GetFormerKey(), Metadata: msg.GetMetadata(),
 	})
 }
 

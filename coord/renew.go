@@ -101,5 +101,6 @@ func (c *coordinator) tryRenew(h *home, msg *conecv1.RenewIdentity) error {
 		return err
 	}
 	h.client.subject, h.client.key, h.client.shows = *subject, chain[0].RawSubjectPublicKeyInfo, c.credentials(vouched)
+	c.presence.renew(h.client)
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/conec-go/conec/coord"
 	"github.com/conec-go/conec/coord/policy"
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 	"github.com/conec-go/conec/sim"
 )
 
@@ -112,6 +113,14 @@ func TestPresence(t *testing.T) {
 		if got := all.peer("bob").Metadata["role"]; got != "actuator" {
 			w.T.Errorf("bob is %q", got)
 		}
+		key := all.peer("bob").Key
+		w.must(bob.SetIdentity(within(time.Second), identity(t, nil, netio.Order{Name: "bob"})))
+		all.expect(time.Second, "another key", "bob changed")
+		if got := all.peer("bob"); got.Key == key || got.Metadata["role"] != "actuator" {
+			w.T.Errorf("bob is %+v with a new key", got)
+		}
+		w.must(bob.SetMetadata(map[string]string{"role": "actuator", "site": "roof"}))
+		all.expect(time.Second, "metadata, with a new key", "bob changed")
 		w.must(carol.Stop())
 		all.expect(time.Second, "stopped", "carol gone")
 		some.expect(time.Second, "stopped", "carol gone")

@@ -360,7 +360,9 @@ type PeerState struct {
 	// The first 16 bytes of the SHA-256 of its public key (SubjectPublicKeyInfo, DER).
 	Key []byte `protobuf:"bytes,5,opt,name=key,proto3" json:"key,omitempty"`
 	// What it publishes about itself.
-	Metadata      []*Label `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty"`
+	Metadata []*Label `protobuf:"bytes,6,rep,name=metadata,proto3" json:"metadata,omitempty"`
+	// The key before, if it has changed since the client attached.
+	FormerKey     []byte `protobuf:"bytes,7,opt,name=former_key,json=formerKey,proto3" json:"former_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +435,13 @@ func (x *PeerState) GetKey() []byte {
 func (x *PeerState) GetMetadata() []*Label {
 	if x != nil {
 		return x.Metadata
+	}
+	return nil
+}
+
+func (x *PeerState) GetFormerKey() []byte {
+	if x != nil {
+		return x.FormerKey
 	}
 	return nil
 }
@@ -524,14 +533,16 @@ const file_conec_v1_presence_proto_rawDesc = "" +
 	"\x05watch\x18\x01 \x01(\x04R\x05watch\x12)\n" +
 	"\x05peers\x18\x02 \x03(\v2\x13.conec.v1.PeerStateR\x05peers\x12\x16\n" +
 	"\x06begins\x18\x03 \x01(\bR\x06begins\x12\x1a\n" +
-	"\bcomplete\x18\x04 \x01(\bR\bcomplete\"\xa8\x01\n" +
+	"\bcomplete\x18\x04 \x01(\bR\bcomplete\"\xc7\x01\n" +
 	"\tPeerState\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04gone\x18\x02 \x01(\bR\x04gone\x12\x18\n" +
 	"\aaccepts\x18\x03 \x01(\bR\aaccepts\x12\x1a\n" +
 	"\binstance\x18\x04 \x01(\x06R\binstance\x12\x10\n" +
 	"\x03key\x18\x05 \x01(\fR\x03key\x12+\n" +
-	"\bmetadata\x18\x06 \x03(\v2\x0f.conec.v1.LabelR\bmetadata\"^\n" +
+	"\bmetadata\x18\x06 \x03(\v2\x0f.conec.v1.LabelR\bmetadata\x12\x1d\n" +
+	"\n" +
+	"former_key\x18\a \x01(\fR\tformerKey\"^\n" +
 	"\n" +
 	"WatchEnded\x12\x14\n" +
 	"\x05watch\x18\x01 \x01(\x04R\x05watch\x12\"\n" +
