@@ -203,6 +203,21 @@ type Config struct {
 	Now func() time.Time
 }
 
+// Format implements [fmt.Formatter]: the join token and the proxy's password are not shown.
+func (c Config) Format(f fmt.State, verb rune) {
+	type plain Config
+	if c.JoinToken != "" {
+		c.JoinToken = "hidden"
+	}
+	if proxy, err := parseProxy(c.Proxy); err == nil {
+		c.Proxy = proxy.Redacted()
+	}
+	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c))
+}
+
+// LogValue implements [slog.LogValuer], likewise.
+func (c Config) LogValue() slog.Value { return slog.StringValue(fmt.Sprintf("%+v", c)) }
+
 // Validate reports everything that is wrong with the configuration.
 func (c *Config) Validate() error {
 	if c == nil {

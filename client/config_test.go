@@ -2,6 +2,8 @@ package client_test
 
 import (
 	"errors"
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +98,19 @@ func TestModeString(t *testing.T) {
 	} {
 		if got := mode.String(); got != want {
 			t.Errorf("mode %d is %q, want %q", int(mode), got, want)
+		}
+	}
+}
+
+// TestConfigHidesSecrets prints and logs a configuration.
+func TestConfigHidesSecrets(t *testing.T) {
+	config := client.Config{Name: "alice", JoinToken: "s3cret-token", Proxy: "http://user:s3cret-word@proxy.example.net:3128"}
+	var log strings.Builder
+	logger := slog.New(slog.NewJSONHandler(&log, nil))
+	logger.Info("config", "value", config, "pointer", &config)
+	for _, text := range []string{fmt.Sprint(config), fmt.Sprintf("%+v", &config), fmt.Sprintf("%#v", config), log.String()} {
+		if !strings.Contains(text, "alice") || !strings.Contains(text, "proxy.example.net") || strings.Contains(text, "s3cret") {
+			t.Error(text)
 		}
 	}
 }
