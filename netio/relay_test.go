@@ -264,8 +264,12 @@ func TestRelayBoundAtClient(t *testing.T) {
 		forged := slices.Clone(answer.Buf)
 		forged[16]++
 		w.a.deliver(coordinatorAddr, forged)
+		w.middle.deliver(w.stray.addr, netio.EncodeAsk(nil, 1, 2, w.keyA, 1300))
+		w.a.deliver(coordinatorAddr, w.expect(w.stray, 1)[0].Buf)
 		synctest.Wait()
-		if want := []netio.BoundFrame{{ID: 1, Sequence: 1, Observed: w.stray.addr}}; !slices.Equal(told, want) {
+		if want := []netio.BoundFrame{
+			{ID: 1, Sequence: 1, Observed: w.stray.addr, Size: len(answer.Buf)}, {ID: 1, Sequence: 2, Observed: w.stray.addr, Size: 1300},
+		}; !slices.Equal(told, want) {
 			t.Errorf("told %+v, want %+v", told, want)
 		}
 		if got, want := client.Stats().Dropped, (netio.Drops{Unproven: 1, Replay: 1, BadMAC: 1}); got != want {
@@ -276,7 +280,7 @@ func TestRelayBoundAtClient(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if at, _ := w.relay.Bound(1); at != w.a.addr || len(told) != 1 {
+		if at, _ := w.relay.Bound(1); at != w.a.addr || len(told) != 2 {
 			t.Errorf("bound at %v, told %d times", at, len(told))
 		}
 	})

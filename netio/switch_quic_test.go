@@ -286,6 +286,9 @@ func TestQUICRaw(t *testing.T) {
 	a.AllowRaw(lb.LocalAddr())
 	s, r := quicStream(t, a, b, net.UDPAddrFromAddrPort(lb.LocalAddr()))
 	transferHash(t, s, r, 10<<20)
+	if least, most := netio.FirstPacket, 1452; b.TakeLargestRaw() <= least || a.TakeLargestRaw() > most {
+		t.Errorf("QUIC's path MTU discovery is not seen, or wrong")
+	}
 }
 
 // TestQUICSecondLink adds a link while QUIC reads the first one itself, and moves the channel to it.
