@@ -94,6 +94,9 @@ type Limits struct {
 	// OpenRate is how many channels and introductions of others a client may ask for,
 	// per second; five times as many at once. If zero, 200.
 	OpenRate int
+	// JoinRate is how many groups a client may join, come back to or ask about, per second;
+	// five times as many at once. If zero, 50.
+	JoinRate int
 	// Bans is how many bans [Coordinator.Ban] may impose, until one ends or is lifted. If
 	// zero, 1,000.
 	Bans int
@@ -183,6 +186,7 @@ func (c *Config) Validate() error {
 		{"Limits.GroupKeep", int64(c.Limits.GroupKeep)},
 		{"Limits.GroupMemory", int64(c.Limits.GroupMemory)},
 		{"Limits.OpenRate", int64(c.Limits.OpenRate)},
+		{"Limits.JoinRate", int64(c.Limits.JoinRate)},
 		{"Limits.Bans", int64(c.Limits.Bans)},
 		{"Limits.WatchesPerClient", int64(c.Limits.WatchesPerClient)},
 		{"Limits.RelayRate", c.Limits.RelayRate},
@@ -238,6 +242,7 @@ func (l Limits) withDefaults() Limits {
 	defaultTo(&l.GroupKeep, 16<<20)
 	defaultTo(&l.GroupMemory, 256<<20)
 	defaultTo(&l.OpenRate, 200)
+	defaultTo(&l.JoinRate, 50)
 	defaultTo(&l.Bans, 1000)
 	defaultTo(&l.WatchesPerClient, 16)
 	defaultTime := func(field *time.Duration, value time.Duration) {

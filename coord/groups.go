@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -39,6 +40,10 @@ func (c *coordinator) offered(ctx actor.Context, msg streamOffered) {
 	}
 	if msg.Purpose != messages.GroupPurpose || join == nil {
 		msg.Stream.Refuse(fmt.Errorf("%w: a coordinator has no streams for %q", messages.ErrVersion, msg.Purpose))
+		return
+	}
+	if !h.client.joins.take(time.Now(), h.client.limits.Joins) {
+		msg.Stream.Refuse(fmt.Errorf("%w: more than %d groups joined per second", messages.ErrLimit, h.client.limits.Joins))
 		return
 	}
 	group, err := c.hall(ctx, h.client, join)

@@ -200,6 +200,7 @@ func (r *registry) limitsOf(a *attachment) policy.Limits {
 		{&limits.Channels, r.limits.ChannelsPerClient},
 		{&limits.Pending, r.limits.PendingPerClient},
 		{&limits.Opens, r.limits.OpenRate},
+		{&limits.Joins, r.limits.JoinRate},
 	} {
 		if *limit.of <= 0 || *limit.of > limit.all {
 			*limit.of = limit.all
@@ -227,6 +228,26 @@ func (a *allowance) take(now time.Time, perSecond int) bool {
 	}
 	a.full = next
 	return true
+}
+
+// roomFor says why a client may not attach, though it may be who it is.
+func (r *registry) roomFor(a *attachment) error {
+	if len(r.clients) >= r.limits.Clients {
+		return fmt.Errorf("%w: %d clients", messages.ErrLimit, len(r.clients))
+	}
+	most, class := a.limits.Clients, a.limits.Class
+	if most <= 0 {
+		return nil
+	}
+	for _, other := range r.clients {
+		if other.limits.Clients > 0 && other.limits.Class == class {
+			most--
+		}
+	}
+	if most <= 0 {
+		return fmt.Errorf("%w: %d clients of %s", messages.ErrLimit, a.limits.Clients, class)
+	}
+	return nil
 }
 
 func tooFast(a *attachment) string {

@@ -367,6 +367,34 @@ func TestPolicyLimits(t *testing.T) {
 	b.silent()
 }
 
+// TestClientsPerRule attaches more clients than a rule lets there be.
+func TestClientsPerRule(t *testing.T) {
+	b := rulebook(t, allowAll+"limits: [{name: 'guest-*', clients: 2}, {name: vip, clients: 2}]\n")
+	full := func(name string) {
+		t.Helper()
+		if _, err := b.attach(name, ""); !errors.Is(err, messages.ErrLimit) || err.Error() != "limit reached: 2 clients of guest-*" {
+			t.Errorf("%s attaches: %v", name, err)
+		}
+	}
+	first := b.client("guest-1")
+	b.client("guest-2")
+	full("guest-3")
+	b.client("vip")
+	b.client("other")
+	b.client("guest-1") // anew
+	full("guest-3")
+	b.deliver(b.r.detach(b.now, b.r.names["guest-1"].id))
+	third := b.client("guest-3")
+	b.set(allowAll + "limits: [{name: 'guest-*', clients: 1}]\n") // the two stay
+	if b.r.clients[third] == nil || len(b.r.clients) != 4 || b.r.clients[first] != nil {
+		t.Errorf("%d clients", len(b.r.clients))
+	}
+	b.deliver(b.r.detach(b.now, third))
+	if _, err := b.attach("guest-4", ""); !errors.Is(err, messages.ErrLimit) {
+		t.Error(err)
+	}
+}
+
 // TestOpenRate floods the coordinator with introductions that are taken back.
 func TestOpenRate(t *testing.T) {
 	b := rulebook(t, allowAll+"limits: [{name: mallory, opens: 10}]\n")

@@ -68,6 +68,7 @@ type attachment struct {
 	accepts     bool
 	limits      policy.Limits            // of the policy or the configuration, whichever is less
 	opens       allowance                // of requests
+	joins       allowance                // of groups
 	opening     map[uint64]*introduction // by request
 	introducing map[uint64]*introduction // of others, by request
 	pending     int                      // introductions that this client is part of
@@ -152,11 +153,12 @@ func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says
 		superseded = held.id
 		says = r.detach(now, held.id)
 	}
-	if len(r.clients) >= r.limits.Clients {
-		return superseded, says, fmt.Errorf("%w: %d clients", messages.ErrLimit, len(r.clients))
+	a.limits = r.limitsOf(a)
+	if err := r.roomFor(a); err != nil {
+		return superseded, says, err
 	}
 	a.opening, a.channels = map[uint64]*introduction{}, map[string]*introduced{}
-	a.introducing, a.limits = map[uint64]*introduction{}, r.limitsOf(a)
+	a.introducing = map[uint64]*introduction{}
 	r.names[a.name], r.clients[a.id] = a, a
 	return superseded, says, nil
 }

@@ -317,3 +317,33 @@ func TestGroupEnds(t *testing.T) {
 		w.Eventually(time.Second, "the group is gone", func() bool { return h.hub.Stats().Groups == 0 })
 	})
 }
+
+// TestFloodOfJoins has a client join and leave a group as often as it may, and beyond: the others hear of no more than that, and
+// it is let in again after a pause.
+func TestFloodOfJoins(t *testing.T) {
+	const perSecond, flood = 4, 100
+	sim.Test(t, nil, func(w *sim.World) {
+		h := newHall(w, 2, func(c *coord.Config) { c.Limits.JoinRate = perSecond })
+		a := h.join(0, nil)
+		joined, began := 0, time.Now()
+		for range flood {
+			g, err := h.clients[1].Current().Join(h.soon(), "room", nil)
+			if err == nil {
+				joined++
+				err = g.Leave(h.soon())
+			}
+			if err != nil && !errors.Is(err, messages.ErrLimit) {
+				w.T.Fatal(err)
+			}
+		}
+		if most := int((5*time.Second+time.Since(began))*perSecond/time.Second) + 1; joined < 5*perSecond || joined > most {
+			w.T.Errorf("joined %d times of %d, want %d to %d", joined, flood, 5*perSecond, most)
+		}
+		for range joined {
+			h.want(a, "c1 joined", "c1 left: closed")
+		}
+		<-time.After(time.Second)
+		h.send(h.join(1, nil), "again")
+		h.want(a, "c1 joined", "c1: again")
+	})
+}

@@ -138,10 +138,14 @@ func (f *reading) limitRule(from limitContent, line int) limitRule {
 	}
 	rule.limits = Limits{
 		Channels: int(number("channels", from.Channels, 1<<20)), Pending: int(number("pending", from.Pending, 1<<20)),
-		Opens: int(number("opens", from.Opens, 1<<20)), RelayRate: number("relay-rate", from.RelayRate, most),
+		Opens: int(number("opens", from.Opens, 1<<20)), Joins: int(number("joins", from.Joins, 1<<20)),
+		RelayRate: number("relay-rate", from.RelayRate, most), Clients: int(number("clients", from.Clients, 1<<20)),
+	}
+	if from.Clients.given {
+		rule.limits.Class = rule.names.String()
 	}
 	if !given {
-		f.fail(line, "no limit; want one of channels, pending, opens, relay-rate")
+		f.fail(line, "no limit; want one of channels, pending, opens, joins, relay-rate, clients")
 	}
 	return rule
 }

@@ -134,7 +134,9 @@ func (l Limits) String() string {
 		{int64(l.Channels), "at most %d channels"},
 		{int64(l.Pending), "at most %d introductions without an answer"},
 		{int64(l.Opens), "at most %d introductions per second"},
+		{int64(l.Joins), "at most %d groups joined per second"},
 		{l.RelayRate, "at most %d bytes per second over the relay"},
+		{int64(l.Clients), "at most %d clients of these names attached"},
 	} {
 		if limit.value > 0 {
 			words = append(words, fmt.Sprintf(limit.text, limit.value))

@@ -110,7 +110,9 @@ type (
 		Channels  number `yaml:"channels"`
 		Pending   number `yaml:"pending"`
 		Opens     number `yaml:"opens"`
+		Joins     number `yaml:"joins"`
 		RelayRate number `yaml:"relay-rate"`
+		Clients   number `yaml:"clients"`
 	}
 )
 

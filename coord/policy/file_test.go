@@ -61,7 +61,7 @@ frobnicate: true
 		`p.yaml:12: may: is missing; want a list of [see open relay], or [] for nothing`,
 		`p.yaml:14: may: create is of no use without join; want both`,
 		`p.yaml:16: between: 1 patterns; want two, one for each side, such as [device-*, screen-*]`,
-		`p.yaml:18: no limit; want one of channels, pending, opens, relay-rate`,
+		`p.yaml:18: no limit; want one of channels, pending, opens, joins, relay-rate, clients`,
 		`p.yaml:19: channels: is 0; want 1 to 1048576, or leave it out for the coordinator's own limit`,
 		`p.yaml:20: is "many"; want a number`,
 		`p.yaml:22: ban: nobody is named: want a name, a key or an address`,

@@ -61,9 +61,17 @@ type Limits struct {
 	// Opens is how many channels and introductions it may ask for, per second; five
 	// times as many at once.
 	Opens int
+	// Joins is how many groups it may join, come back to or ask about, per second; five
+	// times as many at once.
+	Joins int
 	// RelayRate is how much it may send over the relay on all its channels, and as much
 	// what it may be sent, in bytes per second.
 	RelayRate int64
+	// Clients is how many clients of the same Class may be attached: the next is refused.
+	// Who is attached when the policy changes stays.
+	Clients int
+	// Class says who counts together. A rule of [Rules] is a class.
+	Class string
 }
 
 // AllowAll is the policy that allows everything.

@@ -125,11 +125,14 @@ func TestRulesLimits(t *testing.T) {
 attach: [{name: "*", open: true}]
 limits:
   - {name: "big-*", channels: 100}
-  - {name: "*-1", pending: 2, opens: 3, relay-rate: 1000}
+  - {name: "*-1", pending: 2, opens: 3, joins: 4, relay-rate: 1000}
+  - {name: ["guest-*", visitor], clients: 5}
 `)
 	for name, want := range map[string]policy.Limits{
 		"big-1":   {Channels: 100},
-		"small-1": {Pending: 2, Opens: 3, RelayRate: 1000},
+		"small-1": {Pending: 2, Opens: 3, Joins: 4, RelayRate: 1000},
+		"guest-7": {Clients: 5, Class: "guest-*, visitor"},
+		"visitor": {Clients: 5, Class: "guest-*, visitor"},
 		"other":   {},
 	} {
 		if got := rules.Limits(&policy.Subject{Name: name}); got != want {
