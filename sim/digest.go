@@ -17,7 +17,8 @@ type digest struct {
 	addrs map[netip.AddrPort]uint32
 	names []netip.AddrPort // by number
 
-	looked    time.Duration // on the real clock, when all programs waited last
+	looked    time.Duration // on the real clock, when all programs waited last…
+	computed  time.Duration // …and how long this process had computed then
 	disturbed time.Duration // when the run was first disturbed; negative if it was not
 	lasted    time.Duration // how long nobody waited then
 }
@@ -29,14 +30,19 @@ type digest struct {
 // then the order of what happens at one instant may change.
 const patience = 8 * time.Millisecond
 
+// stolen is how long something else may have the processor without that changing anything: who waits for a lock
+// for a millisecond of real time gets it before others (sync.Mutex), who then wait themselves.
+const stolen = time.Millisecond / 2
+
 // look is called at each instant at which all programs wait, once at its beginning
 // and, what happened in between does not count, at its end.
 func (d *digest) look(at time.Duration, begins bool) {
-	now := realClock()
-	if begins && d.disturbed < 0 && d.looked != 0 && now-d.looked > patience {
-		d.disturbed, d.lasted = at, now-d.looked
+	now, computed := realClock(), computed()
+	took := now - d.looked
+	if begins && d.disturbed < 0 && d.looked != 0 && (took > patience || computed > 0 && took-(computed-d.computed) > stolen) {
+		d.disturbed, d.lasted = at, took
 	}
-	d.looked = now
+	d.looked, d.computed = now, computed
 }
 
 // digestKey is one direction of one line.

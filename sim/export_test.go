@@ -1,4 +1,7 @@
 package sim
 
-// RealClock is for benchmarks.
-var RealClock = realClock
+// RealClock is for benchmarks, Computed for tests that measure.
+var (
+	RealClock = realClock
+	Computed  = computed
+)

@@ -54,9 +54,9 @@ func presenceOfMany(v *sim.World, n, watchers int) (m crowdMeasure) {
 	w := &world{World: v, epoch: time.Now().Add(-v.Elapsed())}
 	w.hub = v.Host("coordinator", v.Internet(), near, hubAddr.Addr())
 	w.coordinator = v.Coordinator(w.hub, nil)
-	before, began := memory(), cpuTime()
+	before, began := memory(), sim.Computed()
 	w.crowdOf(n)
-	m.attachCPU = (cpuTime() - began) / time.Duration(n)
+	m.attachCPU = (sim.Computed() - began) / time.Duration(n)
 	m.memory = int(memory()-before) / 1024 / n
 	var all []*watching
 	for _, p := range w.clients[:watchers] {
@@ -67,10 +67,10 @@ func presenceOfMany(v *sim.World, n, watchers int) (m crowdMeasure) {
 	}
 	newcomer := w.client("newcomer", near, nil)
 	count, stop := w.watchedBytes(newcomer.Host())
-	at, began := time.Now(), cpuTime()
+	at, began := time.Now(), sim.Computed()
 	list, err := newcomer.Peers(within(time.Minute), "*")
 	w.must(err)
-	m.list, m.listCPU, m.listBytes = time.Since(at), cpuTime()-began, int(count.Load())
+	m.list, m.listCPU, m.listBytes = time.Since(at), sim.Computed()-began, int(count.Load())
 	stop()
 	if len(list) != n {
 		w.T.Errorf("the newcomer's list has %d peers of %d", len(list), n)
