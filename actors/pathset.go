@@ -107,6 +107,9 @@ func (p *pathSet) offer(now time.Time, addrs []netip.AddrPort) {
 	for _, link := range p.ways() {
 		for _, addr := range addrs {
 			known := p.findOn(link, addr)
+			if known != nil {
+				known.reflexed = false // its probe was faster than its offer
+			}
 			switch {
 			case known == nil:
 				p.add(now, link, addr, false)

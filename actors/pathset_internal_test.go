@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/conec-go/conec/netio"
 )
 
 // track runs a pathSet over fake paths with a fake clock, in steps of a
@@ -480,5 +482,18 @@ func (k *track) invariants() {
 		return s.after < k.now.Sub(k.began)-time.Second
 	}); len(recent) > most*len(k.set.candidates) {
 		k.Fatalf("%d probes in a second to %d candidates", len(recent), len(k.set.candidates))
+	}
+}
+
+// TestPathSetSpreads has an address that was seen before it was offered, as a probe may be faster, tried over a link that comes later.
+func TestPathSetSpreads(t *testing.T) {
+	k := newTrack(t)
+	k.set.seen(k.now, nil, at(1))
+	k.set.seen(k.now, nil, at(2))
+	k.set.offer(k.now, []netip.AddrPort{at(1)})
+	link := &struct{ netio.Link }{}
+	k.set.useLinks(k.now, []netio.Link{link}, linkUse{})
+	if k.set.findOn(link, at(1)) == nil || k.set.findOn(link, at(2)) != nil {
+		t.Errorf("over the new link %v is tried, want %v only", k.set.candidates, at(1))
 	}
 }

@@ -33,7 +33,7 @@ func (l *Lab) Gateway(name string, at Place, nat sim.NAT) *Gateway {
 	l.tb.Helper()
 	g := &Gateway{lab: l, name: name, router: l.namespace()}
 	var err error
-	g.addr, err = l.plug(g.router, "wan", at.network())
+	g.addr, err = l.plug(g.router, "wan", at.network(), primary)
 	l.must(name, err)
 	prefix := nat.Inside
 	if !prefix.IsValid() {

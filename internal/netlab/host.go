@@ -6,19 +6,25 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 
 	"github.com/conec-go/conec/netio"
 )
 
-const device = "eth0"
+// The interface that every host has, and its place in the order of default routes.
+const (
+	device  = "eth0"
+	primary = 0
+)
 
-// Host is a machine with one interface.
+// Host is a machine with one interface, and those that are plugged in later.
 type Host struct {
 	lab    *Lab
 	name   string
 	inside *namespace
 	at     *network
 	addr   netip.Addr
+	more   int // interfaces that were plugged in
 }
 
 // Host adds a host with the next free address of a place.
@@ -26,7 +32,7 @@ func (l *Lab) Host(name string, at Place) *Host {
 	l.tb.Helper()
 	h := &Host{lab: l, name: name, inside: l.namespace(), at: at.network()}
 	var err error
-	h.addr, err = l.plug(h.inside, device, h.at)
+	h.addr, err = l.plug(h.inside, device, h.at, primary)
 	l.must(name, err)
 	return h
 }
@@ -39,15 +45,41 @@ func (h *Host) Addr() netip.Addr { return h.addr }
 
 // Listen opens a UDP socket on the host, by [netio.ListenUDP].
 func (h *Host) Listen(local netip.AddrPort) (netio.Link, error) {
+	return h.open(func() (*netio.UDPLink, error) { return netio.ListenUDP(local) })
+}
+
+// ListenOn opens a UDP socket on one of the host's interfaces, by [netio.ListenUDPOn].
+func (h *Host) ListenOn(name string) (netio.Link, error) {
+	return h.open(func() (*netio.UDPLink, error) { return netio.ListenUDPOn(name) })
+}
+
+func (h *Host) open(listen func() (*netio.UDPLink, error)) (netio.Link, error) {
 	l := &link{inside: h.inside}
 	err := h.inside.do(func() (err error) {
-		l.UDPLink, err = netio.ListenUDP(local)
+		l.UDPLink, err = listen()
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", h.name, err)
 	}
 	return l, nil
+}
+
+// Plug gives the host another interface, in another place than those it has. Packets take it only from sockets that are
+// bound to it ([Host.ListenOn]), or if nothing else leads where they go.
+func (h *Host) Plug(name string, at Place) {
+	h.lab.tb.Helper()
+	h.more++
+	// Else the host would answer for all its addresses on each interface.
+	h.lab.must(h.name, h.Do(func() error { return os.WriteFile("/proc/sys/net/ipv4/conf/all/arp_ignore", []byte("1"), 0o600) }))
+	_, err := h.lab.plug(h.inside, name, at.network(), h.more)
+	h.lab.must(h.name, err)
+}
+
+// Unplug takes away an interface that was plugged in, with its addresses.
+func (h *Host) Unplug(name string) {
+	h.lab.tb.Helper()
+	h.lab.must(h.name, h.inside.ip("link del "+name))
 }
 
 // ListenTCP opens a TCP listener on the host.
@@ -119,7 +151,7 @@ func (h *Host) SetAddr(addr netip.Prefix, on bool) {
 func (h *Host) SetUp(up bool) {
 	h.lab.tb.Helper()
 	if up {
-		h.lab.must(h.name, h.inside.ip(h.at.use(device)...))
+		h.lab.must(h.name, h.inside.ip(h.at.use(device, primary)...))
 	} else {
 		h.lab.must(h.name, h.inside.ip("link set "+device+" down"))
 	}
@@ -132,7 +164,7 @@ func (h *Host) Move(at Place) {
 	h.lab.must(h.name, h.inside.ip("link del "+device))
 	var err error
 	h.at = at.network()
-	h.addr, err = h.lab.plug(h.inside, device, h.at)
+	h.addr, err = h.lab.plug(h.inside, device, h.at, primary)
 	h.lab.must(h.name, err)
 }
 

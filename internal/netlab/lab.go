@@ -116,8 +116,9 @@ func (l *Lab) must(who string, err error) {
 	}
 }
 
-// plug connects an interface of a namespace with a network, at its next address.
-func (l *Lab) plug(n *namespace, name string, to *network) (netip.Addr, error) {
+// plug connects an interface of a namespace with a network, at its next address. Its default route counts after those
+// of less metric.
+func (l *Lab) plug(n *namespace, name string, to *network, metric int) (netip.Addr, error) {
 	to.last = to.last.Next()
 	if !to.prefix.Contains(to.last) {
 		return netip.Addr{}, fmt.Errorf("no address left in %v", to.prefix)
@@ -132,7 +133,7 @@ func (l *Lab) plug(n *namespace, name string, to *network) (netip.Addr, error) {
 	if err == nil {
 		err = n.ip(append([]string{
 			"link set lo up", fmt.Sprintf("addr add %v/%d dev %s", to.last, to.prefix.Bits(), name),
-		}, to.use(name)...)...)
+		}, to.use(name, metric)...)...)
 	}
 	if err == nil {
 		err = to.forwards(port)
@@ -157,10 +158,10 @@ func (n *network) forwards(port string) error {
 
 // use are the commands that set an interface up which is plugged in here, and the
 // default route with it.
-func (n *network) use(name string) []string {
+func (n *network) use(name string, metric int) []string {
 	commands := []string{"link set " + name + " up"}
 	if n.router.IsValid() {
-		commands = append(commands, fmt.Sprintf("route replace default via %v", n.router))
+		commands = append(commands, fmt.Sprintf("route replace default via %v dev %s metric %d", n.router, name, metric))
 	}
 	return commands
 }
