@@ -34,6 +34,8 @@ type tcpConn struct {
 	in   *bufio.Reader
 	idle time.Duration
 
+	reading chan struct{} // holds one while somebody reads
+
 	mu      sync.Mutex // guards the fields below
 	queue   []byte     // frames that wait
 	limit   int        // bytes of queue
@@ -47,12 +49,14 @@ func newTCPConn(raw, conn net.Conn) *tcpConn {
 	limitUnsent(raw)
 	return &tcpConn{
 		raw: raw, conn: conn, in: bufio.NewReaderSize(conn, tcpReadBuffer), idle: tcpIdleTimeout,
-		limit: tcpQueueBytes, ready: make(chan struct{}, 1), written: make(chan struct{}),
+		reading: make(chan struct{}, 1), limit: tcpQueueBytes, ready: make(chan struct{}, 1), written: make(chan struct{}),
 	}
 }
 
 // await waits until a whole datagram is there.
 func (c *tcpConn) await() error {
+	c.reading <- struct{}{}
+	defer func() { <-c.reading }()
 	if err := c.conn.SetReadDeadline(time.Now().Add(c.idle)); err != nil {
 		return err
 	}
@@ -187,7 +191,9 @@ func (c *tcpConn) close() {
 	if conn, ok := c.conn.(*tls.Conn); ok {
 		_ = conn.CloseWrite() // a broken one ends the reading
 	}
+	c.reading <- struct{}{} // whoever reads reads on until nothing comes
 	_, _ = io.Copy(io.Discard, c.conn)
+	<-c.reading
 	late.Stop()
 	_ = c.raw.Close()
 }

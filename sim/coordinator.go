@@ -66,6 +66,10 @@ func (c *Coordinator) Start() {
 	config.Link = link
 	config.AlternateLink, err = c.host.Listen(netip.AddrPortFrom(netip.IPv6Unspecified(), coord.DefaultPort+1))
 	c.w.must(err)
+	if c.w.options.TCP {
+		config.Listener, err = c.host.ListenTCP(netip.AddrPortFrom(netip.IPv6Unspecified(), coord.DefaultPort))
+		c.w.must(err)
+	}
 	var now *coord.Coordinator
 	c.w.as(c.host.Name(), func(ctx context.Context) { now, err = coord.Start(ctx, &config) })
 	c.w.must(err)

@@ -53,6 +53,9 @@ type Sight struct {
 	At time.Duration
 	// From and To are what is in the packet's headers.
 	From, To netip.AddrPort
+	// TCP tells that it is a segment of TCP, and Payload begins with its header, in which the ports
+	// are zero; else it is a datagram of UDP.
+	TCP bool
 	// Payload must not be kept or changed.
 	Payload []byte
 	// Fate is Passed, or why the packet ends here.

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
+	"time"
 )
 
 // Gateway is a router between two places. It translates IPv4 addresses and filters
@@ -16,8 +17,10 @@ type Gateway struct {
 	network *Network
 	name    string
 	nat     NAT
-	table   *natTable
+	table   *natTable // of UDP
+	streams *natTable // of TCP
 	random  *rand.Rand
+	chance  *rand.Rand // of streams
 	outside *attachment
 	inside  *segment
 }
@@ -43,7 +46,7 @@ func (n *Network) Gateway(name string, at Place, nat NAT, line Line, addrs ...ne
 	}
 	n.gateways++
 	six := netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, byte(n.gateways >> 8), byte(n.gateways)}), 64)
-	g := &Gateway{network: n, name: name, outside: outside, random: newPipe(n.seed, name+" ports").random}
+	g := &Gateway{network: n, name: name, outside: outside, random: newPipe(n.seed, name+" ports").random, chance: newPipe(n.seed, name+" TCP ports").random}
 	g.inside = newSegment(n, g, nat.Inside, six)
 	outside.gateway = g
 	at.segment().below = append(at.segment().below, g)
@@ -82,6 +85,19 @@ func (n *Network) claim(name string) error {
 func (g *Gateway) set(nat NAT) {
 	g.nat = nat
 	g.table = newNATTable(nat, g.outside.addr(true, netip.Addr{}), g.random)
+	nat.Timeout = tcpMapping
+	g.streams = newNATTable(nat, g.outside.addr(true, netip.Addr{}), g.chance)
+}
+
+// tcpMapping is how long a gateway remembers an idle TCP connection (RFC 5382 section 5).
+const tcpMapping = 124 * time.Minute
+
+// tableOf returns the mappings of a protocol.
+func (g *Gateway) tableOf(tcp bool) *natTable {
+	if tcp {
+		return g.streams
+	}
+	return g.table
 }
 
 // Name returns the gateway's name.
@@ -106,7 +122,7 @@ func (g *Gateway) segment() *segment { return g.inside }
 func (g *Gateway) Mappings() int {
 	g.network.mu.Lock()
 	defer g.network.mu.Unlock()
-	return g.table.size()
+	return g.table.size() + g.streams.size()
 }
 
 // Reboot has the gateway forget all mappings.
@@ -114,6 +130,7 @@ func (g *Gateway) Reboot() {
 	g.network.mu.Lock()
 	defer g.network.mu.Unlock()
 	g.table.reset()
+	g.streams.reset()
 }
 
 // Renumber gives the outside another IPv4 address, as a provider does; all
@@ -137,6 +154,7 @@ func (g *Gateway) Renumber(addr netip.Addr) error {
 	delete(at, old)
 	at[addr] = g.outside
 	g.table.renumber(addr)
+	g.streams.renumber(addr)
 	return nil
 }
 
@@ -183,7 +201,7 @@ func (g *Gateway) has(addr netip.Addr) bool { return slices.Contains(g.outside.a
 // outward takes a datagram from the inside to nobody there.
 func (g *Gateway) outward(d datagram) {
 	n, now := g.network, g.network.elapsed()
-	if g.nat.NoUDP {
+	if g.nat.NoUDP && !d.tcp {
 		n.see(g.name, true, &d, Blocked)
 		return
 	}
@@ -192,7 +210,7 @@ func (g *Gateway) outward(d datagram) {
 		n.see(g.name, true, &d, Filtered)
 		return
 	}
-	mapped, fate := g.table.out(now, d.from, d.to)
+	mapped, fate := g.tableOf(d.tcp).out(now, d.from, d.to)
 	if fate != Passed {
 		n.see(g.name, true, &d, fate)
 		return
@@ -208,11 +226,11 @@ func (g *Gateway) outward(d datagram) {
 // inward takes a datagram to the inside.
 func (g *Gateway) inward(d datagram) {
 	n := g.network
-	if g.nat.NoUDP {
+	if g.nat.NoUDP && !d.tcp {
 		n.see(g.name, false, &d, Blocked)
 		return
 	}
-	inside, fate := g.table.in(n.elapsed(), d.from, d.to)
+	inside, fate := g.tableOf(d.tcp).in(n.elapsed(), d.from, d.to)
 	if fate != Passed {
 		n.see(g.name, false, &d, fate)
 		return

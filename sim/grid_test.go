@@ -22,21 +22,22 @@ import (
 //
 // Two that let in only what they have sent to find each other unless one of them sends from a port that the other does not
 // know. A symmetric gateway always does. An open masquerade does to whoever sent to it first: who accepts a channel begins,
-// since the opener's addresses come to it first. From a fresh port it is the opener that begins. IPv6 is filtered and not translated. A gateway that passes no UDP at all
-// is not here: clients behind it use TCP, which the simulator has none of (sim/suite, TestGatewayWithoutUDP).
+// since the opener's addresses come to it first. From a fresh port it is the opener that begins. IPv6 is filtered and not translated. Clients behind
+// a gateway that passes no UDP at all ("tcp") use TCP.
 const grid = `
-           public full address port firewall double open symmetric dual six shut
-public     +      +    +       +    +        +      +    +         +    -   -
-full       +      +    +       +    +        +      +    +         +    -   -
-address    +      +    +       +    +        +      +    +         +    -   -
-port       +      +    +       +    +        +      +    ~         ~    -   -
-firewall   +      +    +       +    +        +      +    ~         ~    -   -
-double     +      +    +       +    +        +      +    ~         ~    -   -
-open       +      +    +       ~    ~        ~      -    -         -    -   -
-symmetric  +      +    +       ~    ~        ~      -    -         -    -   -
-dual       +      +    +       ~    ~        ~      -    -         +    +   -
-six        -      -    -       -    -        -      -    -         +    +   -
-shut       -      -    -       -    -        -      -    -         -    -   -
+           public full address port firewall double open symmetric dual six shut tcp
+public     +      +    +       +    +        +      +    +         +    -   -    -
+full       +      +    +       +    +        +      +    +         +    -   -    -
+address    +      +    +       +    +        +      +    +         +    -   -    -
+port       +      +    +       +    +        +      +    ~         ~    -   -    -
+firewall   +      +    +       +    +        +      +    ~         ~    -   -    -
+double     +      +    +       +    +        +      +    ~         ~    -   -    -
+open       +      +    +       ~    ~        ~      -    -         -    -   -    -
+symmetric  +      +    +       ~    ~        ~      -    -         -    -   -    -
+dual       +      +    +       ~    ~        ~      -    -         +    +   -    -
+six        -      -    -       -    -        -      -    -         +    +   -    -
+shut       -      -    -       -    -        -      -    -         -    -   -    -
+tcp        -      -    -       -    -        -      -    -         -    -   -    -
 `
 
 // spots are the places of the grid: each puts a host somewhere, by a line.
@@ -46,6 +47,7 @@ var spots = map[string]func(w *sim.World, name string, line sim.Line) *sim.Host{
 	"address":   home(sim.AddressRestricted()),
 	"port":      home(sim.PortRestricted()),
 	"open":      home(sim.OpenMasquerade()),
+	"tcp":       home(noUDP()),
 	"symmetric": home(sim.Symmetric()),
 	"firewall": func(w *sim.World, name string, line sim.Line) *sim.Host {
 		nat := sim.Firewall()
@@ -80,6 +82,13 @@ func home(nat sim.NAT) func(w *sim.World, name string, line sim.Line) *sim.Host 
 	return func(w *sim.World, name string, line sim.Line) *sim.Host {
 		return w.Host(name, w.Gateway("home of "+name, w.Internet(), nat, line), sim.Line{})
 	}
+}
+
+// noUDP is a NAT that passes no UDP.
+func noUDP() sim.NAT {
+	nat := sim.PortRestricted()
+	nat.NoUDP = true
+	return nat
 }
 
 // carrierNAT is a NAT whose inside is a carrier's.
@@ -127,7 +136,7 @@ func TestGrid(t *testing.T) {
 		for i, want := range cells[1:] {
 			t.Run(cells[0]+" to "+columns[i], func(t *testing.T) {
 				for line, seed := range gridRuns(want) {
-					sim.Test(t, &sim.Options{Seed: seed}, func(w *sim.World) {
+					sim.Test(t, &sim.Options{Seed: seed, TCP: cells[0] == "tcp" || columns[i] == "tcp"}, func(w *sim.World) {
 						c := newCell(w)
 						want := want
 						if want == "+" && line.Loss > 0 && (cells[0] == "open" || columns[i] == "open") {

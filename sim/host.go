@@ -21,6 +21,10 @@ type Host struct {
 	plugged    int           // how many there ever were
 	sockets    []*socket
 	nextPort   uint16
+	listeners  []*tcpListener
+	flows      map[flowKey]*tcpConn
+	nextTCP    uint16
+	crashed    bool // nothing was opened since
 	paused     bool
 	asleep     time.Duration // since when, on the network's clock, if paused
 	skew       time.Duration
@@ -37,7 +41,7 @@ func (n *Network) Host(name string, at Place, line Line, addrs ...netip.Addr) (*
 	if err := n.claim(name); err != nil {
 		return nil, fmt.Errorf("host %q: %w", name, err)
 	}
-	h := &Host{network: n, name: name, nextPort: firstPort, loop: newPipe(n.seed, name+" loop")}
+	h := &Host{network: n, name: name, nextPort: firstPort, nextTCP: firstPort, flows: map[flowKey]*tcpConn{}, loop: newPipe(n.seed, name+" loop")}
 	h.loop.line = Line{Latency: loopLatency, MTU: 1 << 16}.withDefaults()
 	if err := h.plug("eth0", at, line, addrs); err != nil {
 		return nil, err
@@ -186,6 +190,13 @@ func (h *Host) shut() {
 	for len(h.sockets) > 0 {
 		h.sockets[0].shut()
 	}
+	for len(h.listeners) > 0 {
+		h.listeners[0].shut(false)
+	}
+	for _, c := range h.flows {
+		c.abort(false)
+	}
+	h.crashed = true
 }
 
 // Pause cuts the host off, as sleep does: what it sends or is sent is lost. Its
@@ -262,14 +273,23 @@ func (h *Host) ListenOn(name string) (netio.Link, error) {
 	return nil, fmt.Errorf("listen on interface %q of %s: %w", name, h.name, err)
 }
 
-func (h *Host) bind(local netip.AddrPort) (*socket, error) {
-	addr := local.Addr()
+// mayBind says why there can be no socket at an address.
+func (h *Host) mayBind(addr netip.Addr) error {
 	switch {
 	case h.network.closed:
-		return nil, errClosed
+		return errClosed
 	case !addr.IsUnspecified() && !addr.IsLoopback() && !h.owns(addr):
-		return nil, syscall.EADDRNOTAVAIL
-	case local.Port() != 0:
+		return syscall.EADDRNOTAVAIL
+	}
+	return nil
+}
+
+func (h *Host) bind(local netip.AddrPort) (*socket, error) {
+	addr := local.Addr()
+	if err := h.mayBind(addr); err != nil {
+		return nil, err
+	}
+	if local.Port() != 0 {
 		if h.taken(local) {
 			return nil, syscall.EADDRINUSE
 		}
@@ -345,6 +365,8 @@ func (h *Host) take(a *attachment, d datagram) {
 	switch {
 	case h.paused, a != nil && !a.on:
 		fate = Silent
+	case d.tcp:
+		fate = h.takeSegment(&d)
 	default:
 		for _, s := range h.sockets {
 			if s.local.Port() == d.to.Port() && covers(s.local.Addr(), d.to.Addr()) && (s.on == nil || s.on == a) {
@@ -359,7 +381,8 @@ func (h *Host) take(a *attachment, d datagram) {
 	n.see(name, false, &d, fate)
 	if fate == Passed {
 		n.stats.Delivered++
-	} else {
+	}
+	if fate != Passed || d.tcp { // of which nothing is kept
 		n.recycle(d.payload)
 	}
 }

@@ -10,8 +10,9 @@ import (
 
 // Sizes in bytes of the headers of a datagram.
 const (
-	overhead4 = 20 + 8 // IPv4 and UDP
-	overhead6 = 40 + 8 // IPv6 and UDP
+	overheadUDP = 8
+	overhead4   = 20 + overheadUDP // IPv4 and UDP
+	overhead6   = 40 + overheadUDP // IPv6 and UDP
 )
 
 // Line is what connects an interface of a host, or the outside of a gateway, with

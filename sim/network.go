@@ -42,14 +42,19 @@ type datagram struct {
 	payload  []byte
 	ecn      uint8
 	express  bool // past all lines
+	tcp      bool // it is a segment of TCP, whose header is in payload
 }
 
 // size is that of the packet, headers counted.
 func (d *datagram) size() int {
+	size := len(d.payload) + overhead6
 	if d.to.Addr().Is4() {
-		return len(d.payload) + overhead4
+		size = len(d.payload) + overhead4
 	}
-	return len(d.payload) + overhead6
+	if d.tcp {
+		size -= overheadUDP
+	}
+	return size
 }
 
 // step is what happens to a datagram next.
@@ -61,6 +66,7 @@ const (
 	stepLocal             // it reaches the host that sent it
 	stepPlace             // it enters the internet from nowhere
 	stepHint              // no datagram: programs on the host hear that its network has changed
+	stepRun               // no datagram: a timer
 )
 
 // event is something that happens to a datagram.
@@ -71,6 +77,7 @@ type event struct {
 	line  *attachment // of stepUp and stepDown
 	host  *Host       // of stepLocal and stepHint
 	hint  netio.Hint  // of stepHint
+	run   func()      // of stepRun, called with mu held
 	datagram
 }
 
@@ -207,6 +214,8 @@ func (n *Network) happen() time.Duration {
 			e.host.take(nil, e.datagram)
 		case stepPlace:
 			n.route(n.internet.seg, e.datagram)
+		case stepRun:
+			e.run()
 		case stepHint:
 			n.hear = func() { e.host.hear(e.hint) }
 		}
@@ -299,7 +308,7 @@ func (n *Network) see(line string, up bool, d *datagram, fate Fate) {
 		n.stats.Ended[fate]++
 	}
 	for _, watcher := range n.watchers {
-		(*watcher)(Sight{Line: line, Up: up, At: n.elapsed(), From: d.from, To: d.to, Payload: d.payload, Fate: fate})
+		(*watcher)(Sight{Line: line, Up: up, At: n.elapsed(), From: d.from, To: d.to, TCP: d.tcp, Payload: d.payload, Fate: fate})
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 const (
 	captureUp = 1 << iota
 	captureIPv6
+	captureTCP
 )
 
 // packetLog keeps the last packets that were seen on the lines of a network, in
@@ -70,6 +71,9 @@ func (l *packetLog) see(s Sight) {
 	}
 	if s.Up {
 		flags |= captureUp
+	}
+	if s.TCP {
+		flags |= captureTCP
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -189,6 +193,7 @@ func (c *capture) parse(data []byte) []byte {
 	kept := int(binary.LittleEndian.Uint32(data[16:]))
 	c.sum = binary.LittleEndian.Uint16(data[20:])
 	source, target := binary.LittleEndian.Uint16(data[22:]), binary.LittleEndian.Uint16(data[24:])
+	c.tcp = data[26]&captureTCP != 0
 	c.up, c.fate = data[26]&captureUp != 0, Fate(data[27])
 	size := 4
 	if data[26]&captureIPv6 != 0 {

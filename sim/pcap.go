@@ -26,11 +26,13 @@ const (
 	flagOutbound      = 2
 	secretsTLS        = 0x544c534b // section 4.7: SSLKEYLOGFILE
 	linkRaw           = 101        // LINKTYPE_RAW: begins with an IP header
+	protocolTCP       = 6
 	protocolUDP       = 17
 	hopLimit          = 64
 	largestDatagram   = 1<<16 - 1
 	notFragment       = 0x4000
 	checksumFieldIPv4 = 10 // where it is in the header
+	checksumFieldTCP  = 16
 )
 
 // pcapWriter writes a packet capture for Wireshark: one section, in which each
@@ -164,23 +166,28 @@ type capture struct {
 	at       time.Duration
 	from, to netip.AddrPort
 	up       bool
+	tcp      bool
 	fate     Fate
 	length   int    // of the whole payload, in bytes
 	payload  []byte // the start of it
 	sum      uint16 // Internet checksum of the whole payload, not complemented
 }
 
-// appendIP appends the packet as it was on the line: with an IP and a UDP header,
+// appendIP appends the packet as it was on the line: with an IP and a UDP or TCP header,
 // and checksums that hold for the whole packet.
 func (c *capture) appendIP(to []byte) []byte {
 	source, target := c.from.Addr().Unmap(), c.to.Addr().Unmap()
-	length := uint16(min(8+c.length, largestDatagram))
+	protocol, header := byte(protocolUDP), overheadUDP
+	if c.tcp {
+		protocol, header = protocolTCP, 0 // it is in the payload
+	}
+	length := uint16(min(header+c.length, largestDatagram))
 	start := len(to)
 	addresses := start + 12
 	if source.Is4() && target.Is4() {
 		to = append(to, 0x45, 0) // version, length of the header in words; no ECN
-		to = binary.BigEndian.AppendUint16(to, uint16(min(20+8+c.length, largestDatagram)))
-		to = append(to, 0, 0, notFragment>>8, 0, hopLimit, protocolUDP, 0, 0)
+		to = binary.BigEndian.AppendUint16(to, uint16(min(20+header+c.length, largestDatagram)))
+		to = append(to, 0, 0, notFragment>>8, 0, hopLimit, protocol, 0, 0)
 		to = append(to, source.AsSlice()...)
 		to = append(to, target.AsSlice()...)
 		binary.BigEndian.PutUint16(to[start+checksumFieldIPv4:], ^fold(0, to[start:]))
@@ -189,9 +196,12 @@ func (c *capture) appendIP(to []byte) []byte {
 		source, target := c.from.Addr().As16(), c.to.Addr().As16()
 		to = append(to, 0x60, 0, 0, 0)
 		to = binary.BigEndian.AppendUint16(to, length)
-		to = append(to, protocolUDP, hopLimit)
+		to = append(to, protocol, hopLimit)
 		to = append(to, source[:]...)
 		to = append(to, target[:]...)
+	}
+	if c.tcp {
+		return c.appendTCP(to, length, addresses)
 	}
 	// RFC 768: the sum is over the addresses, the protocol, the length, the header, the payload.
 	sum := fold(uint64(c.sum)+protocolUDP+uint64(length), to[addresses:])
@@ -205,6 +215,21 @@ func (c *capture) appendIP(to []byte) []byte {
 	}
 	to = binary.BigEndian.AppendUint16(to, check)
 	return append(to, c.payload...)
+}
+
+// appendTCP appends the segment, with its ports. The checksum that it has is over itself without these; RFC 9293 section
+// 3.1 has it over them, the addresses, the protocol and the length, too.
+func (c *capture) appendTCP(to []byte, length uint16, addresses int) []byte {
+	sum := fold(protocolTCP+uint64(length)+uint64(c.from.Port())+uint64(c.to.Port()), to[addresses:])
+	tcp := len(to)
+	to = append(to, c.payload...)
+	if len(c.payload) >= tcpHeader {
+		binary.BigEndian.PutUint16(to[tcp:], c.from.Port())
+		binary.BigEndian.PutUint16(to[tcp+2:], c.to.Port())
+		check := to[tcp+checksumFieldTCP:]
+		binary.BigEndian.PutUint16(check, ^fold(uint64(sum)+uint64(^binary.BigEndian.Uint16(check)), nil))
+	}
+	return to
 }
 
 // fold adds 16-bit words in ones' complement (RFC 1071), eight bytes at a time and

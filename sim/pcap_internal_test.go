@@ -280,3 +280,28 @@ func TestCaptureWriteError(t *testing.T) {
 type brokenWriter struct{}
 
 func (brokenWriter) Write([]byte) (int, error) { return 0, io.ErrShortBuffer }
+
+// TestCaptureTCP holds that a segment has its ports and the checksum of TCP (RFC 9293 section 3.1) in a capture, also if a part was kept.
+func TestCaptureTCP(t *testing.T) {
+	segment := tcpSegment{flags: tcpACK, seq: 1 << 31, ack: 7, window: 1 << 20, data: bytes.Repeat([]byte{0x40, 0xFF, 3}, 99)}
+	for _, ends := range [][2]string{{"10.0.0.1:1", "10.0.0.2:65535"}, {"[2001:db8::1]:443", "[2001:db8::2]:2"}} {
+		from, to := addrPort(ends[0]), addrPort(ends[1])
+		for _, snap := range []int{-1, 100} {
+			log := newPacketLog(0, snap)
+			log.see(Sight{Line: "a", From: from, To: to, TCP: true, Payload: segment.append(nil)})
+			log.view().each(func(c *capture) {
+				ip := c.appendIP(nil)
+				tcp := ip[len(ip)-len(c.payload):]
+				if got := [2]uint16{binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])}; got != [2]uint16{from.Port(), to.Port()} {
+					t.Errorf("ports %d", got)
+				}
+				whole := append(bytes.Clone(tcp[:tcpHeader]), segment.data...)
+				pseudo := append(append(from.Addr().AsSlice(), to.Addr().AsSlice()...), 0, protocolTCP, 0, 0)
+				binary.BigEndian.PutUint16(pseudo[len(pseudo)-2:], uint16(len(whole)))
+				if got := fold(uint64(fold(0, pseudo)), whole); got != 0xFFFF {
+					t.Errorf("%v, %d bytes kept: the sum is %#x", from, len(c.payload), got)
+				}
+			})
+		}
+	}
+}

@@ -13,6 +13,8 @@ type Packet struct {
 	Source, Destination string
 	// From and To are what is in its headers at the source.
 	From, To netip.AddrPort
+	// TCP tells that it is a segment of TCP, and Payload begins with its header.
+	TCP bool
 	// Payload must not be kept or changed.
 	Payload []byte
 	// At is how long after the network's start it is sent.
@@ -110,9 +112,9 @@ func (n *Network) judge(h *Host, a *attachment, d datagram) Verdict {
 	if len(n.rules) == 0 {
 		return Verdict{}
 	}
-	packet := Packet{Source: h.name, Destination: h.name, From: d.from, To: d.to, Payload: d.payload, At: n.elapsed()}
+	packet := Packet{Source: h.name, Destination: h.name, From: d.from, To: d.to, TCP: d.tcp, Payload: d.payload, At: n.elapsed()}
 	if a != nil {
-		packet.Destination = n.destination(a.segment, d.from, d.to)
+		packet.Destination = n.destination(a.segment, d)
 	}
 	for _, rule := range n.rules {
 		if verdict := (*rule)(packet); verdict.decision != undecided {
@@ -124,15 +126,16 @@ func (n *Network) judge(h *Host, a *attachment, d datagram) Verdict {
 
 // destination follows a packet through the gateways without leaving a trace. It
 // goes outwards first, and from a gateway that has the address only inwards.
-func (n *Network) destination(s *segment, from, to netip.AddrPort) string {
-	now := n.elapsed()
+func (n *Network) destination(s *segment, d datagram) string {
+	now, from, to := n.elapsed(), d.from, d.to
 	for s.find(to.Addr()) == nil {
 		if s.gateway == nil {
 			return ""
 		}
-		from = s.gateway.table.source(now, from, to)
+		table := s.gateway.tableOf(d.tcp)
+		from = table.source(now, from, to)
 		if s.gateway.has(to.Addr()) {
-			inside, ok := s.gateway.table.peek(now, from, to)
+			inside, ok := table.peek(now, from, to)
 			if !ok {
 				return ""
 			}
@@ -149,7 +152,7 @@ func (n *Network) destination(s *segment, from, to netip.AddrPort) string {
 		case a.host != nil:
 			return a.host.name
 		}
-		inside, ok := a.gateway.table.peek(now, from, to)
+		inside, ok := a.gateway.tableOf(d.tcp).peek(now, from, to)
 		if !ok {
 			return ""
 		}

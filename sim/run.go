@@ -38,6 +38,8 @@ type Options struct {
 	// negative, for ever. Exceeded, it is told which component does, and the test
 	// binary ends.
 	Stall time.Duration
+	// TCP has coordinators listen for TCP, too, at the same port, and tells clients so.
+	TCP bool
 	// Trace is the folder for what happened, also of runs that pass. If empty, only
 	// failures are written: below $CONEC_SIM_TRACE, or in a temporary folder.
 	Trace string

@@ -31,6 +31,7 @@ type socket struct {
 // open adds a socket to the host. Called with the network's mu held.
 func (h *Host) open(local netip.AddrPort) *socket {
 	s := &socket{host: h, local: local, ready: make(chan struct{}, 1)}
+	h.crashed = false
 	h.sockets = append(h.sockets, s)
 	return s
 }

@@ -32,8 +32,17 @@ func (g *gate) Read(b *netio.Batch) error {
 	}
 }
 
-// onLoopback plays a scenario with sockets of this machine: the simulator has no TCP,
-// and network namespaces need no gate.
+// withoutNetns plays a scenario in the simulator and with sockets of this machine; network namespaces need no gate.
+func withoutNetns(t *testing.T, scenario func(w *world)) {
+	t.Helper()
+	everywhere(t, func(w *world) {
+		w.tcp = true
+		w.begin()
+		scenario(w)
+	}, except(netns, "a gateway can do what the gate does: TestGatewayWithoutUDP"))
+}
+
+// onLoopback plays a scenario with sockets of this machine: a proxy needs real ones.
 func onLoopback(t *testing.T, scenario func(w *world)) {
 	t.Helper()
 	playLoopback(t, func(w *world) {
@@ -83,7 +92,7 @@ func (w *world) overTCP(cl *client.Client, want bool) {
 // Clients whose network blocks UDP attach over TCP, and exchange messages with others
 // and with each other. They say so.
 func TestUDPBlocked(t *testing.T) {
-	onLoopback(t, func(w *world) {
+	withoutNetns(t, func(w *world) {
 		events, start := newRecorder(), time.Now()
 		alice, _ := w.gated("alice", true, events.config)
 		w.soon("attached over TCP", start)
@@ -107,7 +116,7 @@ func TestUDPBlocked(t *testing.T) {
 // Once UDP gets through again, a client goes on over UDP, and when it does not any
 // more, over TCP. No message is lost, and its attachment and channels stay.
 func TestUDPComesAndGoes(t *testing.T) {
-	onLoopback(t, func(w *world) {
+	withoutNetns(t, func(w *world) {
 		events := newRecorder()
 		alice, gate := w.gated("alice", true, events.config)
 		bob, _ := w.gated("bob", false)
@@ -138,7 +147,7 @@ func TestUDPComesAndGoes(t *testing.T) {
 
 // A coordinator restarts. Those who came over TCP come back over it, and lose nothing.
 func TestRestartOverTCP(t *testing.T) {
-	onLoopback(t, func(w *world) {
+	withoutNetns(t, func(w *world) {
 		alice, _ := w.gated("alice", true)
 		bob, _ := w.gated("bob", false)
 		here, there := w.stream(alice, bob, nil)
@@ -193,5 +202,5 @@ func TestGatewayWithoutUDP(t *testing.T) {
 		back.stop()
 		w.attached(3)
 		w.stayed(events)
-	}, append(slow("takes seconds"), except(virtual, "no TCP"), except(loopback, noGateways))...)
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }

@@ -54,7 +54,7 @@ func Play(ctx context.Context, t *Topology, o *PlayOptions) (*Report, error) {
 	}
 	observer := options.Observer
 	observer.Pace = func(time.Duration) error { return ctx.Err() }
-	world := sim.Options{Seed: options.Seed, Limit: t.Duration + t.Settle + beyond, Trace: options.Trace}
+	world := sim.Options{Seed: options.Seed, Limit: t.Duration + t.Settle + beyond, TCP: true, Trace: options.Trace}
 	if world.Seed == 0 {
 		world.Seed = t.Seed
 	}
