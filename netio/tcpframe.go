@@ -191,7 +191,7 @@ func (c *tcpConn) close() {
 	if conn, ok := c.conn.(*tls.Conn); ok {
 		_ = conn.CloseWrite() // a broken one ends the reading
 	}
-	c.reading <- struct{}{} // whoever reads reads on until nothing comes
+	c.reading <- struct{}{} // who reads now goes on until nothing comes
 	_, _ = io.Copy(io.Discard, c.conn)
 	<-c.reading
 	late.Stop()

@@ -14,13 +14,10 @@ import (
 func (c *tcpConn) opened(ctx context.Context) error {
 	for {
 		c.host.network.mu.Lock()
-		state, err := c.state, c.err
+		done, err := c.state >= established, c.err
 		c.host.network.mu.Unlock()
-		switch state {
-		case tcpOver:
+		if done {
 			return err
-		case established:
-			return nil
 		}
 		select {
 		case <-c.changed:
