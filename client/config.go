@@ -209,8 +209,11 @@ func (c Config) Format(f fmt.State, verb rune) {
 	if c.JoinToken != "" {
 		c.JoinToken = "hidden"
 	}
-	if proxy, err := parseProxy(c.Proxy); err == nil {
+	switch proxy, err := parseProxy(c.Proxy); {
+	case err == nil:
 		c.Proxy = proxy.Redacted()
+	case c.Proxy != "" && c.Proxy != none: // it is wrong, and may have one all the same
+		c.Proxy = "hidden"
 	}
 	fmt.Fprintf(f, fmt.FormatString(f, verb), plain(c))
 }

@@ -108,6 +108,10 @@ func TestConfigHidesSecrets(t *testing.T) {
 	var log strings.Builder
 	logger := slog.New(slog.NewJSONHandler(&log, nil))
 	logger.Info("config", "value", config, "pointer", &config)
+	wrong := client.Config{Name: "alice", Proxy: "https://user:s3cret-word@proxy.example.net"}
+	if text := fmt.Sprint(wrong); strings.Contains(text, "s3cret") || !strings.Contains(text, "hidden") {
+		t.Error(text)
+	}
 	for _, text := range []string{fmt.Sprint(config), fmt.Sprintf("%+v", &config), fmt.Sprintf("%#v", config), log.String()} {
 		if !strings.Contains(text, "alice") || !strings.Contains(text, "proxy.example.net") || strings.Contains(text, "s3cret") {
 			t.Error(text)

@@ -222,7 +222,7 @@ func (g *groupActor) pump(life actors.Life, root *actor.RootContext, self, home 
 func mayReturn(err error) bool {
 	for _, passing := range []error{
 		messages.ErrClosed, messages.ErrShutdown, messages.ErrCanceled, messages.ErrInternal, messages.ErrUnreachable, messages.ErrTimeout,
-		messages.ErrKicked,
+		messages.ErrKicked, messages.ErrBusy,
 	} {
 		if errors.Is(err, passing) {
 			return true

@@ -21,6 +21,7 @@ import (
 type homeSize struct {
 	seen   int // bytes of the largest packet on this way
 	proven int // bytes of the largest answer on it
+	failed int // bytes that were never answered to, 0: none
 	idle   int // binds answered since large packets came
 
 	sequence uint64 // of the first ask that waits for an answer, 0 if none does
@@ -55,6 +56,9 @@ func (c *clientActor) lookAtSize(ctx actor.Context) {
 	case c.tcp.link != nil: // TCP takes any size
 	case s.sequence == 0:
 		came := c.cl.transport.Switch().TakeLargestRaw()
+		if s.failed != 0 && came >= s.failed {
+			came = s.proven
+		}
 		s.seen = max(s.seen, came)
 		s.idle++
 		if came > netio.FirstPacket {
@@ -70,7 +74,7 @@ func (c *clientActor) lookAtSize(ctx actor.Context) {
 	case s.proven >= s.seen:
 		c.giveUpHome(ctx, fmt.Sprintf("the network does not take packets of %d bytes any more", s.seen))
 	default: // smaller ones may
-		s.seen, s.sequence = s.proven, 0
+		s.failed, s.seen, s.sequence = s.seen, s.proven, 0
 	}
 }
 

@@ -65,6 +65,9 @@ func (v *peerView) there(info *PeerInfo) error {
 		p = &viewed{name: info.Name}
 		v.peers[info.Name] = p
 	}
+	if p.now != nil && info.former == p.now.Key && p.now.former != "" {
+		info.former = p.now.former // renewed twice before the program was told
+	}
 	p.now, p.round = info, v.round
 	v.enqueue(p)
 	return nil

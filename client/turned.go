@@ -31,7 +31,7 @@ type turned struct {
 // attach any more, as far as is known.
 func (t *turned) away(err error, now time.Time) (forbidden bool) {
 	forbidden = errors.Is(err, messages.ErrBanned) || errors.Is(err, messages.ErrForbidden)
-	if !forbidden && !errors.Is(err, messages.ErrKicked) {
+	if !forbidden && !errors.Is(err, messages.ErrKicked) && !errors.Is(err, messages.ErrLimit) {
 		return false
 	}
 	t.mu.Lock()

@@ -81,7 +81,7 @@ func (c *clientActor) unvetWithdrawn(ctx actor.Context, channel string) {
 	}
 	c.unvet(channel)
 	if e := c.serves(v.offer.GetIntroduction()); e != nil && e.request != 0 {
-		delete(c.requests, e.request)
+		c.release(ctx, e) // it may have come after the offer was taken back
 		c.ask(ctx, e)
 	}
 }

@@ -43,7 +43,7 @@ func (c *coordinator) offered(ctx actor.Context, msg streamOffered) {
 		return
 	}
 	if !h.client.joins.take(time.Now(), h.client.limits.Joins) {
-		msg.Stream.Refuse(fmt.Errorf("%w: more than %d groups joined per second", messages.ErrLimit, h.client.limits.Joins))
+		msg.Stream.Refuse(fmt.Errorf("%w: more than %d groups joined per second", messages.ErrBusy, h.client.limits.Joins))
 		return
 	}
 	group, err := c.hall(ctx, h.client, join)

@@ -389,9 +389,42 @@ func TestClientsPerRule(t *testing.T) {
 	if b.r.clients[third] == nil || len(b.r.clients) != 4 || b.r.clients[first] != nil {
 		t.Errorf("%d clients", len(b.r.clients))
 	}
+	third = b.client("guest-3") // takes its own place
+	if b.r.clients[third] == nil || len(b.r.clients) != 4 {
+		t.Errorf("%d clients", len(b.r.clients))
+	}
 	b.deliver(b.r.detach(b.now, third))
 	if _, err := b.attach("guest-4", ""); !errors.Is(err, messages.ErrLimit) {
 		t.Error(err)
+	}
+}
+
+// TestSupersededWithOldKey has a process come back whose successor has renewed the key of their name.
+func TestSupersededWithOldKey(t *testing.T) {
+	b := rulebook(t, allowAll)
+	attach := func(instance uint64, key string) error {
+		b.last++
+		_, says, err := b.r.attach(b.now, &attachment{
+			id: b.last, subject: policy.Subject{Name: "alice"}, name: "alice", key: []byte(key), instance: instance, shows: &credentials{},
+		})
+		b.deliver(says)
+		return err
+	}
+	if err := errors.Join(attach(1, "first"), attach(2, "first")); err != nil {
+		t.Fatal(err)
+	}
+	b.r.names["alice"].key = []byte("second")
+	if err := attach(1, "first"); !errors.Is(err, messages.ErrSuperseded) {
+		t.Errorf("a superseded process hears %v", err)
+	}
+	if err := attach(3, "first"); !errors.Is(err, messages.ErrNameTaken) {
+		t.Errorf("another process hears %v", err)
+	}
+	if err := errors.Join(attach(4, "second"), attach(4, "second")); err != nil {
+		t.Error(err)
+	}
+	if err := attach(2, "second"); !errors.Is(err, messages.ErrSuperseded) {
+		t.Errorf("a superseded process hears %v", err)
 	}
 }
 

@@ -139,12 +139,13 @@ func newRegistry(limits Limits, routes routeTable) *registry {
 // returned as superseded, and was detached; it may not have heard of that when it comes
 // back, and is told then.
 func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says []say, err error) {
-	if held := r.names[a.name]; held != nil {
+	held := r.names[a.name]
+	if held != nil {
+		if slices.Contains(held.former, a.instance) { // also if the key was renewed since
+			return 0, nil, messages.ErrSuperseded
+		}
 		if !bytes.Equal(held.key, a.key) {
 			return 0, nil, fmt.Errorf("%w: %q", messages.ErrNameTaken, a.name)
-		}
-		if slices.Contains(held.former, a.instance) {
-			return 0, nil, messages.ErrSuperseded
 		}
 		a.former = held.former
 		if held.instance != a.instance && held.instance != 0 {
@@ -154,8 +155,10 @@ func (r *registry) attach(now time.Time, a *attachment) (superseded uint64, says
 		says = r.detach(now, held.id)
 	}
 	a.limits = r.limitsOf(a)
-	if err := r.roomFor(a); err != nil {
-		return superseded, says, err
+	if held == nil { // else it takes that one's place
+		if err := r.roomFor(a); err != nil {
+			return 0, nil, err
+		}
 	}
 	a.opening, a.channels = map[uint64]*introduction{}, map[string]*introduced{}
 	a.introducing = map[uint64]*introduction{}

@@ -220,6 +220,10 @@ func TestAuthorizeCrossingWithdrawn(t *testing.T) {
 				if took := time.Since(began); took > 2*time.Second {
 					w.T.Errorf("took %v", took)
 				}
+				time.Sleep(time.Minute)
+				if n := w.coordinator.Stats().Channels; n != 1 {
+					w.T.Errorf("the coordinator has %d channels, want 1", n)
+				}
 			})
 		})
 	}

@@ -89,7 +89,7 @@ func (w *World) NewClient(h *Host, change func(*client.Config)) *Client {
 		Name: h.Name(), Identity: identity,
 		Coordinator: netip.AddrPortFrom(h.reaches(first.host), coord.DefaultPort).String(), Fingerprint: first.Fingerprint(),
 		Logger: w.trace.logger(h.Name()), KeyLog: w.trace.keyLog(h.Name()), Now: h.Now,
-		Dial: h.DialTCP, Proxy: "none",
+		TCPAddr: "none", Dial: h.DialTCP, Proxy: "none",
 	}}
 	if w.options.TCP {
 		c.config.TCPAddr = c.config.Coordinator

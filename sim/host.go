@@ -193,7 +193,7 @@ func (h *Host) shut() {
 	for len(h.listeners) > 0 {
 		h.listeners[0].shut(false)
 	}
-	for _, c := range h.flows {
+	for _, c := range h.inOrder() {
 		c.abort(false)
 	}
 	h.crashed = true

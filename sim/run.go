@@ -207,11 +207,11 @@ func playIn(t *testing.T, outer enclosing, o Options, scenario func(w *World), d
 		}
 	}()
 	t.Setenv("GODEBUG", strings.TrimPrefix(os.Getenv("GODEBUG")+",tracebacklabels=1", ",")) // stacks name components
-	if testing.Testing() {                                                                  // else a program that is linked without -X testing.testBinary=1
-		cryptotest.SetGlobalRandom(t, o.Seed)
-	}
 	collect := func() {}
-	if !raceEnabled {
+	if !raceEnabled { // which shuffles goroutines, and sees no order between setting a source of random numbers and who has read the former one
+		if testing.Testing() { // else a program that is linked without -X testing.testBinary=1
+			cryptotest.SetGlobalRandom(t, o.Seed)
+		}
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 		defer debug.SetGCPercent(debug.SetGCPercent(-1))
 		collect = newCollector().look

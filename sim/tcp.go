@@ -1,8 +1,10 @@
 package sim
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -98,6 +100,13 @@ func (h *Host) takenTCP(local netip.AddrPort) bool {
 		}
 	}
 	return h.listener(local) != nil
+}
+
+// inOrder returns the connections in an order that does not change.
+func (h *Host) inOrder() []*tcpConn {
+	return slices.SortedFunc(maps.Values(h.flows), func(a, b *tcpConn) int {
+		return cmp.Or(a.local.Compare(b.local), a.remote.Compare(b.remote))
+	})
 }
 
 // listener returns who takes connections to a local address.

@@ -89,11 +89,11 @@ func TestTCPTransfer(t *testing.T) {
 		size  int
 		limit time.Duration
 	}{
-		"good":      {sim.Line{Latency: 10 * time.Millisecond}, 10 << 20, 4 * time.Second},
+		"good":      {sim.Line{Latency: 10 * time.Millisecond}, 10 << 20, 5 * time.Second},
 		"slow":      {sim.Line{Latency: 20 * time.Millisecond, Rate: 500_000}, 2 << 20, 10 * time.Second},
-		"lossy":     {sim.Line{Latency: 10 * time.Millisecond, Loss: 0.03}, 2 << 20, 2 * time.Minute},
-		"bad":       {sim.Line{Latency: 10 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.05, Duplicate: 0.05, Reorder: 0.05, Corrupt: 0.02}, 1 << 20, 3 * time.Minute},
-		"very slow": {sim.Line{Latency: 300 * time.Millisecond, Rate: 20_000}, 100 << 10, time.Minute},
+		"lossy":     {sim.Line{Latency: 10 * time.Millisecond, Loss: 0.03}, 2 << 20, 45 * time.Second},
+		"bad":       {sim.Line{Latency: 10 * time.Millisecond, Jitter: 5 * time.Millisecond, Loss: 0.05, Duplicate: 0.05, Reorder: 0.05, Corrupt: 0.02}, 1 << 20, 45 * time.Second},
+		"very slow": {sim.Line{Latency: 300 * time.Millisecond, Rate: 20_000}, 100 << 10, 50 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			overTCP(t, test.line, func(w *tcpWire) {
@@ -129,7 +129,8 @@ func TestTCPTransfer(t *testing.T) {
 						w.Error("other data has arrived")
 					}
 				}
-				if took := time.Since(began); took > test.limit {
+				took := time.Since(began)
+				if w.Logf("took %v", took); took > test.limit {
 					w.Errorf("took %v, want %v", took, test.limit)
 				}
 				w.must(here.Close())
@@ -188,6 +189,25 @@ func TestTCPErrors(t *testing.T) {
 		}
 		w.must(here.SetReadDeadline(time.Time{}))
 
+		w.must(w.there.SetLine(sim.Line{Latency: time.Second}))
+		late := make(chan error, 1)
+		go func() {
+			c, err := w.dial(time.Minute)
+			if err == nil {
+				_, err = c.Read(make([]byte, 1))
+			}
+			late <- err
+		}()
+		time.Sleep(1500 * time.Millisecond) // the SYN has come, the answer is on its way
+		w.must(w.listener.Close())
+		if err := <-late; !errors.Is(err, syscall.ECONNRESET) {
+			w.Error("a listener that closes meanwhile:", err)
+		}
+		w.must(w.there.SetLine(sim.Line{Latency: 10 * time.Millisecond}))
+		var err error
+		w.listener, err = w.there.ListenTCP(netip.AddrPortFrom(netip.Addr{}, 443))
+		w.must(err)
+
 		heal := w.net.Add(sim.Block(w.here, w.there))
 		if _, err := w.dial(3 * time.Second); !errors.Is(err, context.DeadlineExceeded) {
 			w.Error("dialed through a wall:", err)
@@ -195,7 +215,7 @@ func TestTCPErrors(t *testing.T) {
 		if _, err := w.dial(time.Hour); !errors.Is(err, syscall.ETIMEDOUT) {
 			w.Error("dialed through a wall, for long:", err)
 		}
-		_, err := here.Write([]byte("lost"))
+		_, err = here.Write([]byte("lost"))
 		w.must(err)
 		if _, err := here.Read(make([]byte, 1)); !errors.Is(err, syscall.ETIMEDOUT) {
 			w.Error("nobody answers:", err)

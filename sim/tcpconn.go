@@ -46,7 +46,8 @@ type tcpConn struct {
 	congested int    // window in bytes…
 	threshold int    // …and from where on it grows slowly
 	repeats   int    // acknowledgments of the same in a row
-	recover   uint32 // where the loss that was noticed last began to be repaired
+	repairs   bool   // a loss is repaired…
+	recover   uint32 // …until this is acknowledged
 	smoothed  time.Duration
 	varies    time.Duration
 	rto       time.Duration
@@ -187,12 +188,15 @@ func (c *tcpConn) expired() {
 		c.sent(c.una, tcpSegment{flags: tcpSYN})
 		c.arm()
 	case c.inFlight() == 0: // there is no window: ask whether there is one now
+		if c.closed { // nobody else gives it up
+			c.tries++
+		}
 		c.sent(c.una-1, tcpSegment{})
 		c.arm()
 	default:
 		c.tries++
 		c.threshold = max(c.inFlight()/2, 2*tcpSize)
-		c.congested, c.repeats, c.recover = tcpSize, 0, c.next
+		c.congested, c.repeats, c.repairs = tcpSize, 0, false
 		c.next, c.finished = c.una, false
 		c.window = max(c.window, tcpSize)
 		c.push()
@@ -227,19 +231,20 @@ func (c *tcpConn) take(s tcpSegment) {
 			c.sent(c.next, tcpSegment{})
 		}
 		return
+	case c.state == synReceived && c.listener.closed:
+		c.abort(true)
+		return
 	case c.state == synReceived && s.ack == c.next:
 		c.open(s)
-		if l := c.listener; l != nil && !l.closed {
-			l.opening--
-			l.waiting = append(l.waiting, c)
-			raise(l.ready)
-		}
+		c.listener.opening--
+		c.listener.waiting = append(c.listener.waiting, c)
+		raise(c.listener.ready)
 		c.listener = nil
 	case c.state == synReceived:
 		return
 	}
 	c.acknowledged(s)
-	if s.length() > 0 || s.seq != c.expected {
+	if s.length() > 0 || int32(s.seq-c.expected) < 0 {
 		c.hear(s)
 		c.sent(c.next, tcpSegment{})
 	}
@@ -271,9 +276,9 @@ func (c *tcpConn) acknowledged(s tcpSegment) {
 		if !same {
 			return
 		}
-		if c.repeats++; c.repeats == 3 && int32(c.una-c.recover) >= 0 {
+		if c.repeats++; c.repeats == 3 && !c.repairs {
 			c.threshold = max(c.inFlight()/2, 2*tcpSize)
-			c.congested, c.recover, c.timedAt = c.threshold, c.next, 0
+			c.congested, c.repairs, c.recover, c.timedAt = c.threshold, true, c.next, 0
 			c.again()
 		}
 		return
@@ -286,8 +291,9 @@ func (c *tcpConn) acknowledged(s tcpSegment) {
 		c.finished = all
 	}
 	c.measure()
+	c.repairs = c.repairs && int32(c.una-c.recover) < 0
 	switch {
-	case int32(c.una-c.recover) < 0:
+	case c.repairs:
 		c.again() // the next one is missing, too
 	case c.congested < c.threshold:
 		c.congested += int(fresh)
@@ -297,7 +303,7 @@ func (c *tcpConn) acknowledged(s tcpSegment) {
 	c.due = 0
 	if c.inFlight() > 0 {
 		c.rearm()
-	} else if c.closed {
+	} else if c.closed && c.finished {
 		c.wait(tcpLinger)
 	}
 	raise(c.writable)
