@@ -423,3 +423,64 @@ func TestRegistryLimits(t *testing.T) {
 	b.heard = map[uint64][]*conecv1.Control{}
 	b.empty()
 }
+
+// TestClientsPerRule attaches more clients than a rule lets there be.
+func TestClientsPerRule(t *testing.T) {
+	b := rulebook(t, allowAll+"limits: [{name: 'guest-*', clients: 2}, {name: vip, clients: 2}]\n")
+	full := func(name string) {
+		t.Helper()
+		if _, err := b.attach(name, ""); !errors.Is(err, messages.ErrLimit) || err.Error() != "limit reached: 2 clients of guest-*" {
+			t.Errorf("%s attaches: %v", name, err)
+		}
+	}
+	first := b.client("guest-1")
+	b.client("guest-2")
+	full("guest-3")
+	b.client("vip")
+	b.client("other")
+	b.client("guest-1") // anew
+	full("guest-3")
+	b.deliver(b.r.detach(b.now, b.r.names["guest-1"].id))
+	third := b.client("guest-3")
+	b.set(allowAll + "limits: [{name: 'guest-*', clients: 1}]\n") // the two stay
+	if b.r.clients[third] == nil || len(b.r.clients) != 4 || b.r.clients[first] != nil {
+		t.Errorf("%d clients", len(b.r.clients))
+	}
+	third = b.client("guest-3") // takes its own place
+	if b.r.clients[third] == nil || len(b.r.clients) != 4 {
+		t.Errorf("%d clients", len(b.r.clients))
+	}
+	b.deliver(b.r.detach(b.now, third))
+	if _, err := b.attach("guest-4", ""); !errors.Is(err, messages.ErrLimit) {
+		t.Error(err)
+	}
+}
+
+// TestSupersededWithOldKey has a process come back whose successor has renewed the key of their name.
+func TestSupersededWithOldKey(t *testing.T) {
+	b := rulebook(t, allowAll)
+	attach := func(instance uint64, key string) error {
+		b.last++
+		_, says, err := b.r.attach(b.now, &attachment{
+			id: b.last, subject: policy.Subject{Name: "alice"}, name: "alice", key: []byte(key), instance: instance, shows: &credentials{},
+		})
+		b.deliver(says)
+		return err
+	}
+	if err := errors.Join(attach(1, "first"), attach(2, "first")); err != nil {
+		t.Fatal(err)
+	}
+	b.r.names["alice"].key = []byte("second")
+	if err := attach(1, "first"); !errors.Is(err, messages.ErrSuperseded) {
+		t.Errorf("a superseded process hears %v", err)
+	}
+	if err := attach(3, "first"); !errors.Is(err, messages.ErrNameTaken) {
+		t.Errorf("another process hears %v", err)
+	}
+	if err := errors.Join(attach(4, "second"), attach(4, "second")); err != nil {
+		t.Error(err)
+	}
+	if err := attach(2, "second"); !errors.Is(err, messages.ErrSuperseded) {
+		t.Errorf("a superseded process hears %v", err)
+	}
+}
