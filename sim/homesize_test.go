@@ -78,6 +78,10 @@ func TestHomeNarrows(t *testing.T) {
 // TestHomeStaysWide has a member whose network loses packets, or takes smaller ones on the way to the coordinator
 // than on the way back: it stays attached.
 func TestHomeStaysWide(t *testing.T) {
+	lasts := 20 * time.Minute
+	if testing.Short() {
+		lasts /= 5
+	}
 	lossy := near
 	lossy.Loss = 0.1
 	oneWay := func(w *world) {
@@ -97,7 +101,7 @@ func TestHomeStaysWide(t *testing.T) {
 				test.rule(w)
 				from, to, member := w.largeGroup(test.line)
 				began := time.Now()
-				for time.Since(began) < 20*time.Minute {
+				for time.Since(began) < lasts {
 					w.must(from.Send(within(time.Minute), make([]byte, 20_000)))
 					_, err := to.Receive(within(time.Minute))
 					w.must(err)
