@@ -131,9 +131,12 @@ func TestGrid(t *testing.T) {
 	var took []time.Duration // until the path is direct where it is at the first attempt
 	rows := strings.Split(strings.TrimSpace(grid), "\n")
 	columns := strings.Fields(rows[0])
-	for _, row := range rows[1:] {
+	for r, row := range rows[1:] {
 		cells := strings.Fields(row)
 		for i, want := range cells[1:] {
+			if testing.Short() && (r+i)%3 != 0 {
+				continue
+			}
 			t.Run(cells[0]+" to "+columns[i], func(t *testing.T) {
 				for line, seed := range gridRuns(want) {
 					sim.Test(t, &sim.Options{Seed: seed, TCP: cells[0] == "tcp" || columns[i] == "tcp"}, func(w *sim.World) {

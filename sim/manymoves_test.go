@@ -19,7 +19,7 @@ import (
 func TestManyMoves(t *testing.T) {
 	rounds := 200
 	if testing.Short() {
-		rounds = 15
+		rounds = 6
 	}
 	const every = 10 * time.Millisecond
 	inWorld(t, 1, func(w *world) {

@@ -37,7 +37,7 @@ const (
 func TestRandomGroups(t *testing.T) {
 	seeds := *groupSeeds
 	if testing.Short() {
-		seeds = 3
+		seeds = 2
 	}
 	sim.Seeds(t, seeds, &sim.Options{Limit: time.Hour}, func(w *sim.World) { newChoir(w).run() })
 }
