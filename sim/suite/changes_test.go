@@ -11,10 +11,6 @@ import (
 // The path changes again and again while messages flow both ways: it dies at once and is there again, an end goes to another
 // network, a gateway forgets all, an interface is down for a moment. None is lost, repeated or out of order.
 func TestManyChanges(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 1
-	}
 	everywhere(t, func(w *world) {
 		w.begin()
 		home := w.ground.gateway("home", nil, sim.PortRestricted())
@@ -29,7 +25,7 @@ func TestManyChanges(t *testing.T) {
 			to.flows(20)
 			back.flows(20)
 		}
-		for round := range rounds {
+		for round := range 3 {
 			w.direct("the channel", here, there)
 			healTo, healBack := w.ground.cut(alice, bob), w.ground.cut(bob, alice)
 			w.relays("the cut channel", here, there)
@@ -52,7 +48,7 @@ func TestManyChanges(t *testing.T) {
 		to.stop()
 		back.stop()
 		w.attached(2)
-	}, except(loopback, noGateways))
+	}, append(slow("takes seconds"), except(loopback, noGateways))...)
 }
 
 // The network of one end takes smaller packets from one moment on: large messages arrive all the same, in both directions.

@@ -51,7 +51,11 @@ func TestCloseWhileConnecting(t *testing.T) {
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
 		w.echo(bob)
-		for range 100 {
+		tries := 100
+		if testing.Short() {
+			tries = 30
+		}
+		for range tries {
 			ctx, cancel := context.WithCancel(w.ctx)
 			var all sync.WaitGroup
 			all.Go(func() {
@@ -119,7 +123,10 @@ func TestGlare(t *testing.T) {
 	everywhere(t, func(w *world) {
 		w.begin()
 		alice, bob := w.client("alice"), w.client("bob")
-		const rounds = 200
+		rounds := 200
+		if testing.Short() {
+			rounds = 60
+		}
 		options := &client.StreamOptions{Mode: client.RelayOnly}
 		for i := range rounds {
 			var toBob, toAlice *client.Stream
