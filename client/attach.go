@@ -97,7 +97,6 @@ func (c *clientActor) attach(ctx actor.Context, msg *conecv1.Attached) {
 	sw.SetBindKey(c.id, key)
 	c.lookFrom(conn.Remote(), msg.GetAlternatePort())
 	c.cl.shared.relay.Store(&netio.Path{To: conn.Remote(), Relayed: true}) // by whatever link the home channel takes
-	c.forgetSize()
 	c.enterTCP(ctx)
 	c.bind(ctx)
 }

@@ -88,9 +88,17 @@ func (p *presence) attach(now time.Time, a *attachment, instance uint64, metadat
 func (p *presence) renew(a *attachment) {
 	s := p.sights[a.name]
 	if key := shownKey(a); !bytes.Equal(key, s.state.GetKey()) {
-		p.show(s, &conecv1.PeerState{
-			Name: a.name, Accepts: a.accepts, Instance: s.state.GetInstance(), Key: key, FormerKey: s.state.GetKey(), Metadata: s.state.GetMetadata(),
-		})
+		next := s.copy()
+		next.Key, next.FormerKey = key, s.state.GetKey()
+		p.show(s, next)
+	}
+}
+
+// copy returns the state, to be changed: what was shown is not.
+func (s *sight) copy() *conecv1.PeerState {
+	return &conecv1.PeerState{
+		Name: s.name, Accepts: s.state.GetAccepts(), Instance: s.state.GetInstance(),
+		Key: s.state.GetKey(), FormerKey: s.state.GetFormerKey(), Metadata: s.state.GetMetadata(),
 	}
 }
 
@@ -183,9 +191,9 @@ func (p *presence) publish(now time.Time, s *sight, msg *conecv1.SetMetadata) {
 		return
 	}
 	s.next = now.Add(metadataEvery)
-	p.show(s, &conecv1.PeerState{
-		Name: s.name, Accepts: s.state.GetAccepts(), Instance: s.state.GetInstance(), Key: s.state.GetKey(), FormerKey: s.state.GetFormerKey(), Metadata: msg.GetMetadata(),
-	})
+	next := s.copy()
+	next.Metadata = msg.GetMetadata()
+	p.show(s, next)
 }
 
 // publishDue publishes what has waited long enough.

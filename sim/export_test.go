@@ -5,3 +5,6 @@ var (
 	RealClock = realClock
 	Computed  = computed
 )
+
+// RaceEnabled tells that goroutines run in any order.
+const RaceEnabled = raceEnabled

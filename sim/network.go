@@ -159,10 +159,15 @@ func (n *Network) schedule(e event) {
 	n.order++
 	e.order = n.order
 	if n.events.push(e) {
-		select {
-		case n.wake <- struct{}{}:
-		default:
-		}
+		raise(n.wake)
+	}
+}
+
+// raise wakes who waits for a signal.
+func raise(signal chan struct{}) {
+	select {
+	case signal <- struct{}{}:
+	default:
 	}
 }
 

@@ -44,14 +44,7 @@ func (s *socket) shut() {
 	s.closed = true
 	s.waiting = nil
 	s.host.sockets = slices.DeleteFunc(s.host.sockets, func(other *socket) bool { return other == s })
-	s.wake()
-}
-
-func (s *socket) wake() {
-	select {
-	case s.ready <- struct{}{}:
-	default:
-	}
+	raise(s.ready)
 }
 
 // put queues a datagram for the reader. Called with the network's mu held.
@@ -66,7 +59,7 @@ func (s *socket) put(d datagram) Fate {
 		s.waiting, s.next = s.waiting[:kept], 0
 	}
 	s.waiting = append(s.waiting, d)
-	s.wake()
+	raise(s.ready)
 	return Passed
 }
 

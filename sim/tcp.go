@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -222,14 +221,6 @@ func (l *tcpListener) shut(tell bool) {
 	raise(l.ready)
 }
 
-// raise wakes who waits for a signal.
-func raise(signal chan struct{}) {
-	select {
-	case signal <- struct{}{}:
-	default:
-	}
-}
-
 // expiry is a deadline of a connection. Its fields are under the network's mu.
 type expiry struct {
 	timer *time.Timer
@@ -263,6 +254,3 @@ func (e *expiry) passed() bool {
 		return false
 	}
 }
-
-// errDeadline is what calls fail with after a deadline.
-var errDeadline = os.ErrDeadlineExceeded

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
 	"syscall"
 	"time"
 )
@@ -51,7 +52,7 @@ func (c *tcpConn) read(b []byte) (n int, over <-chan struct{}, err error) {
 	case c.closed:
 		err = net.ErrClosed
 	case c.reads.passed():
-		err = errDeadline
+		err = os.ErrDeadlineExceeded
 	case len(c.received) > 0:
 		n = copy(b, c.received)
 		if c.received = c.received[n:]; len(c.received) == 0 {
@@ -99,7 +100,7 @@ func (c *tcpConn) write(b []byte) (n int, over <-chan struct{}, err error) {
 	case c.state == tcpOver:
 		err = c.err
 	case c.writes.passed():
-		err = errDeadline
+		err = os.ErrDeadlineExceeded
 	default:
 		n = min(len(b), tcpBuffer-len(c.buffer))
 		c.buffer = append(c.buffer, b[:n]...)

@@ -35,10 +35,6 @@ type machine interface {
 	Listen(local netip.AddrPort) (netio.Link, error)
 	setUp(up bool)
 	move(at place)
-}
-
-// tcpMachine is a machine that has TCP. The simulator's have none.
-type tcpMachine interface {
 	ListenTCP(local netip.AddrPort) (net.Listener, error)
 	DialTCP(ctx context.Context, network, addr string) (net.Conn, error)
 }

@@ -16,6 +16,7 @@ type rawClient struct {
 	identity  *netio.Identity
 	conn      *netio.Conn
 	control   *netio.Control
+	instance  uint64 // of the process that it stands for
 	id        uint64 // once attached
 	sequence  uint64 // of bind frames
 	bound     chan netio.BoundFrame
@@ -43,6 +44,7 @@ func (w *world) dial(identity *netio.Identity) *rawClient {
 	w.Helper()
 	raw := &rawClient{w: w, identity: identity, bound: make(chan netio.BoundFrame, 64)}
 	raw.transport = w.transport(identity, raw.bound)
+	raw.instance = uint64(len(w.raw))
 	var err error
 	raw.conn, err = raw.transport.DialHome(w.ctx, w.coord.Addr(), netio.Coordinator{Fingerprint: w.coord.Fingerprint()})
 	if err != nil {
@@ -69,13 +71,21 @@ func (w *world) rawClient(name string) *rawClient {
 // attach attaches and becomes known to the relay.
 func (r *rawClient) attach(name string) {
 	r.w.Helper()
-	r.say(attach(name))
+	r.sayAttach(name)
 	attached, ok := r.hear().GetSaid().(*conecv1.Control_Attached)
 	if !ok {
 		r.w.Fatal("no answer to attach")
 	}
 	r.id = attached.Attached.GetClientId()
 	r.bind(r.transport, r.bound)
+}
+
+// sayAttach asks to be attached, as the process that it stands for.
+func (r *rawClient) sayAttach(name string) {
+	r.w.Helper()
+	said := attach(name)
+	said.GetAttach().Instance = r.instance
+	r.say(said)
 }
 
 // bind makes the relay send to the socket of a transport, whose bound frames

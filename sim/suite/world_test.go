@@ -84,7 +84,7 @@ func (w *world) start() {
 	}
 	w.links = append(w.links, config.Link, config.AlternateLink)
 	if w.tcp {
-		if config.Listener, err = hub.(tcpMachine).ListenTCP(netip.AddrPortFrom(hub.address(), w.tcpAt.Port())); err != nil {
+		if config.Listener, err = hub.ListenTCP(netip.AddrPortFrom(hub.address(), w.tcpAt.Port())); err != nil {
 			w.Fatal(err)
 		}
 	}
@@ -143,7 +143,7 @@ func (w *world) clientConfig(name string) client.Config {
 		OpenLink: func() (netio.Link, error) { return on.Listen(netip.AddrPort{}) },
 	}
 	if w.tcp {
-		config.TCPAddr, config.Proxy, config.Dial = w.tcpAt.String(), "none", w.machine(name).(tcpMachine).DialTCP
+		config.TCPAddr, config.Proxy, config.Dial = w.tcpAt.String(), "none", on.DialTCP
 	}
 	return config
 }
