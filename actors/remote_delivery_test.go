@@ -233,15 +233,26 @@ func TestFullMailboxRefusesTheRest(t *testing.T) {
 		l := newLand(t, "alice", "bob")
 		alice, bob := l.of("alice"), l.of("bob")
 		got, receive := collect[*wrapperspb.StringValue](10)
-		bob.Export("slow", spawn(t, bob.System, "slow", receive, actor.WithMailbox(actors.NewMailbox(3))))
+		hold := make(chan struct{})
+		slow := func(ctx actor.Context) {
+			if _, ok := ctx.Message().(*wrapperspb.BoolValue); ok {
+				<-hold
+			}
+			receive(ctx)
+		}
+		bob.Export("slow", spawn(t, bob.System, "slow", slow, actor.WithMailbox(actors.NewMailbox(3))))
 		bob.Export("other", spawn(t, bob.System, "other", receive))
 		lost := events[*actors.Undeliverable](alice, 16)
+		alice.Root.Send(alice.PID("bob", "slow"), wrapperspb.Bool(true)) // which it is busy with
+		synctest.Wait()
 		for i := range 8 { // they wait for the lane, and go in one message
 			alice.Root.Send(alice.PID("bob", "slow"), wrapperspb.String(strconv.Itoa(i)))
 		}
 		alice.Root.Send(alice.PID("bob", "nobody"), wrapperspb.String("8"))
 		alice.Root.Send(alice.PID("bob", "other"), wrapperspb.String("9"))
 		time.Sleep(time.Second)
+		close(hold)
+		synctest.Wait()
 		texts := map[string]bool{}
 		for range len(got) {
 			texts[(<-got).GetValue()] = true
@@ -259,7 +270,7 @@ func TestFullMailboxRefusesTheRest(t *testing.T) {
 				t.Errorf("message %d: delivered %v, told %v; want %v", i, delivered, told, want)
 			}
 		}
-		if of := bob.RemoteStats(); of.Received != 4 || of.Refused != 6 {
+		if of := bob.RemoteStats(); of.Received != 5 || of.Refused != 6 {
 			t.Errorf("bob counts %+v", of)
 		}
 	})
