@@ -16,37 +16,33 @@ import (
 const (
 	epochWait    = 100 * time.Millisecond // for the other side to move, too, as it mostly does; at least two round trips…
 	epochWaitMax = 500 * time.Millisecond // …and at most this
-	epochTimeout = 5 * time.Second        // for the peer's answer
-	epochPause   = time.Second            // before another attempt, and before the next one is prepared
+	epochTimeout = 5 * time.Second        // for the peer's answer when they are prepared
+	epochPause   = time.Second            // before they are prepared again if that failed
 )
 
 // epoch is what a path set knows of QUIC's.
 type epoch struct {
-	ours, theirs bool // who has moved since the last one began
-	busy         bool // a pump prepares or begins one
-	begins       bool // it begins
-	urgent       bool // one is to begin as soon as the pump has ended
-	cancel       func()
-	timer        *time.Timer
+	ours, theirs        bool // who has moved since the last one began
+	preparing, prepared bool
+	timer               *time.Timer
 }
 
 // pending reports whether QUIC still thinks of a former path.
-func (e *epoch) pending() bool { return e.begins || e.ours || e.theirs }
+func (e *epoch) pending() bool { return e.ours || e.theirs }
 
 // Told by the timer and the pump.
 type (
-	epochDue  struct{ Life }
-	epochDone struct {
+	epochDue       struct{ Life }
+	epochsPrepared struct {
 		Life
-		begun bool // and not prepared
-		err   error
+		err error
 	}
 )
 
 // moved has an epoch begin: when both sides have moved, or after a while.
 func (p *paths) moved(ctx actor.Context) {
 	if p.epoch.ours && p.epoch.theirs {
-		p.nextEpoch(ctx)
+		p.beginEpoch(ctx)
 		return
 	}
 	p.epochLater(ctx, min(max(epochWait, 2*p.spec.conn.RTT()), epochWaitMax))
@@ -54,16 +50,10 @@ func (p *paths) moved(ctx actor.Context) {
 
 // back has an epoch begin because the network was away: QUIC takes what it had sent for lost, and waits for nothing.
 func (p *paths) back(ctx actor.Context) {
-	if !p.spec.dialed {
-		return
+	if p.spec.dialed {
+		p.epoch.ours = true
+		p.beginEpoch(ctx)
 	}
-	p.epoch.ours = true
-	if p.epoch.busy { // what it has asked is lost, and it would ask again late
-		p.epoch.urgent = true
-		p.epoch.cancel()
-		return
-	}
-	p.nextEpoch(ctx)
 }
 
 // sayMoved tells the peer that QUIC is to begin an epoch, or has begun one: it follows
@@ -73,8 +63,8 @@ func (p *paths) sayMoved(ctx actor.Context) {
 }
 
 func (p *paths) epochLater(ctx actor.Context, wait time.Duration) {
-	if !p.spec.dialed || p.epoch.busy {
-		return // when the pump is done, it is looked what is to be done
+	if !p.spec.dialed {
+		return
 	}
 	if p.epoch.timer != nil {
 		p.epoch.timer.Stop()
@@ -83,41 +73,47 @@ func (p *paths) epochLater(ctx actor.Context, wait time.Duration) {
 	p.epoch.timer = p.apart.AfterFunc(wait, func() { root.Send(self, epochDue{life}) })
 }
 
-// nextEpoch begins an epoch if somebody has moved, or prepares one: long before it is
-// needed, for the packets of a busy channel overtake what is asked for it on a slower path.
+// nextEpoch begins an epoch if somebody has moved. Before the first, what all of them need is prepared: that needs an answer,
+// which would be late or lost once the packets of a busy channel have moved.
 func (p *paths) nextEpoch(ctx actor.Context) {
-	if !p.spec.dialed || p.epoch.busy {
+	p.prepareEpochs(ctx)
+	p.beginEpoch(ctx)
+}
+
+func (p *paths) prepareEpochs(ctx actor.Context) {
+	if p.epoch.preparing || p.epoch.prepared {
 		return
 	}
-	begins := p.epoch.ours || p.epoch.theirs
+	p.epoch.preparing = true
 	limited, cancel := context.WithTimeout(p.life.Context(), epochTimeout)
-	p.epoch = epoch{busy: true, begins: begins, cancel: cancel, timer: p.epoch.timer}
-	life, root, self, do := p.life, ctx.ActorSystem().Root, ctx.Self(), p.spec.conn.PrepareEpoch
-	if begins {
-		do = p.spec.conn.BeginEpoch
-	}
+	life, root, self := p.life, ctx.ActorSystem().Root, ctx.Self()
 	p.sys.Pumps.Go(func() {
 		defer cancel()
-		root.Send(self, epochDone{life, begins, do(limited)})
+		root.Send(self, epochsPrepared{life, p.spec.conn.PrepareEpochs(limited)})
 	})
 }
 
-func (p *paths) epochDone(ctx actor.Context, done epochDone) {
-	urgent := p.epoch.urgent
-	p.epoch.busy, p.epoch.begins, p.epoch.urgent = false, false, false
-	if done.begun && done.err == nil {
-		p.sayMoved(ctx)
-	}
-	switch {
-	case urgent:
-		p.nextEpoch(ctx)
-	case done.err != nil:
-		ctx.Logger().Debug("QUIC was not told of a path", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer, "err", done.err)
-		p.epoch.ours = p.epoch.ours || done.begun
+func (p *paths) epochsPrepared(ctx actor.Context, err error) {
+	p.epoch.preparing, p.epoch.prepared = false, err == nil
+	if err != nil {
+		p.epochFailed(ctx, err)
 		p.epochLater(ctx, epochPause)
-	case done.begun:
-		p.epochLater(ctx, epochPause)
-	case p.epoch.pending():
-		p.moved(ctx)
 	}
+	p.beginEpoch(ctx) // what was too early
+}
+
+func (p *paths) beginEpoch(ctx actor.Context) {
+	if !p.epoch.pending() {
+		return
+	}
+	if err := p.spec.conn.BeginEpoch(); err != nil {
+		p.epochFailed(ctx, err)
+		return
+	}
+	p.epoch.ours, p.epoch.theirs = false, false
+	p.sayMoved(ctx)
+}
+
+func (p *paths) epochFailed(ctx actor.Context, err error) {
+	ctx.Logger().Debug("QUIC was not told of a path", "actor", ctx.Self().GetId(), "peer", p.spec.about.peer, "err", err)
 }

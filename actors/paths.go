@@ -35,8 +35,8 @@ const minProbe = 1200 + netio.HeaderSize
 //	any       OfferCandidates  takes the peer's tag and addresses, looks
 //	any       RelayChanged     takes the new route
 //	any       PathMoved        has QUIC begin an epoch, if this side dialed
-//	any       epochDue         has QUIC begin one, or prepare the next
-//	any       epochDone        tells the peer; tries again if it failed
+//	any       epochDue         has QUIC begin one, and prepare for all before the first
+//	any       epochsPrepared   begins one that was too early; prepares again later if it failed
 //	any       SearchPorts      guesses ports of the peer
 //	any       linksOpened      sends from them to the peer, and has it guess
 //	any       freshOpened      probes the peer's addresses from it
@@ -137,9 +137,9 @@ func (p *paths) Receive(ctx actor.Context) {
 		if msg.Of(p.life) {
 			p.nextEpoch(ctx)
 		}
-	case epochDone:
+	case epochsPrepared:
 		if msg.Of(p.life) {
-			p.epochDone(ctx, msg)
+			p.epochsPrepared(ctx, msg.err)
 		}
 	case *conecv1.SearchPorts:
 		p.guess(ctx)
@@ -200,7 +200,7 @@ func (p *paths) start(ctx actor.Context) {
 	p.spec.conn.Port().SetProbeKeys(send, receive, func(probe netio.Probe) {
 		root.Send(self, probed{life, probe})
 	})
-	p.epochLater(ctx, 0) // prepares the first
+	p.epochLater(ctx, 0) // prepares them
 	p.look(ctx)
 }
 

@@ -33,10 +33,10 @@ func (s *Switch) arrived(a *arrival, link Link) bool {
 	for off := 0; off < a.N; {
 		end := min(off+a.Segment, a.N)
 		a.used++
-		switch first := a.Buf[off]; {
-		case first >= typeQUIC, first&^epochBit == typeDirect, first&^epochBit == typeRelay && s.cfg.Relay == nil:
+		switch kind, _ := splitType(a.Buf[off]); {
+		case kind >= typeQUIC, kind == typeDirect, kind == typeRelay && s.cfg.Relay == nil:
 			a.keep++
-		case first&^epochBit == typeRelay:
+		case kind == typeRelay:
 			end = s.forward(a, off)
 		default:
 			s.drops.add(s.control(a, a.Buf[off:end]), 1)
@@ -170,8 +170,9 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 				s.drops.add(reason, 1)
 				continue
 			}
-			m.Addr, data = p.addrs[epochOf(segment[0])], segment[headerSize:]
-			if isDirect := segment[0]&^epochBit == typeDirect; p != port || isDirect != direct {
+			kind, addr := splitType(segment[0])
+			m.Addr, data = p.addrs[addr], segment[headerSize:]
+			if isDirect := kind == typeDirect; p != port || isDirect != direct {
 				if port != nil {
 					port.received(direct, packets, bytes, largest, a.at)
 				}
@@ -205,7 +206,8 @@ func (s *Switch) portFor(a *arrival, segment []byte) (*Port, dropReason) {
 	}
 	if header := [headerSize]byte(segment); header != a.header {
 		a.header = header
-		a.port, a.reason = s.lookup(a, segment[0]&^epochBit, binary.BigEndian.Uint32(segment[1:]))
+		kind, _ := splitType(segment[0])
+		a.port, a.reason = s.lookup(a, kind, binary.BigEndian.Uint32(segment[1:]))
 	}
 	return a.port, a.reason
 }

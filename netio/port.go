@@ -39,7 +39,7 @@ type PortStats struct {
 type Port struct {
 	sw      *Switch
 	tag     uint32
-	addrs   [2]*net.UDPAddr // by epoch
+	addrs   [epochAddrs]*net.UDPAddr // by which QUIC knows the peer, see epochs
 	probing atomic.Pointer[probing]
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
@@ -68,7 +68,7 @@ type Port struct {
 // kept is the packet that QUIC wrote last.
 type kept struct {
 	packet []byte
-	epoch  int
+	addr   int   // that QUIC sent it from, see epochs
 	at     int64 // time since the switch's start
 	size   int   // of recent packets that are larger than those before…
 	count  int   // …and how many came in a row
@@ -87,9 +87,9 @@ const maxTries = 3
 // outgoing is all that sending needs to know, never changed once published.
 type outgoing struct {
 	Path
-	headers [2][headerSize]byte // by epoch
-	also    Path                // where a copy of each packet goes, directly; the zero Path if none does
-	direct  [2][headerSize]byte // headers of those
+	headers [epochAddrs][headerSize]byte
+	also    Path                         // where a copy of each packet goes, directly; the zero Path if none does
+	direct  [epochAddrs][headerSize]byte // headers of those
 }
 
 type source struct {
@@ -108,7 +108,11 @@ func (t *traffic) load() Traffic { return Traffic{t.packets.Load(), t.bytes.Load
 
 func newPort(sw *Switch, tag uint32) *Port {
 	ip := fakeIP(tag)
-	return &Port{sw: sw, tag: tag, addrs: [2]*net.UDPAddr{{IP: ip, Port: 1}, {IP: ip, Port: 2}}}
+	p := &Port{sw: sw, tag: tag}
+	for i := range p.addrs {
+		p.addrs[i] = &net.UDPAddr{IP: ip, Port: i + 1}
+	}
+	return p
 }
 
 // fakeIP is the address under which QUIC knows the port with this tag: fd63:6f6e:6563::<tag>. The prefix is a
@@ -127,8 +131,8 @@ func fakeTag(ip net.IP) (tag uint32, ok bool) {
 	return binary.BigEndian.Uint32(ip[12:]), true
 }
 
-// Addr is the address to dial with QUIC to reach the peer, and from which the peer's packets seem to come, in even epochs;
-// in odd ones they come from the next port. The caller must not change it. Packets for the same IP and any port take the same way.
+// Addr is the address to dial with QUIC to reach the peer, and from which the peer's packets seem to come at first; in later
+// epochs they come from one of the next two ports. The caller must not change it. Packets for the same IP and any port take the same way.
 func (p *Port) Addr() *net.UDPAddr { return p.addrs[0] }
 
 // Tag is what the peer must put into direct packets for this port. It is never zero.
@@ -225,12 +229,10 @@ func (p *Port) publish() {
 		return
 	}
 	o := &outgoing{Path: p.path}
-	putHeader(o.headers[0][:], kind, number)
-	putHeader(o.headers[1][:], kind|epochBit, number)
+	putHeaders(&o.headers, kind, number)
 	if tag := p.peerTag.Load(); tag != 0 {
 		o.also = p.also
-		putHeader(o.direct[0][:], typeDirect, tag)
-		putHeader(o.direct[1][:], typeDirect|epochBit, tag)
+		putHeaders(&o.direct, typeDirect, tag)
 	}
 	p.out.Store(o)
 }
@@ -257,7 +259,7 @@ func (p *Port) heard() int64 { return max(p.lastDirect.Load(), p.lastRelayed.Loa
 func (p *Port) replay(heard int64) {
 	o := p.out.Load()
 	p.keep.Lock()
-	packet, at, epoch := slices.Clone(p.kept.packet), p.kept.at, p.kept.epoch
+	packet, at, addr := slices.Clone(p.kept.packet), p.kept.at, p.kept.addr
 	p.keep.Unlock()
 	if o == nil || len(packet) == 0 || heard > at {
 		return
@@ -267,19 +269,19 @@ func (p *Port) replay(heard int64) {
 		link, _ = p.sw.rawRoute(o.To) // the system knows from where
 	}
 	if link != nil { // an error counts as loss
-		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: packet, Local: local}, false)
+		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[addr][:], Data: packet, Local: local}, false)
 	}
 }
 
 // remember keeps the last packet of what QUIC writes, and the size of what it writes often.
-func (p *Port) remember(b []byte, segment, packets, largest, epoch int) {
+func (p *Port) remember(b []byte, segment, packets, largest, addr int) {
 	if segment > 0 && segment < len(b) {
 		b = b[(len(b)-1)/segment*segment:]
 	}
 	p.keep.Lock()
 	defer p.keep.Unlock()
 	p.kept.packet = append(p.kept.packet[:0], b...)
-	p.kept.at, p.kept.epoch = int64(time.Since(p.sw.start)), epoch
+	p.kept.at, p.kept.addr = int64(time.Since(p.sw.start)), addr
 	if int64(largest) <= p.largest.Load() {
 		return
 	}
@@ -354,7 +356,7 @@ func (p *Port) received(direct bool, packets, bytes, largest int, at time.Durati
 }
 
 // write sends QUIC packets to the peer.
-func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
+func (p *Port) write(b []byte, segment int, ecn uint8, addr int) {
 	packets := 1
 	largest := len(b)
 	if segment > 0 && segment < len(b) {
@@ -365,7 +367,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 	if o == nil && p.passOn(b, segment) {
 		return
 	}
-	p.remember(b, segment, packets, largest, epoch)
+	p.remember(b, segment, packets, largest, addr)
 	if n := p.unheard.Add(uint64(packets)); n >= outagePackets && n-uint64(packets) < outagePackets {
 		p.unheardSince.Store(int64(time.Since(p.sw.start)))
 	}
@@ -383,9 +385,9 @@ func (p *Port) write(b []byte, segment int, ecn uint8, epoch int) {
 		}
 	}
 	if o.also.Link != nil && o.also.To.IsValid() {
-		_ = p.sw.sendPackets(o.also.Link, o.also.To, Packets{Header: o.direct[epoch][:], Data: b, Segment: segment, ECN: ecn}, false)
+		_ = p.sw.sendPackets(o.also.Link, o.also.To, Packets{Header: o.direct[addr][:], Data: b, Segment: segment, ECN: ecn}, false)
 	}
-	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[epoch][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
+	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[addr][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
 	if err != nil {
 		p.dropped.Add(uint64(packets))
 		return

@@ -203,8 +203,8 @@ func (s *Switch) rawRoute(to netip.AddrPort) (Link, netip.Addr) {
 	return fits, netip.Addr{}
 }
 
-// write sends what QUIC wrote, in an even (0) or odd (1) epoch of a channel.
-func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, epoch int) error {
+// write sends what QUIC wrote; from is the channel's address that it is to come from, see epochs.
+func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, from int) error {
 	if s.isClosed() {
 		s.drops.add(dropNoPath, 1)
 		return net.ErrClosed
@@ -212,7 +212,7 @@ func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, epoch int) error {
 	segment, ecn := parseOOB(oob)
 	if tag, ok := fakeTag(addr.IP); ok {
 		if p, ok := s.ports.get(uint64(tag)); ok {
-			p.write(b, segment, ecn, epoch)
+			p.write(b, segment, ecn, from)
 		} else {
 			s.drops.add(dropNoPath, 1)
 		}

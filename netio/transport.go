@@ -97,7 +97,7 @@ type Transport struct {
 	who     identities
 	sw      *Switch
 	quic    *quic.Transport
-	odd     *quic.Transport // of odd epochs, nil until there is one
+	later   [epochAddrs - 1]*quic.Transport // of later epochs, nil until there is one
 	buffers bufferPool
 	home    chan *Conn // accepted home channels
 
@@ -438,8 +438,10 @@ func (t *Transport) Close() error {
 	if t.listener != nil {
 		err = t.listener.Close()
 	}
-	if t.odd != nil {
-		err = errors.Join(err, t.odd.Close())
+	for _, later := range t.later {
+		if later != nil {
+			err = errors.Join(err, later.Close())
+		}
 	}
 	err = errors.Join(err, t.quic.Close(), t.sw.Close())
 	t.accepting.Wait()

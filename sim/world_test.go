@@ -363,14 +363,14 @@ const (
 	typeWho    = 38 // to a client that is not known, as large as what it sent
 )
 
-// frameKind returns the first byte of a packet that carries a frame, as if of an even epoch; 0 if there is none.
+// frameKind returns the first byte of a packet that carries a frame, as if it came from the first address that QUIC knows; 0 if there is none.
 func frameKind(p sim.Packet) byte {
 	if len(p.Payload) == 0 {
 		return 0
 	}
 	switch kind := p.Payload[0]; kind {
-	case typeRelay | 8, typeDirect | 8:
-		return kind &^ 8
+	case typeRelay + 8, typeRelay + 16, typeDirect + 8, typeDirect + 16:
+		return kind &^ 24
 	default:
 		return kind
 	}

@@ -67,8 +67,7 @@ func TestNarrows(t *testing.T) {
 				w.want(here, large)
 			}
 		}
-		exchange()                    // QUIC finds out how large packets may be
-		<-time.After(2 * time.Second) // until QUIC is prepared to take another path: a second after it took this one
+		exchange() // QUIC finds out how large packets may be
 		switch m := w.machine("bob").(type) {
 		case simHost:
 			if err := m.SetLine(sim.Line{Latency: near.Latency, MTU: 1280}); err != nil {
