@@ -77,6 +77,17 @@ func errorOf(reason any) error {
 	}
 }
 
+// publish tells the subscribers of events. If one panics, those behind it do not hear of this event, and that is all: it is
+// called from actors and pumps that have done nothing wrong.
+func publish(as *actor.ActorSystem, event any) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			as.Logger().Error("a subscriber panicked", "event", fmt.Sprintf("%T", event), "err", errorOf(reason), "stack", string(debug.Stack()))
+		}
+	}()
+	as.EventStream.Publish(event)
+}
+
 // failed is called when a message ended in a panic, with its reason, or in runtime.Goexit, with nil.
 func (m *Mailbox) failed(reason any) {
 	m.busy = false

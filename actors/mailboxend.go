@@ -64,6 +64,6 @@ func (m *Mailbox) overflow(bare any) {
 	switch bare.(type) {
 	case *actor.DeadLetterEvent, *MailboxOverflow: // as above
 	default:
-		m.self.ActorSystem().EventStream.Publish(&MailboxOverflow{PID: m.self.Self(), Message: bare, Limit: m.limit})
+		publish(m.self.ActorSystem(), &MailboxOverflow{PID: m.self.Self(), Message: bare, Limit: m.limit})
 	}
 }

@@ -153,10 +153,11 @@ func TestContinuations(t *testing.T) {
 	})
 }
 
-// A panic of a subscriber reaches who publishes: here who sent to nobody, and the supervisor, which stops the child.
+// A subscriber's panic reaches who sent to nobody, since the runtime publishes that. Nobody else: an actor that failed is restarted,
+// and the pump that learns that a message to a peer was not delivered goes on.
 func TestSubscriberPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sys, log := actors.NewSystem(nil), &journal{}
+		sys, log := actors.NewSystem(&actors.SystemConfig{Supervisor: &actors.Backoff{Min: time.Second, Jitter: -1}}), &journal{}
 		sys.ActorSystem().EventStream.Subscribe(func(event any) {
 			switch event.(type) {
 			case *actor.DeadLetterEvent, *actor.SupervisorEvent:
@@ -170,8 +171,24 @@ func TestSubscriberPanics(t *testing.T) {
 		pid := spawn(t, sys, "a", failsAt(log, time.Now(), false))
 		sys.Root.Send(pid, "fail")
 		time.Sleep(time.Minute)
-		log.want(t, "sender: subscriber", "0s started", "0s stopping", "0s stopped")
 		closeIn(t, sys, time.Second)
+		log.want(t, "sender: subscriber", "0s started", "1s restarting", "1s started", "1m0s stopping", "1m0s stopped")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		l := newLand(t, "alice", "bob")
+		l.spawn("bob", "echo", echo)
+		alice, told := l.of("alice"), 0
+		alice.ActorSystem().EventStream.Subscribe(func(event any) {
+			if _, ok := event.(*actors.Undeliverable); ok {
+				told++
+				panic("subscriber")
+			}
+		})
+		alice.Root.Send(alice.PID("bob", "nobody"), wrapperspb.String("hi"))
+		time.Sleep(time.Second)
+		if _, err := l.ask("alice", alice.PID("bob", "echo"), "hi"); err != nil || told != 1 {
+			t.Errorf("told %d times, then asked: %v", told, err)
+		}
 	})
 }
 

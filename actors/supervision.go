@@ -117,7 +117,7 @@ func (b *Backoff) HandleFailure(
 		return
 	}
 	as.Logger().Warn("actor failed", "actor", child.Id, "err", errorOf(reason), "restart_in", delay, "stack", stackOf(reason))
-	as.EventStream.Publish(&actor.SupervisorEvent{Child: child, Reason: reason, Directive: actor.RestartDirective})
+	publish(as, &actor.SupervisorEvent{Child: child, Reason: reason, Directive: actor.RestartDirective})
 }
 
 type never struct{}
@@ -134,7 +134,7 @@ func giveUp(as *actor.ActorSystem, parent actor.Supervisor, child *actor.PID, re
 		return // it has stopped since it failed
 	}
 	as.Logger().Error("actor gave up", "actor", child.Id, "err", errorOf(reason), "stack", stackOf(reason))
-	as.EventStream.Publish(&actor.SupervisorEvent{Child: child, Reason: reason, Directive: actor.StopDirective})
+	publish(as, &actor.SupervisorEvent{Child: child, Reason: reason, Directive: actor.StopDirective})
 	if invoker, ok := parent.(actor.MessageInvoker); ok {
 		invoker.InvokeUserMessage(&ChildGaveUp{Who: child, Reason: errorOf(reason)})
 	}

@@ -65,7 +65,7 @@ func (s *System) undeliverable(pid *actor.PID, message any, why error, inDoubt b
 		s.cfg.Logger.Warn("message to a peer was not delivered", "actor", nameOf(pid), "message", fmt.Sprintf("%T", body),
 			"err", why, "in_doubt", inDoubt, "suppressed", suppressed)
 	}
-	s.as.EventStream.Publish(&Undeliverable{Target: pid, Message: body, Sender: sender, Err: why, InDoubt: inDoubt})
+	publish(s.as, &Undeliverable{Target: pid, Message: body, Sender: sender, Err: why, InDoubt: inDoubt})
 	if sender != nil && sender.Id == asksID && sender.Address == s.as.Address() {
 		if inDoubt {
 			why = fmt.Errorf("%w: %w", why, ErrInDoubt)

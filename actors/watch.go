@@ -200,7 +200,7 @@ func (p *peer) tell(w watcher, why actor.TerminatedReason) {
 func (p *peer) loseWatches(former string, why error) {
 	name, sys := p.name, p.remote.sys
 	p.told = append(p.told, func() {
-		sys.as.EventStream.Publish(&PeerLost{Peer: name, Err: why})
+		publish(sys.as, &PeerLost{Peer: name, Err: why})
 		if peers := p.remote.onPeers.Load(); peers != nil {
 			peers.lost(name, former, why)
 		}
