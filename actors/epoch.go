@@ -17,18 +17,23 @@ const (
 	epochWait    = 100 * time.Millisecond // for the other side to move, too, as it mostly does; at least two round trips…
 	epochWaitMax = 500 * time.Millisecond // …and at most this
 	epochTimeout = 5 * time.Second        // for the peer's answer when they are prepared
-	epochPause   = time.Second            // before they are prepared again if that failed
+	epochPause   = time.Second            // before they are prepared again if that failed; doubles…
+	epochPauses  = time.Minute            // …up to this
 )
 
 // epoch is what a path set knows of QUIC's.
 type epoch struct {
 	ours, theirs        bool // who has moved since the last one began
 	preparing, prepared bool
+	pause               time.Duration // before the last attempt to prepare them
 	timer               *time.Timer
 }
 
-// pending reports whether QUIC still thinks of a former path.
-func (e *epoch) pending() bool { return e.ours || e.theirs }
+// moved reports whether QUIC still thinks of a former path.
+func (e *epoch) moved() bool { return e.ours || e.theirs }
+
+// begins reports whether QUIC is about to think of another.
+func (e *epoch) begins() bool { return e.prepared && e.moved() }
 
 // Told by the timer and the pump.
 type (
@@ -97,13 +102,14 @@ func (p *paths) epochsPrepared(ctx actor.Context, err error) {
 	p.epoch.preparing, p.epoch.prepared = false, err == nil
 	if err != nil {
 		p.epochFailed(ctx, err)
-		p.epochLater(ctx, epochPause)
+		p.epoch.pause = min(max(2*p.epoch.pause, epochPause), epochPauses)
+		p.epochLater(ctx, p.epoch.pause)
 	}
 	p.beginEpoch(ctx) // what was too early
 }
 
 func (p *paths) beginEpoch(ctx actor.Context) {
-	if !p.epoch.pending() {
+	if !p.epoch.moved() || p.epoch.preparing {
 		return
 	}
 	if err := p.spec.conn.BeginEpoch(); err != nil {

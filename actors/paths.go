@@ -127,12 +127,10 @@ func (p *paths) Receive(ctx actor.Context) {
 		p.spec.conn.Port().SetRoute(msg.GetRoute())
 		p.apply()
 	case *conecv1.PathMoved:
-		if !p.spec.dialed {
-			p.spec.conn.Port().ForgetSizes() // QUIC follows the peer's
-			return
+		if p.spec.dialed { // else QUIC follows the peer's, which has been heard
+			p.epoch.theirs = true
+			p.moved(ctx)
 		}
-		p.epoch.theirs = true
-		p.moved(ctx)
 	case epochDue:
 		if msg.Of(p.life) {
 			p.nextEpoch(ctx)
@@ -200,7 +198,7 @@ func (p *paths) start(ctx actor.Context) {
 	p.spec.conn.Port().SetProbeKeys(send, receive, func(probe netio.Probe) {
 		root.Send(self, probed{life, probe})
 	})
-	p.epochLater(ctx, 0) // prepares them
+	p.epochLater(ctx, 0) // prepares epochs
 	p.look(ctx)
 }
 
@@ -272,7 +270,7 @@ func (p *paths) look(ctx actor.Context) {
 	on := heard{last: stats.LastDirect, relayed: stats.LastRelayed, sending: stats.DirectOut.Bytes != p.out}
 	p.out = stats.DirectOut.Bytes
 	p.set.size = 0
-	if !p.epoch.pending() { // else QUIC is about to send smaller ones
+	if !p.epoch.begins() { // else QUIC is about to send smaller ones
 		p.set.size = min(stats.LargestOut+netio.HeaderSize, netio.MaxProbe)
 	}
 	pings, again := p.set.look(p.now(), on)
@@ -350,6 +348,9 @@ func (p *paths) tell(ctx actor.Context) {
 			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote(), "reason", reasonName(reason))
 	}
 	ctx.Send(ctx.Parent(), chosen)
+	if relayed && moved && p.spec.config.DoubtRelay != nil {
+		p.spec.config.DoubtRelay() // what has ended the direct path may have given us another address
+	}
 	switch {
 	case moved && p.spec.dialed:
 		p.epoch.ours = true

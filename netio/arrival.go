@@ -145,9 +145,8 @@ func (s *Switch) who(a *arrival, frame []byte) dropReason {
 // fill copies packets of the current batch to quic-go's buffers.
 func (s *Switch) fill(ms []ipv4.Message) (n int) {
 	a := s.now
-	var port *Port // of the packets counted in packets and bytes
-	var direct bool
-	var packets, bytes, largest, raw int
+	var r packetRun
+	var raw int
 	for n < len(ms) && a.off < a.N {
 		segment := a.Buf[a.off:min(a.off+a.Segment, a.N)]
 		a.off += len(segment)
@@ -170,30 +169,46 @@ func (s *Switch) fill(ms []ipv4.Message) (n int) {
 				s.drops.add(reason, 1)
 				continue
 			}
-			kind, addr := splitType(segment[0])
-			m.Addr, data = p.addrs[addr], segment[headerSize:]
-			if isDirect := kind == typeDirect; p != port || isDirect != direct {
-				if port != nil {
-					port.received(direct, packets, bytes, largest, a.at)
-				}
-				port, direct, packets, bytes, largest = p, isDirect, 0, 0, 0
+			kind, mark := splitType(segment[0])
+			m.Addr, data = p.addrs[mark], segment[headerSize:]
+			if direct := kind == typeDirect; p != r.port || direct != r.direct || mark != r.mark {
+				r.end(a.at)
+				r = packetRun{port: p, direct: direct, mark: mark}
 			}
-			packets++
-			bytes += len(data)
-			largest = max(largest, len(data))
+			r.add(len(data))
 		}
 		m.N = copy(m.Buffers[0], data)
 		m.NN = copy(m.OOB, s.ecn[a.ECN&ecnMask])
 		m.Flags = 0
 		n++
 	}
-	if port != nil {
-		port.received(direct, packets, bytes, largest, a.at)
-	}
+	r.end(a.at)
 	if int64(raw) > s.largestRaw.Load() {
 		s.largestRaw.Store(int64(raw))
 	}
 	return n
+}
+
+// packetRun is packets of one port that came together and alike.
+type packetRun struct {
+	port                    *Port // nil: there are none
+	direct                  bool
+	mark                    int
+	packets, bytes, largest int
+	moved                   bool // QUIC has moved to the address that it marks
+}
+
+func (r *packetRun) add(size int) {
+	r.packets++
+	r.bytes += size
+	r.largest = max(r.largest, size)
+	r.moved = r.moved || size != validatingSize
+}
+
+func (r *packetRun) end(at time.Duration) {
+	if r.port != nil {
+		r.port.received(r, at)
+	}
 }
 
 // portFor is the port that a relay or direct packet is for, if it may come from where it did.

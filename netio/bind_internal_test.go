@@ -65,6 +65,7 @@ func FuzzSwitchFrame(f *testing.F) {
 	f.Add(EncodeBind(nil, 1, 2, secret), uint8(10))
 	f.Add(appendProbe(nil, 5, probeFrame{kind: Ping, sequence: 1}, 100, newMACKey(secret, probePurpose)), uint8(0))
 	f.Add([]byte{typeRelay, 0, 0, 0, 1, 64, typeRelay, 0, 0, 0, 1, 64}, uint8(6))
+	f.Add([]byte{typeDirect + 2*typeStep, 0, 0, 0, 1, 64, typeRelay + 3*typeStep, 0, 0, 0, 1, 64}, uint8(6))
 	f.Fuzz(func(t *testing.T, data []byte, segment uint8) {
 		relay := NewRelay(RelayConfig{})
 		if err := relay.AddClient(1, secret); err != nil {

@@ -22,7 +22,7 @@ const (
 	typeAsk    = 37 // client → coordinator, answered by a bound
 	typeWho    = 38 // coordinator → client: it does not know the client of a bind or ask
 	typeQUIC   = 64 // this and above: a bare QUIC packet
-	typeStep   = 8  // added to the type of a relay or direct datagram for each of the addresses that QUIC sees, see epochs
+	typeStep   = 8  // times the mark is added to the type of a relay or direct datagram, see epochs
 	typeDone   = 0  // written over the first byte of a datagram that has been dealt with
 
 	headerSize = 5  // of relay and direct datagrams
@@ -39,23 +39,20 @@ var (
 	ErrMAC = errors.New("wrong message authentication code")
 )
 
-// epochAddrs is how many addresses QUIC knows a port by.
-const epochAddrs = 3
-
-// splitType takes the first byte of a datagram apart: its type, and which of its port's addresses QUIC is to see.
-func splitType(first byte) (kind byte, addr int) {
+// splitType takes the first byte of a datagram apart: its type, and the mark of a relay or direct datagram.
+func splitType(first byte) (kind byte, mark int) {
 	const mask = 3 * typeStep
-	kind, addr = first&^mask, int(first&mask/typeStep)
-	if kind != typeRelay && kind != typeDirect || addr >= epochAddrs {
+	kind, mark = first&^mask, int(first&mask/typeStep)
+	if kind != typeRelay && kind != typeDirect || mark >= marks {
 		return first, 0
 	}
-	return kind, addr
+	return kind, mark
 }
 
-// putHeaders writes a header for each address.
-func putHeaders(b *[epochAddrs][headerSize]byte, kind byte, number uint32) {
-	for addr := range b {
-		putHeader(b[addr][:], kind+byte(addr*typeStep), number)
+// putHeaders writes a header for each mark.
+func putHeaders(b *[marks][headerSize]byte, kind byte, number uint32) {
+	for mark := range b {
+		putHeader(b[mark][:], kind+byte(mark*typeStep), number)
 	}
 }
 

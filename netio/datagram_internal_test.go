@@ -169,3 +169,18 @@ func TestNoAllocations(t *testing.T) {
 		t.Errorf("relay %+v", st)
 	}
 }
+
+// Of the types between those of STUN and QUIC, only relay and direct datagrams have marks.
+func TestSplitType(t *testing.T) {
+	want := map[byte]int{32: 0, 33: 0, 40: 1, 41: 1, 48: 2, 49: 2}
+	for first := range 256 {
+		kind, mark := splitType(byte(first))
+		if carried, ok := want[byte(first)]; ok {
+			if kind != byte(first%8+32) || mark != carried {
+				t.Errorf("%d is type %d with mark %d", first, kind, mark)
+			}
+		} else if kind != byte(first) || mark != 0 {
+			t.Errorf("%d is type %d with mark %d, want itself", first, kind, mark)
+		}
+	}
+}

@@ -3,8 +3,8 @@
 // introductions and actors are the business of the packages above.
 //
 // It has two layers. A [Switch] moves UDP packets between links (UDP sockets, TLS
-// over TCP where UDP is blocked, or what a simulator puts in their place) and QUIC: each channel has a [Port], a
-// fixed address for QUIC whose packets take the current [Path], directly or over
+// over TCP where UDP is blocked, or what a simulator puts in their place) and QUIC: each channel has a [Port],
+// fixed addresses for QUIC whose packets take the current [Path], directly or over
 // a coordinator's [Relay]. On a switch, a [Transport] dials and accepts
 // connections ([Conn]), each with one [Control] stream and any number of data
 // streams ([Stream]): ordered, or with another delivery (docs/delivery.md). An [Identity] is the key and the certificate by which the

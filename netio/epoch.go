@@ -22,48 +22,55 @@ import (
 // (RFC 9000 section 9): the side that dialed switches, the other one validates and follows, and both begin anew. That
 // never decides where packets go, so it may come late.
 //
-// QUIC knows the peer by three addresses. The connection is made between the first ones. Right afterwards the side that dialed
-// has the two others validated, and goes from one to the other from then on. So an epoch begins without asking anybody: what
-// would be asked would be lost where the new path takes no packets of the size that QUIC has found on the former one.
+// QUIC at the side that was dialed knows the peer by three addresses; the mark of each datagram says which, in both directions. The
+// connection is made between the first ones. Right afterwards the side that dialed has the two others validated, and goes from
+// one to the other from then on. So an epoch begins without asking anybody: what would be asked would be lost where the new path
+// takes no packets of the size that QUIC has found on the former one. Unless the peer has followed, nothing of the epoch has
+// come there; then the next one begins at the same address, which is still new to the peer.
+
+const (
+	marks          = 3
+	validatingSize = 1200 // bytes to which QUIC pads the packets that validate an address (RFC 9000 section 8.2.1)
+)
 
 // Errors of epochs.
 var (
 	errNotDialed   = errors.New("only the side that dialed begins an epoch")
-	errNotPrepared = errors.New("the first epoch has not been prepared")
+	errNotPrepared = errors.New("the epoch has not been prepared")
 )
 
 // epochs are those of a connection that was dialed.
 type epochs struct {
 	mu    sync.Mutex
-	paths [epochAddrs - 1]*quic.Path // validated, or nil
-	next  int                        // the one for the next epoch
+	paths [marks]*quic.Path // by mark: validated, or nil
+	now   int               // mark of the last one that began
 }
 
-// PrepareEpochs has QUIC validate what all epochs need. It blocks until the peer has answered or ctx ends; in that case the
-// first epoch may be prepared already. It does nothing if that has been done. Only the side that dialed may call it.
+// PrepareEpochs has QUIC validate what all epochs need, one address after the other. It blocks until the peer has answered or ctx
+// ends; in that case the first epoch may be prepared already. It does nothing if that has been done. Only the side that dialed may
+// call it.
 func (c *Conn) PrepareEpochs(ctx context.Context) error {
-	e := c.epochs
-	if e == nil {
+	if c.epochs == nil {
 		return errNotDialed
 	}
-	for i := range e.paths {
-		if err := c.prepareEpoch(ctx, i); err != nil {
+	for mark := 1; mark < marks; mark++ {
+		if err := c.prepareEpoch(ctx, mark); err != nil {
 			return fmt.Errorf("prepare epochs: %w", err)
 		}
 	}
 	return nil
 }
 
-// prepareEpoch validates address i+1, unless it is.
-func (c *Conn) prepareEpoch(ctx context.Context, i int) error {
+// prepareEpoch validates the address with a mark, unless it is.
+func (c *Conn) prepareEpoch(ctx context.Context, mark int) error {
 	e := c.epochs
 	e.mu.Lock()
-	known := e.paths[i] != nil
+	known := e.paths[mark] != nil
 	e.mu.Unlock()
 	if known {
 		return nil
 	}
-	tr, err := c.transport.quicFrom(i + 1)
+	tr, err := c.transport.quicFrom(mark)
 	if err != nil {
 		return err
 	}
@@ -80,10 +87,10 @@ func (c *Conn) prepareEpoch(ctx context.Context, i int) error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.paths[i] != nil { // another call was faster
+	if e.paths[mark] != nil { // another call was faster
 		return path.Close()
 	}
-	e.paths[i] = path
+	e.paths[mark] = path
 	return nil
 }
 
@@ -96,7 +103,11 @@ func (c *Conn) BeginEpoch() error {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	path := e.paths[e.next]
+	next := e.now
+	if int(c.port.followed.Load()) == e.now {
+		next = 1 + e.now%(marks-1)
+	}
+	path := e.paths[next]
 	if path == nil {
 		return errNotPrepared
 	}
@@ -106,30 +117,28 @@ func (c *Conn) BeginEpoch() error {
 	if err := path.Switch(); err != nil {
 		return fmt.Errorf("begin epoch: %w", err)
 	}
-	e.next = (e.next + 1) % len(e.paths)
-	c.port.ForgetSizes()
+	e.now = next
 	return nil
 }
 
-// quicFrom returns the transport whose packets come from an address of their ports. Those of later epochs are made when
-// they are first needed.
-func (t *Transport) quicFrom(addr int) (*quic.Transport, error) {
+// quicFrom returns the transport whose packets have a mark, which is not 0. It is made when it is first needed.
+func (t *Transport) quicFrom(mark int) (*quic.Transport, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
 		return nil, messages.ErrClosed
 	}
-	if t.later[addr-1] == nil {
-		t.later[addr-1] = &quic.Transport{Conn: &epochConn{Switch: t.sw, addr: addr}}
+	if t.later[mark-1] == nil {
+		t.later[mark-1] = &quic.Transport{Conn: &epochConn{Switch: t.sw, mark: mark}}
 	}
-	return t.later[addr-1], nil
+	return t.later[mark-1], nil
 }
 
 // epochConn is the switch as QUIC sees it in later epochs. What is written there looks to the peer as if it came from another
 // address. Nothing is read there: what comes for the connection is heard at the switch itself.
 type epochConn struct {
 	*Switch
-	addr     int
+	mark     int
 	deadline deadline
 	quiet    atomic.Bool // see SyscallConn of Switch
 }
@@ -175,7 +184,7 @@ func (c *epochConn) ReadFrom([]byte) (int, net.Addr, error) {
 
 // WriteMsgUDP sends packets from the address.
 func (c *epochConn) WriteMsgUDP(b, oob []byte, addr *net.UDPAddr) (n, oobn int, err error) {
-	if err := c.write(b, oob, addr, c.addr); err != nil {
+	if err := c.write(b, oob, addr, c.mark); err != nil {
 		return 0, 0, err
 	}
 	return len(b), len(oob), nil

@@ -33,13 +33,13 @@ type PortStats struct {
 	LastDirect, LastRelayed time.Time // when the last packet came in; zero if none did
 }
 
-// Port is one end of a channel at the switch: QUIC sees a fixed address, the switch knows where the packets go now.
+// Port is one end of a channel at the switch: QUIC sees fixed addresses, the switch knows where the packets go now.
 //
 // All methods may be called by anybody at any time, and none blocks.
 type Port struct {
 	sw      *Switch
 	tag     uint32
-	addrs   [epochAddrs]*net.UDPAddr // by which QUIC knows the peer, see epochs
+	addrs   [marks]*net.UDPAddr // that QUIC knows the peer by, see epochs
 	probing atomic.Pointer[probing]
 	peerTag atomic.Uint32
 	out     atomic.Pointer[outgoing] // nil: no path
@@ -59,7 +59,9 @@ type Port struct {
 	unheard                                    atomic.Uint64 // packets written since anything was received…
 	unheardSince                               atomic.Int64  // …and since when they are many
 	onBack                                     atomic.Pointer[func()]
-	largest, largestIn                         atomic.Int64
+	largest, largestIn                         atomic.Int64 // since QUIC began anew, here and at the peer
+	heardMark                                  atomic.Int64 // of the packets of which largestIn is
+	followed                                   atomic.Int64 // the last address that the peer's QUIC is known to have moved to
 
 	keep sync.Mutex // guards kept
 	kept kept
@@ -68,10 +70,11 @@ type Port struct {
 // kept is the packet that QUIC wrote last.
 type kept struct {
 	packet []byte
-	addr   int   // that QUIC sent it from, see epochs
+	mark   int
 	at     int64 // time since the switch's start
 	size   int   // of recent packets that are larger than those before…
 	count  int   // …and how many came in a row
+	writes int   // since mark has been the present one, up to leftWrites
 }
 
 // A port that hears something after so long, in which it has sent so much, sends its last packet again: a network was away,
@@ -84,12 +87,16 @@ const (
 // maxTries is how many packets of one size QUIC sends only to try a path's MTU (RFC 8899 section 5.1.2, MAX_PROBES).
 const maxTries = 3
 
+// leftWrites is how often QUIC writes to a new address what it had packed for the former one: what its queue holds, and what is
+// in hand.
+const leftWrites = 9
+
 // outgoing is all that sending needs to know, never changed once published.
 type outgoing struct {
 	Path
-	headers [epochAddrs][headerSize]byte
-	also    Path                         // where a copy of each packet goes, directly; the zero Path if none does
-	direct  [epochAddrs][headerSize]byte // headers of those
+	headers [marks][headerSize]byte
+	also    Path                    // where a copy of each packet goes, directly; the zero Path if none does
+	direct  [marks][headerSize]byte // headers of those
 }
 
 type source struct {
@@ -108,7 +115,7 @@ func (t *traffic) load() Traffic { return Traffic{t.packets.Load(), t.bytes.Load
 
 func newPort(sw *Switch, tag uint32) *Port {
 	ip := fakeIP(tag)
-	p := &Port{sw: sw, tag: tag}
+	p := &Port{sw: sw, tag: tag, kept: kept{writes: leftWrites}}
 	for i := range p.addrs {
 		p.addrs[i] = &net.UDPAddr{IP: ip, Port: i + 1}
 	}
@@ -259,7 +266,7 @@ func (p *Port) heard() int64 { return max(p.lastDirect.Load(), p.lastRelayed.Loa
 func (p *Port) replay(heard int64) {
 	o := p.out.Load()
 	p.keep.Lock()
-	packet, at, addr := slices.Clone(p.kept.packet), p.kept.at, p.kept.addr
+	packet, at, mark := slices.Clone(p.kept.packet), p.kept.at, p.kept.mark
 	p.keep.Unlock()
 	if o == nil || len(packet) == 0 || heard > at {
 		return
@@ -269,19 +276,27 @@ func (p *Port) replay(heard int64) {
 		link, _ = p.sw.rawRoute(o.To) // the system knows from where
 	}
 	if link != nil { // an error counts as loss
-		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[addr][:], Data: packet, Local: local}, false)
+		_ = p.sw.sendPackets(link, o.To, Packets{Header: o.headers[mark][:], Data: packet, Local: local}, false)
 	}
 }
 
 // remember keeps the last packet of what QUIC writes, and the size of what it writes often.
-func (p *Port) remember(b []byte, segment, packets, largest, addr int) {
+func (p *Port) remember(b []byte, segment, packets, largest, mark int) {
 	if segment > 0 && segment < len(b) {
 		b = b[(len(b)-1)/segment*segment:]
 	}
 	p.keep.Lock()
 	defer p.keep.Unlock()
+	if p.kept.mark != mark { // QUIC has begun anew
+		p.kept.size, p.kept.count, p.kept.writes = 0, 0, 0
+		p.largest.Store(0)
+	}
 	p.kept.packet = append(p.kept.packet[:0], b...)
-	p.kept.at, p.kept.addr = int64(time.Since(p.sw.start)), addr
+	p.kept.at, p.kept.mark = int64(time.Since(p.sw.start)), mark
+	if p.kept.writes < leftWrites {
+		p.kept.writes++
+		return
+	}
 	if int64(largest) <= p.largest.Load() {
 		return
 	}
@@ -291,15 +306,6 @@ func (p *Port) remember(b []byte, segment, packets, largest, addr int) {
 	if p.kept.count += packets; p.kept.count > maxTries {
 		p.largest.Store(int64(largest))
 	}
-}
-
-// ForgetSizes has LargestOut of the statistics begin anew, as QUIC does with its packets when an epoch begins.
-func (p *Port) ForgetSizes() {
-	p.keep.Lock()
-	defer p.keep.Unlock()
-	p.kept.size, p.kept.count = 0, 0
-	p.largest.Store(0)
-	p.largestIn.Store(0)
 }
 
 // Allow lets a source deliver direct packets to this port: one that answered a probe.
@@ -331,17 +337,24 @@ func (p *Port) allowed(link Link, from netip.AddrPort) bool {
 	return s != nil && slices.Contains(*s, source{link, from})
 }
 
-// received counts packets that were handed to QUIC.
-func (p *Port) received(direct bool, packets, bytes, largest int, at time.Duration) {
-	if int64(largest) > p.largestIn.Load() {
-		p.largestIn.Store(int64(largest)) // one goroutine does this
+// received counts packets that were handed to QUIC. One goroutine calls it.
+func (p *Port) received(r *packetRun, at time.Duration) {
+	if mark := int64(r.mark); p.heardMark.Load() != mark {
+		p.heardMark.Store(mark)
+		p.largestIn.Store(0)
+	}
+	if r.moved {
+		p.followed.Store(int64(r.mark))
+	}
+	if int64(r.largest) > p.largestIn.Load() {
+		p.largestIn.Store(int64(r.largest))
 	}
 	last := p.heard()
-	if direct {
-		p.directIn.add(packets, bytes)
+	if r.direct {
+		p.directIn.add(r.packets, r.bytes)
 		p.lastDirect.Store(int64(at))
 	} else {
-		p.relayedIn.add(packets, bytes)
+		p.relayedIn.add(r.packets, r.bytes)
 		p.lastRelayed.Store(int64(at))
 	}
 	if p.unheard.Swap(0) < outagePackets || last == 0 || at-time.Duration(p.unheardSince.Load()) <= outage {
@@ -356,7 +369,7 @@ func (p *Port) received(direct bool, packets, bytes, largest int, at time.Durati
 }
 
 // write sends QUIC packets to the peer.
-func (p *Port) write(b []byte, segment int, ecn uint8, addr int) {
+func (p *Port) write(b []byte, segment int, ecn uint8, mark int) {
 	packets := 1
 	largest := len(b)
 	if segment > 0 && segment < len(b) {
@@ -367,7 +380,7 @@ func (p *Port) write(b []byte, segment int, ecn uint8, addr int) {
 	if o == nil && p.passOn(b, segment) {
 		return
 	}
-	p.remember(b, segment, packets, largest, addr)
+	p.remember(b, segment, packets, largest, mark)
 	if n := p.unheard.Add(uint64(packets)); n >= outagePackets && n-uint64(packets) < outagePackets {
 		p.unheardSince.Store(int64(time.Since(p.sw.start)))
 	}
@@ -385,9 +398,9 @@ func (p *Port) write(b []byte, segment int, ecn uint8, addr int) {
 		}
 	}
 	if o.also.Link != nil && o.also.To.IsValid() {
-		_ = p.sw.sendPackets(o.also.Link, o.also.To, Packets{Header: o.direct[addr][:], Data: b, Segment: segment, ECN: ecn}, false)
+		_ = p.sw.sendPackets(o.also.Link, o.also.To, Packets{Header: o.direct[mark][:], Data: b, Segment: segment, ECN: ecn}, false)
 	}
-	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[addr][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
+	err := p.sw.sendPackets(link, o.To, Packets{Header: o.headers[mark][:], Data: b, Segment: segment, ECN: ecn, Local: local}, true)
 	if err != nil {
 		p.dropped.Add(uint64(packets))
 		return

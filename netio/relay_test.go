@@ -77,23 +77,25 @@ func TestRelayForwardsRunsInOneWrite(t *testing.T) {
 		w.middle.deliver(w.a.addr,
 			frame(32, w.routeA, "@one"), frame(32, w.routeA, "@two"), frame(32, w.routeA, "@thr"),
 			frame(32, otherA, "@own"), frame(33, 1, "@bad"), []byte("@raw....."),
-			frame(40, w.routeA, "@4"))
-		got := w.expect(w.b, 2)
+			frame(40, w.routeA, "@for"), frame(48, w.routeA, "@for"), frame(56, w.routeA, "@bad"))
+		got := w.expect(w.b, 3)
 		want := slices.Concat(frame(32, w.routeB, "@one"), frame(32, w.routeB, "@two"), frame(32, w.routeB, "@thr"))
 		if !bytes.Equal(got[0].Buf[:got[0].N], want) || got[0].Segment != 9 {
 			t.Errorf("b got %q in segments of %d, want %q", got[0].Buf[:got[0].N], got[0].Segment, want)
 		}
-		if !bytes.Equal(got[1].Buf[:got[1].N], frame(40, w.routeB, "@4")) { // the epoch stays
-			t.Errorf("b got %q", got[1].Buf)
+		for i, kind := range []byte{40, 48} { // the mark stays
+			if got := got[1+i]; !bytes.Equal(got.Buf[:got.N], frame(kind, w.routeB, "@for")) {
+				t.Errorf("b got %q", got.Buf)
+			}
 		}
 		own := w.expect(w.a, 1)
 		if !bytes.Equal(own[0].Buf[:own[0].N], frame(32, otherB, "@own")) {
 			t.Errorf("a got %q", own[0].Buf)
 		}
-		if st, _ := w.relay.RouteStats(w.routeA); st.Forwarded.Packets != 4 || st.Dropped != 0 {
+		if st, _ := w.relay.RouteStats(w.routeA); st.Forwarded.Packets != 5 || st.Dropped != 0 {
 			t.Errorf("route %+v", st)
 		}
-		if st := w.relay.Stats(); st.Forwarded.Packets != 5 || st.Clients != 2 || st.Routes != 4 || st.Binds != 2 {
+		if st := w.relay.Stats(); st.Forwarded.Packets != 6 || st.Clients != 2 || st.Routes != 4 || st.Binds != 2 {
 			t.Errorf("relay %+v", st)
 		}
 	})

@@ -60,7 +60,7 @@ func (c SwitchConfig) withDefaults() SwitchConfig {
 }
 
 // Switch is the packet layer under one QUIC transport. It reads all links and hands the packets of each channel to QUIC
-// as if they came from one fixed address, and sends what QUIC writes to that address along the channel's current path.
+// as if they came from fixed addresses, and sends what QUIC writes to these along the channel's current path.
 // Raw QUIC packets, of home channels, pass through with their real addresses.
 //
 // It implements net.PacketConn and what quic-go needs on top for segmentation offload, ECN and path MTU discovery. While

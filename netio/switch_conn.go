@@ -203,7 +203,8 @@ func (s *Switch) rawRoute(to netip.AddrPort) (Link, netip.Addr) {
 	return fits, netip.Addr{}
 }
 
-// write sends what QUIC wrote; from is the channel's address that it is to come from, see epochs.
+// write sends what QUIC wrote; from is the channel's address that it is to come from, and addr the one that it goes to: one of
+// both is the first, and the other the mark, see epochs.
 func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, from int) error {
 	if s.isClosed() {
 		s.drops.add(dropNoPath, 1)
@@ -212,7 +213,7 @@ func (s *Switch) write(b, oob []byte, addr *net.UDPAddr, from int) error {
 	segment, ecn := parseOOB(oob)
 	if tag, ok := fakeTag(addr.IP); ok {
 		if p, ok := s.ports.get(uint64(tag)); ok {
-			p.write(b, segment, ecn, from)
+			p.write(b, segment, ecn, (from+addr.Port+marks-1)%marks)
 		} else {
 			s.drops.add(dropNoPath, 1)
 		}

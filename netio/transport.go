@@ -97,7 +97,7 @@ type Transport struct {
 	who     identities
 	sw      *Switch
 	quic    *quic.Transport
-	later   [epochAddrs - 1]*quic.Transport // of later epochs, nil until there is one
+	later   [marks - 1]*quic.Transport // of later epochs, nil until there is one
 	buffers bufferPool
 	home    chan *Conn // accepted home channels
 

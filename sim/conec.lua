@@ -5,8 +5,10 @@
 
 local frames = {
 	[32] = "relayed", [33] = "direct", [34] = "bind", [35] = "bound", [36] = "probe",
-	[40] = "relayed, odd epoch", [41] = "direct, odd epoch",
+	[40] = "relayed, later epoch", [41] = "direct, later epoch",
+	[48] = "relayed, later epoch", [49] = "direct, later epoch",
 }
+local carries = {[32] = true, [33] = true, [40] = true, [41] = true, [48] = true, [49] = true} -- a QUIC packet
 local header = 5 -- bytes in front of a QUIC packet
 
 local conec = Proto("conec", "conec datagram")
@@ -29,7 +31,7 @@ function conec.dissector(data, packet, tree)
 	packet.cols.info = frames[first] or "unknown frame"
 	local branch = tree:add(conec, data(0, math.min(header, data:len())))
 	branch:add(kind, data(0, 1))
-	if (first == 32 or first == 33 or first == 40 or first == 41) and data:len() > header then
+	if carries[first] and data:len() > header then
 		branch:add(number, data(1, 4))
 		quic:call(data(header):tvb(), packet, tree)
 		packet.cols.info:prepend(frames[first] .. ": ")
