@@ -17,10 +17,11 @@ type digest struct {
 	addrs map[netip.AddrPort]uint32
 	names []netip.AddrPort // by number
 
-	looked    time.Duration // on the real clock, when all programs waited last…
-	computed  time.Duration // …and how long this process had computed then
-	disturbed time.Duration // when the run was first disturbed; negative if it was not
-	lasted    time.Duration // how long nobody waited then
+	looked    time.Duration   // on the real clock, when all programs waited last…
+	computed  time.Duration   // …and how long this process had computed then
+	disturbed time.Duration   // when the run was first disturbed; negative if it was not
+	lasted    time.Duration   // how long nobody waited then
+	long      []time.Duration // instants at which locks may have gone out of turn, the last maxLong
 }
 
 // patience is how long Go lets goroutines run in one time slice, less some
@@ -34,6 +35,14 @@ const patience = 8 * time.Millisecond
 // for a millisecond of real time gets it before others (sync.Mutex), who then wait themselves.
 const stolen = time.Millisecond / 2
 
+// Who waits for a lock for a millisecond of real time gets it before others (sync.Mutex). Where a processor computes for so
+// long at one instant, that may happen in one run and not in another, though nothing else has the processor.
+const (
+	starving = time.Millisecond
+	lateBy   = time.Second // by when it shows on a line, if it does
+	maxLong  = 100_000
+)
+
 // look is called at each instant at which all programs wait, once at its beginning
 // and, what happened in between does not count, at its end.
 func (d *digest) look(at time.Duration, begins bool) {
@@ -41,6 +50,9 @@ func (d *digest) look(at time.Duration, begins bool) {
 	took := now - d.looked
 	if begins && d.disturbed < 0 && d.looked != 0 && (took > patience || computed > 0 && took-(computed-d.computed) > stolen) {
 		d.disturbed, d.lasted = at, took
+	}
+	if begins && d.looked != 0 && took > starving && len(d.long) < maxLong {
+		d.long = append(d.long, at)
 	}
 	d.looked, d.computed = now, computed
 }
@@ -121,8 +133,17 @@ func (d *digest) compare(other *digest) difference {
 	return first
 }
 
-// disturbedBy reports whether the run was disturbed before an instant or at it.
-func (d *digest) disturbedBy(at time.Duration) bool { return d.disturbed >= 0 && d.disturbed <= at }
+// disturbedBy says what may have changed the order of what happened until an instant; empty if nothing.
+func (d *digest) disturbedBy(at time.Duration) string {
+	if d.disturbed >= 0 && d.disturbed <= at {
+		return fmt.Sprintf("the machine had something else to do for %v", d.lasted)
+	}
+	after, _ := slices.BinarySearch(d.long, at+1)
+	if after > 0 && at-d.long[after-1] <= lateBy {
+		return fmt.Sprintf("%v was computed for longer than %v, so that locks may have gone out of turn", d.long[after-1], starving)
+	}
+	return ""
+}
 
 // keys returns the lines of both runs, in order.
 func (d *digest) keys(other *digest) []digestKey {
