@@ -107,6 +107,10 @@ func besideFlow(w *sim.World, large, small client.StreamOptions) (took []time.Du
 
 // TestEqualStreamsShare: streams of the same urgency get the same, also those that give way.
 func TestEqualStreamsShare(t *testing.T) {
+	lasts := 30 * time.Second
+	if testing.Short() {
+		lasts = 12 * time.Second
+	}
 	for _, urgency := range []client.Urgency{client.Interactive, client.Bulk} {
 		sim.Test(t, nil, func(w *sim.World) {
 			line := sim.Line{Latency: 10 * time.Millisecond, Rate: 1 << 20}
@@ -138,7 +142,7 @@ func TestEqualStreamsShare(t *testing.T) {
 					<-time.After(100 * time.Millisecond)
 				}
 			})
-			<-time.After(30 * time.Second)
+			<-time.After(lasts)
 			_ = smallIn
 			var total int64
 			for i := range came {

@@ -30,7 +30,7 @@ func TestCrowd(t *testing.T) {
 func crowd(w *world, random *rand.Rand) {
 	clients, streams, faults := 50, 150, 60
 	if testing.Short() {
-		clients, streams, faults = 25, 60, 30
+		clients, streams, faults = 15, 40, 20
 	}
 	for i := range clients {
 		line := sim.Line{

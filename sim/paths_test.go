@@ -273,7 +273,7 @@ func TestRelayOnlySendsNothingDirectly(t *testing.T) {
 					return sim.Verdict{}
 				})
 				a, b := w.open(alice, bob, options)
-				traffic := w.flows(a, b, 10*time.Millisecond, 200)
+				traffic := w.flows(a, b, 50*time.Millisecond, 200)
 				time.Sleep(time.Minute)
 				if !a.Channel().Path().Relayed {
 					w.T.Errorf("path is %v", a.Channel().Path())

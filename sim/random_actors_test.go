@@ -23,6 +23,7 @@ var actorSeeds = flag.Int("actorseeds", 2, "how many seeds TestRandomActors play
 // Sizes of a play of actors.
 const (
 	crewClients  = 20
+	crewFew      = 10 // clients with -short
 	crewActors   = 3 // of each client, which others reach by name
 	crewSteps    = 250
 	crewTime     = 90 * time.Second // in which the steps happen
@@ -71,7 +72,11 @@ func newCrewPlay(w *sim.World) *crewPlay {
 	for i, nat := range []sim.NAT{sim.PortRestricted(), sim.AddressRestricted(), sim.Symmetric(), sim.FullCone()} {
 		p.homes = append(p.homes, w.Gateway(fmt.Sprint("home", i), w.Internet(), nat, fiber))
 	}
-	for i := range crewClients {
+	clients := crewClients
+	if testing.Short() {
+		clients = crewFew
+	}
+	for i := range clients {
 		name := fmt.Sprintf("c%02d", i)
 		p.crews = append(p.crews, &crew{play: p, name: name, host: w.Host(name, p.homes[i%len(p.homes)], p.line())})
 	}
@@ -238,10 +243,10 @@ func (p *crewPlay) checkRest(c *crew) {
 
 // step draws something that happens.
 func (p *crewPlay) step() func() {
-	c, other := p.crews[p.random.IntN(crewClients)], p.crews[p.random.IntN(crewClients)]
+	c, other := p.crews[p.random.IntN(len(p.crews))], p.crews[p.random.IntN(len(p.crews))]
 	me, id := fmt.Sprint("w", p.random.IntN(crewActors)), fmt.Sprint("w", p.random.IntN(crewActors))
 	if c == other {
-		other = p.crews[(p.random.IntN(crewClients-1)+1)%crewClients]
+		other = p.crews[(p.random.IntN(len(p.crews)-1)+1)%len(p.crews)]
 	}
 	count, size := 1+p.random.IntN(20), 0
 	if p.random.IntN(10) == 0 {

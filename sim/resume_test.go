@@ -188,7 +188,7 @@ func TestResumeAfterCut(t *testing.T) {
 func TestResumeRandomFaults(t *testing.T) {
 	seeds := 20
 	if testing.Short() {
-		seeds = 3
+		seeds = 1
 	}
 	lost := 0
 	sim.Seeds(t, seeds, nil, func(w *sim.World) {
@@ -248,7 +248,7 @@ func (r *resumeWorld) strike(fault int, random func(int64) int64) {
 func TestResumeCrash(t *testing.T) {
 	seeds := 20
 	if testing.Short() {
-		seeds = 3
+		seeds = 1
 	}
 	sim.Seeds(t, seeds, nil, func(w *sim.World) {
 		random := w.Rand()
