@@ -24,7 +24,7 @@ var actorSeeds = flag.Int("actorseeds", 2, "how many seeds TestRandomActors play
 const (
 	crewClients  = 20
 	crewFew      = 10 // clients with -short
-	crewActors   = 3 // of each client, which others reach by name
+	crewActors   = 3  // of each client, which others reach by name
 	crewSteps    = 250
 	crewTime     = 90 * time.Second // in which the steps happen
 	crewPatience = 20 * time.Second // of who asks or spawns
