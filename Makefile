@@ -32,12 +32,12 @@ lint:
 	$(BUF) format --diff --exit-code
 	$(LINT) run
 
-# Package sim comes first in what follows: it takes longest, and others run beside it.
+# What takes longest comes first in what follows, and the rest runs beside it.
 test:
-	go test -shuffle=on ./sim ./...
+	go test -shuffle=on ./sim ./sim/suite ./...
 
 race: # -short: fewer seeds, since the race detector is slow
-	go test -race -short -shuffle=on -timeout 15m ./sim ./...
+	go test -race -short -shuffle=on -timeout 15m ./sim ./sim/suite ./...
 
 netns: # as root: what test skips where there are no network namespaces
 	CONEC_NETLAB=require go test ./internal/netlab ./sim/suite
