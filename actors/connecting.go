@@ -179,6 +179,13 @@ func (c *channel) connect(ctx actor.Context, introduction *conecv1.Introduction)
 	})
 }
 
+// doubtRelay tells who wants to know that the relay is in doubt.
+func (c *ChannelConfig) doubtRelay() {
+	if c.DoubtRelay != nil {
+		c.DoubtRelay()
+	}
+}
+
 // checked asks whether a peer that is connected is trusted.
 func (c *ChannelConfig) checked(peer string, conn *netio.Conn, err error) (*netio.Conn, error) {
 	if err != nil || c.Check == nil {
@@ -206,9 +213,7 @@ func (c *channel) doubtRelay(ctx actor.Context, after time.Duration) {
 	case time.Since(c.port.Stats().LastRelayed) < after:
 		c.doubtLater(ctx, relayDoubt)
 	default:
-		if c.spec.Config.DoubtRelay != nil {
-			c.spec.Config.DoubtRelay()
-		}
+		c.spec.Config.doubtRelay()
 		c.doubtLater(ctx, 2*after)
 	}
 }

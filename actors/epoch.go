@@ -29,11 +29,11 @@ type epoch struct {
 	timer               *time.Timer
 }
 
-// moved reports whether QUIC still thinks of a former path.
-func (e *epoch) moved() bool { return e.ours || e.theirs }
+// pending reports whether QUIC still thinks of a former path.
+func (e *epoch) pending() bool { return e.ours || e.theirs }
 
 // begins reports whether QUIC is about to think of another.
-func (e *epoch) begins() bool { return e.prepared && e.moved() }
+func (e *epoch) begins() bool { return e.prepared && e.pending() }
 
 // Told by the timer and the pump.
 type (
@@ -109,7 +109,7 @@ func (p *paths) epochsPrepared(ctx actor.Context, err error) {
 }
 
 func (p *paths) beginEpoch(ctx actor.Context) {
-	if !p.epoch.moved() || p.epoch.preparing {
+	if !p.epoch.pending() || p.epoch.preparing {
 		return
 	}
 	if err := p.spec.conn.BeginEpoch(); err != nil {

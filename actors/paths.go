@@ -310,9 +310,7 @@ func (p *paths) hearRelay(stats netio.PortStats) time.Duration {
 	}
 	if silent >= relayDoubt<<p.relayed.doubts {
 		p.relayed.doubts++
-		if p.spec.config.DoubtRelay != nil {
-			p.spec.config.DoubtRelay()
-		}
+		p.spec.config.doubtRelay()
 	}
 	return relayDoubt<<p.relayed.doubts - silent
 }
@@ -348,8 +346,8 @@ func (p *paths) tell(ctx actor.Context) {
 			"channel", p.spec.about.channel, "path", kind, "addr", chosen.GetRemote(), "reason", reasonName(reason))
 	}
 	ctx.Send(ctx.Parent(), chosen)
-	if relayed && moved && p.spec.config.DoubtRelay != nil {
-		p.spec.config.DoubtRelay() // what has ended the direct path may have given us another address
+	if relayed && moved {
+		p.spec.config.doubtRelay() // what has ended the direct path may have given us another address
 	}
 	switch {
 	case moved && p.spec.dialed:

@@ -31,8 +31,9 @@ type ChannelConfig struct {
 	Check func(peer string, certificate *x509.Certificate) error
 	// Relay returns the path to the relay now; the zero path if there is none.
 	Relay func() netio.Path
-	// DoubtRelay is told that the relay is silent while a channel sends over it.
-	// It must not block. May be nil.
+	// DoubtRelay is told that the relay may not know where this client is: it is silent
+	// while a channel sends over it, or a channel has just lost its direct path. It must
+	// not block. May be nil.
 	DoubtRelay func()
 	// Addrs returns the addresses at which this client might be reached.
 	Addrs func() []netip.AddrPort

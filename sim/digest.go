@@ -21,7 +21,7 @@ type digest struct {
 	computed  time.Duration   // …and how long this process had computed then
 	disturbed time.Duration   // when the run was first disturbed; negative if it was not
 	lasted    time.Duration   // how long nobody waited then
-	long      []time.Duration // instants at which locks may have gone out of turn, the last maxLong
+	long      []time.Duration // instants at which locks may have gone out of turn, the first maxLong
 }
 
 // patience is how long Go lets goroutines run in one time slice, less some

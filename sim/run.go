@@ -136,7 +136,8 @@ func below(folder, name string) string {
 // the scenario once and says that it compared nothing.
 //
 // On a machine with too much to do, Go may take the processor from a goroutine in
-// the middle of an instant. Replay notices, and runs the scenario again.
+// the middle of an instant, and where more than a millisecond is computed at one,
+// locks may go out of turn. Replay notices, and runs the scenario again.
 func Replay(t *testing.T, o *Options, scenario func(w *World)) {
 	t.Helper()
 	checkSeed(t)
