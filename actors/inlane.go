@@ -96,14 +96,9 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 	l := &inlane{remote: r, from: from, stream: stream, address: stream.Address(), tables: newTables(nil)}
 	from.met(l.address)
 	defer l.end()
-	for {
-		if err := stream.ReceiveWith(ctx, l.takeAll); err != nil {
-			if errors.Is(err, messages.ErrProtocol) {
-				r.sys.Logger().Warn("peer sent what is no actor message", "peer", name, "err", err)
-				stream.Reset()
-			}
-			return
-		}
+	if err := stream.ReceiveAll(ctx, l.takeAll); errors.Is(err, messages.ErrProtocol) {
+		r.sys.Logger().Warn("peer sent what is no actor message", "peer", name, "err", err)
+		stream.Reset()
 	}
 }
 

@@ -325,14 +325,9 @@ func (a *laneActor) Receive(ctx actor.Context) {
 
 // listen is a pump: it hears what the peer says until the stream is over.
 func (l *lane) listen(ctx context.Context, stream LaneStream) error {
-	for {
-		b, err := stream.Receive(ctx)
-		if err != nil {
-			return err
-		}
-		if err := l.hear(b); err != nil {
-			stream.Reset()
-			return err
-		}
+	err := stream.ReceiveAll(ctx, func(b []byte, _ bool) error { return l.hear(b) })
+	if errors.Is(err, messages.ErrProtocol) {
+		stream.Reset()
 	}
+	return err
 }

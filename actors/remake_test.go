@@ -21,9 +21,9 @@ import (
 // busyStream is a stream that is always writing, and then is over, since its peer is another process.
 type busyStream struct{ sizedStream }
 
-func (s *busyStream) Receive(ctx context.Context) ([]byte, error) {
-	_, _ = s.sizedStream.Receive(ctx)
-	return nil, messages.ErrNoSuchStream
+func (s *busyStream) ReceiveAll(ctx context.Context, use func([]byte, bool) error) error {
+	_ = s.sizedStream.ReceiveAll(ctx, use)
+	return messages.ErrNoSuchStream
 }
 
 func (s *busyStream) TrySendIdle([]byte, func()) (bool, error) { return true, nil }

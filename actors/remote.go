@@ -46,10 +46,11 @@ type LaneStream interface {
 	// TrySendIdle is TrySend, unless something is being written: then it is busy, and idle,
 	// which does not block, is called when that is over.
 	TrySendIdle(message []byte, idle func()) (busy bool, err error)
-	Receive(ctx context.Context) ([]byte, error)
-	// ReceiveWith has the next message used, and returns what use does. Its memory is used
-	// again after that, unless use was told to keep it.
-	ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error
+	// ReceiveAll has all messages used, one after the other, by whoever reads them. It blocks
+	// until use returns an error, there are no more or ctx ends, and returns why. The memory of
+	// a message is used again after that, unless use was told to keep it. use must not wait for
+	// anything that comes on the stream.
+	ReceiveAll(ctx context.Context, use func(message []byte, keep bool) error) error
 	// Close ends the stream: what was sent still arrives.
 	Close()
 	// Reset ends it at once.

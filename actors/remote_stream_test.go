@@ -33,17 +33,13 @@ func (s *sizedStream) TrySend(m []byte) error {
 
 func (s *sizedStream) TrySendIdle(m []byte, _ func()) (bool, error) { return false, s.TrySend(m) }
 
-func (s *sizedStream) Receive(ctx context.Context) ([]byte, error) {
+func (s *sizedStream) ReceiveAll(ctx context.Context, _ func([]byte, bool) error) error {
 	select {
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	case <-s.over:
-		return nil, messages.ErrReset
+		return messages.ErrReset
 	}
-}
-
-func (s *sizedStream) ReceiveWith(context.Context, func([]byte, bool) error) error {
-	return messages.ErrReset
 }
 
 func (s *sizedStream) Close()                                 { s.once.Do(func() { close(s.over) }) }
@@ -82,21 +78,17 @@ type serveStream struct {
 	big  atomic.Int64
 }
 
-func (s *serveStream) Receive(ctx context.Context) ([]byte, error) {
-	select {
-	case b := <-s.in:
-		return b, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
+func (s *serveStream) ReceiveAll(ctx context.Context, use func([]byte, bool) error) error {
+	for {
+		select {
+		case b := <-s.in:
+			if err := use(b, true); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-}
-
-func (s *serveStream) ReceiveWith(ctx context.Context, use func([]byte, bool) error) error {
-	b, err := s.Receive(ctx)
-	if err != nil {
-		return err
-	}
-	return use(b, true)
 }
 
 func (s *serveStream) Send(_ context.Context, m []byte) error {

@@ -39,24 +39,20 @@ func (h *hostile) TrySendIdle(message []byte, _ func()) (bool, error) {
 	return false, h.TrySend(message)
 }
 
-func (h *hostile) Receive(ctx context.Context) ([]byte, error) {
-	select {
-	case b, ok := <-h.in:
-		if !ok {
-			return nil, io.EOF
+func (h *hostile) ReceiveAll(ctx context.Context, use func([]byte, bool) error) error {
+	for {
+		select {
+		case b, ok := <-h.in:
+			if !ok {
+				return io.EOF
+			}
+			if err := use(b, true); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		return b, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	}
-}
-
-func (h *hostile) ReceiveWith(ctx context.Context, use func([]byte, bool) error) error {
-	b, err := h.Receive(ctx)
-	if err != nil {
-		return err
-	}
-	return use(b, true)
 }
 
 func (h *hostile) Close()                                 {}

@@ -22,16 +22,10 @@ func (s laneStream) TrySendIdle(message []byte, idle func()) (busy bool, err err
 	return s.resumable.TrySendIdle(message, idle)
 }
 
-// ReceiveWith implements actors.LaneStream: what comes on a bulk stream can be kept.
-func (s laneStream) ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error {
-	if Urgency(s.resumable.terms.GetUrgency()) != Bulk {
-		return s.resumable.ReceiveWith(ctx, func(message []byte) error { return use(message, false) })
-	}
-	message, err := s.resumable.Receive(ctx)
-	if err != nil {
-		return err
-	}
-	return use(message, true)
+// ReceiveAll implements actors.LaneStream: what comes on a bulk stream can be kept.
+func (s laneStream) ReceiveAll(ctx context.Context, use func(message []byte, keep bool) error) error {
+	keep := Urgency(s.resumable.terms.GetUrgency()) == Bulk
+	return s.resumable.ReceiveAll(ctx, keep, func(message []byte) error { return use(message, keep) })
 }
 
 // openLane opens a stream for actor messages to a peer.

@@ -3,6 +3,7 @@ package netio_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"testing"
 	"testing/synctest"
 
@@ -45,20 +46,21 @@ func TestTrySendIdle(t *testing.T) {
 		}()
 		come := make(chan int, count)
 		go func() {
-			for n := range count {
-				err := r.rb.ReceiveWith(within(t), func(message []byte) error {
-					if got := string(message[:min(len(message), len(fmt.Sprint(n)))]); got != fmt.Sprint(n) {
-						return fmt.Errorf("%q instead of message %d", got, n)
-					}
-					return nil
-				})
-				if err != nil {
-					done <- err
-					return
+			n := 0
+			err := r.rb.ReceiveAll(within(t), false, func(message []byte) error {
+				if got := string(message[:min(len(message), len(fmt.Sprint(n)))]); got != fmt.Sprint(n) {
+					return fmt.Errorf("%q instead of message %d", got, n)
 				}
 				come <- n
+				if n++; n == count {
+					return io.EOF
+				}
+				return nil
+			})
+			if n == count {
+				err = nil
 			}
-			done <- nil
+			done <- err
 		}()
 		for n := range count {
 			select {

@@ -46,6 +46,7 @@ type inbox struct {
 	bytes   int    // size of current and runs
 	err     error  // why receiving is over, once current and runs are used up
 	readers int    // receivers that wait
+	taker   *taker // takes all messages instead; nil: nobody does
 	total   uint64 // messages received by the user
 	come    uint64 // messages that came
 	part    uint64 // bytes of one that is not whole, of a bulk stream
@@ -401,6 +402,7 @@ func (i *inbox) finish(err error) error {
 	}
 	closeFor(i, &i.window, i.bytes)
 	signal(i.ready)
+	i.hand() // not a message: if there are any, somebody is about it
 	return i.err
 }
 

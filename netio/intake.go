@@ -129,6 +129,7 @@ func (k *intake) deliver(from *inbox, run run, n uint64) error {
 	} else if !k.waits {
 		k.later()
 	}
+	q.hand()
 	return nil
 }
 

@@ -96,10 +96,13 @@ func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, err
 	return r.intake.queue.receiveInto(ctx, buffer)
 }
 
-// ReceiveWith has the next message used, and returns what use does or why there is none. The
-// memory of the message is used again after that.
-func (r *Resumable) ReceiveWith(ctx context.Context, use func(message []byte) error) error {
-	return r.intake.queue.receiveWith(ctx, use)
+// ReceiveAll has all messages used, one after the other, and nobody else may receive. It blocks
+// until use returns an error, there are no more messages or ctx ends, and returns why. use is
+// called by what reads the stream, so that it costs no change of goroutines, and must not wait
+// for anything that comes on it. The memory of a message is used again after that, unless use
+// keeps messages.
+func (r *Resumable) ReceiveAll(ctx context.Context, keeps bool, use func(message []byte) error) error {
+	return r.intake.queue.receiveAll(ctx, keeps, use)
 }
 
 // Confirm blocks until the other side has taken over everything sent so far, it

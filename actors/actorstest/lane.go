@@ -74,7 +74,7 @@ func (e *end) TrySendIdle(message []byte, _ func()) (busy bool, err error) {
 	return false, e.TrySend(message)
 }
 
-// Receive implements actors.LaneStream.
+// Receive returns the next message.
 func (e *end) Receive(ctx context.Context) ([]byte, error) {
 	for {
 		e.mu.Lock()
@@ -98,17 +98,20 @@ func (e *end) Receive(ctx context.Context) ([]byte, error) {
 	}
 }
 
-// ReceiveWith implements actors.LaneStream. Who keeps the message all the same finds it overwritten.
-func (e *end) ReceiveWith(ctx context.Context, use func(message []byte, keep bool) error) error {
-	message, err := e.Receive(ctx)
-	if err != nil {
-		return err
+// ReceiveAll implements actors.LaneStream. Who keeps a message all the same finds it overwritten.
+func (e *end) ReceiveAll(ctx context.Context, use func(message []byte, keep bool) error) error {
+	for {
+		message, err := e.Receive(ctx)
+		if err == nil {
+			err = use(message, false)
+		}
+		if err != nil {
+			return err
+		}
+		for i := range message {
+			message[i] = 0xdb
+		}
 	}
-	err = use(message, false)
-	for i := range message {
-		message[i] = 0xdb
-	}
-	return err
 }
 
 // Close implements actors.LaneStream.
