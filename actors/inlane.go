@@ -105,6 +105,7 @@ func (r *Remote) Serve(ctx context.Context, name string, stream LaneStream) {
 // takeAll handles the frames of a message. keep says whether its memory may be kept.
 func (l *inlane) takeAll(raw []byte, keep bool) error {
 	l.slab.keeps = keep
+	l.from.answers.Store(true)
 	for len(raw) > 0 {
 		size, rest, ok := cutUvarint(raw)
 		if !ok || size > uint64(len(rest)) {

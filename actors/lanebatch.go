@@ -126,7 +126,7 @@ func (l *lane) sendIdle() {
 	if len(l.batch.frames) == 0 || !l.ready() || l.batch.gathers {
 		return
 	}
-	busy, err := l.stream.TrySendIdle(l.batch.bytes, l.idle)
+	busy, err := l.stream.TrySendIdle(l.batch.bytes, l.peer.answers.Swap(false), l.idle)
 	if l.batch.gathers = busy; !busy {
 		l.tried(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"sync"
+	"sync/atomic"
 
 	"github.com/asynkron/protoactor-go/actor"
 
@@ -42,6 +43,8 @@ type peer struct {
 	remote *Remote
 	name   string
 	inward inward // what the peer may reach here
+
+	answers atomic.Bool // something has come from the peer since something was sent to it
 
 	mu      sync.Mutex
 	address string // of the process that the lanes lead to; empty if it is not known

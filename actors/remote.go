@@ -44,8 +44,9 @@ type LaneStream interface {
 	Send(ctx context.Context, message []byte) error
 	TrySend(message []byte) error
 	// TrySendIdle is TrySend, unless something is being written: then it is busy, and idle,
-	// which does not block, is called when that is over.
-	TrySendIdle(message []byte, idle func()) (busy bool, err error)
+	// which does not block, is called when that is over. If prompt is set, a message that is
+	// small does not wait for others that may follow.
+	TrySendIdle(message []byte, prompt bool, idle func()) (busy bool, err error)
 	// ReceiveAll has all messages used, one after the other, by whoever reads them. It blocks
 	// until use returns an error, there are no more or ctx ends, and returns why. The memory of
 	// a message is used again after that, unless use was told to keep it. use must not wait for

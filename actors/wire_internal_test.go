@@ -35,7 +35,7 @@ func (h *hostile) Send(_ context.Context, message []byte) error {
 }
 func (h *hostile) TrySend(message []byte) error { return h.Send(context.Background(), message) }
 
-func (h *hostile) TrySendIdle(message []byte, _ func()) (bool, error) {
+func (h *hostile) TrySendIdle(message []byte, _ bool, _ func()) (bool, error) {
 	return false, h.TrySend(message)
 }
 

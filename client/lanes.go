@@ -18,8 +18,8 @@ func (s laneStream) Answered(ctx context.Context) (refused bool, err error) {
 }
 
 // TrySendIdle implements actors.LaneStream.
-func (s laneStream) TrySendIdle(message []byte, idle func()) (busy bool, err error) {
-	return s.resumable.TrySendIdle(message, idle)
+func (s laneStream) TrySendIdle(message []byte, prompt bool, idle func()) (busy bool, err error) {
+	return s.resumable.TrySendIdle(message, prompt, idle)
 }
 
 // ReceiveAll implements actors.LaneStream: what comes on a bulk stream can be kept.

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+
+	"github.com/quic-go/quic-go"
 )
 
 // discard takes everything, and counts it.
@@ -14,7 +16,8 @@ func (d *discard) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (d *discard) Close() error { return nil }
+func (d *discard) TryWriteAll([]byte) error { return quic.ErrWouldBlock }
+func (d *discard) Close() error             { return nil }
 
 // BenchmarkFeed adds messages to a feed that many streams send, without QUIC under them.
 func BenchmarkFeed(b *testing.B) {

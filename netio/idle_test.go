@@ -22,7 +22,7 @@ func TestTrySendIdle(t *testing.T) {
 			idle := make(chan struct{}, 1)
 			for n := 0; n < count; {
 				message := fmt.Appendf(make([]byte, 0, 20<<10), "%d", n)
-				busy, err := r.ra.TrySendIdle(message[:cap(message)*(n%2)+len(message)*(1-n%2)], func() { idle <- struct{}{} })
+				busy, err := r.ra.TrySendIdle(message[:cap(message)*(n%2)+len(message)*(1-n%2)], n%3 == 0, func() { idle <- struct{}{} })
 				switch {
 				case busy:
 					gathered++

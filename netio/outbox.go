@@ -40,6 +40,8 @@ type outbox struct {
 // rawSender is what the outbox needs of a QUIC stream.
 type rawSender interface {
 	io.Writer
+	// TryWriteAll does not block: it writes all of p, or nothing and returns an error.
+	TryWriteAll(p []byte) error
 	Close() error
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
+	"github.com/quic-go/quic-go"
 )
 
 // sink is a QUIC stream whose Write takes what it gets when the test allows it.
@@ -50,6 +51,8 @@ func (s *sink) Write(b []byte) (int, error) {
 	s.writes = append(s.writes, before)
 	return len(b), nil
 }
+
+func (s *sink) TryWriteAll([]byte) error { return quic.ErrWouldBlock }
 
 func (s *sink) Close() error {
 	s.mu.Lock()

@@ -73,13 +73,15 @@ func (r *Resumable) TrySend(message []byte) error {
 	if len(message) > r.limits.MaxMessage {
 		return &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
 	}
-	return r.journal.trySend(message)
-}
-
-// trySend queues a message if no sender waits and it fits.
-func (j *journal) trySend(message []byte) error {
+	j := r.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.trySend(message, false)
+}
+
+// trySend queues a message if no sender waits and it fits. If prompt is set, it is written here if
+// it can be. Called with mu held.
+func (j *journal) trySend(message []byte, prompt bool) error {
 	if err := j.over(); err != nil {
 		return err
 	}
@@ -88,24 +90,47 @@ func (j *journal) trySend(message []byte) error {
 		return messages.ErrWouldBlock
 	}
 	j.ledger.add(fieldMessages, message)
-	j.startPump()
+	if !prompt || !j.writeNow() {
+		j.startPump()
+	}
 	return nil
+}
+
+// promptBytes is the most that who sends writes itself: about a packet.
+const promptBytes = 1 << 10
+
+// writeNow writes what waits, if there is little of it and nothing else to write, and QUIC takes
+// it at once. Called with mu held.
+func (j *journal) writeNow() bool {
+	if j.pumping || j.to == nil || j.opening != nil || j.due || j.asks {
+		return false
+	}
+	frames := j.ledger.peek()
+	if n := len(frames); n > promptBytes || n < j.ledger.waiting || j.credit.cut(frames) < n || !j.to.out.writer.tryWrite(frames) {
+		return false
+	}
+	j.credit.put += uint64(len(frames))
+	j.ledger.take(len(frames))
+	j.ledger.wrote()
+	return true
 }
 
 // TrySendIdle is TrySend, unless something is being written: then it is busy, and idle is
 // called, once for all calls since, when that is over. It may send what has gathered, and
-// must not block.
-func (r *Resumable) TrySendIdle(message []byte, idle func()) (busy bool, err error) {
+// must not block. If prompt is set, a small message is written by the caller and not by a
+// goroutine that first has to wake up: it arrives sooner, but is in a packet of its own.
+func (r *Resumable) TrySendIdle(message []byte, prompt bool, idle func()) (busy bool, err error) {
+	if len(message) > r.limits.MaxMessage {
+		return false, &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
+	}
 	j := r.journal
 	j.mu.Lock()
-	if busy = j.pumping; busy {
+	defer j.mu.Unlock()
+	if j.pumping {
 		j.idle = idle
+		return true, nil
 	}
-	j.mu.Unlock()
-	if !busy {
-		err = r.TrySend(message)
-	}
-	return busy, err
+	return false, j.trySend(message, prompt)
 }
 
 // TryReceive is like [Stream.TryReceive].

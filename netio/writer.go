@@ -44,6 +44,17 @@ func (w *writer) write(frames []byte, counts bool) error {
 	return nil
 }
 
+// tryWrite writes messages if QUIC takes them at once, and says whether it did. It does not block.
+func (w *writer) tryWrite(frames []byte) bool {
+	if w.bulk {
+		return false
+	}
+	if w.pace != nil {
+		w.pace.touch()
+	}
+	return w.raw.TryWriteAll(frames) == nil
+}
+
 // came notes how many bytes the other side has.
 func (w *writer) came(bytes uint64) {
 	if n := w.account(bytes / paceUnit); n > 0 {

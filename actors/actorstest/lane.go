@@ -70,7 +70,7 @@ func (e *end) TrySend(message []byte) error {
 }
 
 // TrySendIdle implements actors.LaneStream: nothing is ever being written.
-func (e *end) TrySendIdle(message []byte, _ func()) (busy bool, err error) {
+func (e *end) TrySendIdle(message []byte, _ bool, _ func()) (busy bool, err error) {
 	return false, e.TrySend(message)
 }
 
