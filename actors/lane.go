@@ -47,7 +47,8 @@ type lane struct {
 	scratch []byte    // of write
 	head    []byte    // of frame
 
-	frames ring[sentFrame] // that are not handled
+	frames  ring[sentFrame]  // that are not handled
+	refused map[uint64]error // why some of them were not delivered
 }
 
 // credit is what may be sent to a target.
@@ -58,7 +59,6 @@ type sentFrame struct {
 	pid     *actor.PID
 	message any // nil if it is none of the program's
 	confirm func(error)
-	refused error
 }
 
 // Told by the pumps.
@@ -144,8 +144,10 @@ func (l *lane) heard(r record) error {
 		if r.number < l.handled || r.number >= l.sent {
 			return fmt.Errorf("%w: frame %d refused, %d to %d wait", messages.ErrProtocol, r.number, l.handled, l.sent)
 		}
-		why := messages.FromCode(r.code, r.text)
-		l.frames.at(int(r.number - l.handled)).refused = why
+		if l.refused == nil {
+			l.refused = map[uint64]error{}
+		}
+		l.refused[r.number] = messages.FromCode(r.code, r.text)
 	case recordTerminated:
 		l.peer.terminated(r.text, r.why)
 	}
@@ -156,9 +158,14 @@ func (l *lane) heard(r record) error {
 func (l *lane) settle(handled uint64) {
 	for ; l.handled < handled; l.handled++ {
 		f := l.frames.pop(&sentRooms)
+		why, refused := error(nil), false
+		if len(l.refused) > 0 {
+			why, refused = l.refused[l.handled]
+			delete(l.refused, l.handled)
+		}
 		switch {
-		case f.refused != nil:
-			l.peer.fail(f, f.refused, false)
+		case refused:
+			l.peer.fail(f, why, false)
 		case f.confirm != nil:
 			confirm := f.confirm
 			l.peer.told = append(l.peer.told, func() { confirm(nil) })

@@ -32,9 +32,9 @@ type laneBatch struct {
 
 // batched is a frame in a batch.
 type batched struct {
-	kind       byte
 	typ        string // of a tell
-	start, end int    // of the body, in the bytes of the batch
+	start, end uint32 // of the body, in the bytes of the batch
+	kind       byte
 }
 
 // ready reports whether a frame can be written. Called with mu held.
@@ -54,14 +54,14 @@ func (l *lane) write(out *outgoing) bool {
 	l.scratch = l.frame(l.scratch[:0], out)
 	b := batched{kind: out.frame.kind, typ: out.frame.typ}
 	if head := len(l.scratch); alone && head <= headRoom {
-		l.batch.bytes, l.batch.lent, b.start = out.buffer[headRoom-head:], out, head
+		l.batch.bytes, l.batch.lent, b.start = out.buffer[headRoom-head:], out, uint32(head)
 		copy(l.batch.bytes, l.scratch)
 	} else {
 		l.batch.bytes = append(l.batch.bytes, l.scratch...)
-		b.start = len(l.batch.bytes)
+		b.start = uint32(len(l.batch.bytes))
 		l.batch.bytes = append(l.batch.bytes, out.buffer[headRoom:]...)
 	}
-	b.end = len(l.batch.bytes)
+	b.end = uint32(len(l.batch.bytes))
 	l.add(b, out.sent())
 	if l.batch.lent == nil {
 		out.free()

@@ -238,22 +238,23 @@ func (p *peer) encode(pid *actor.PID, message any) (*outgoing, error) {
 
 // head makes the frame of a message whose body is there.
 func (p *peer) head(out *outgoing, typ string, header actor.ReadonlyMessageHeader, sender *actor.PID) (err error) {
-	out.frame = frame{kind: frameTell, target: out.pid.GetId(), targetRequest: out.pid.GetRequestId(), typ: typ}
+	f := &out.frame // which is zero
+	f.kind, f.target, f.targetRequest, f.typ = frameTell, out.pid.GetId(), out.pid.GetRequestId(), typ
 	if header != nil && header.Length() > 0 {
-		out.frame.headers = header.ToMap()
-		if err = checkHeaders(out.frame.headers); err != nil {
+		f.headers = header.ToMap()
+		if err = checkHeaders(f.headers); err != nil {
 			return err
 		}
 	}
 	if sender != nil {
-		if err = p.remote.passes.senderOf(sender, p.remote.sys.as.Address(), &out.frame); err != nil {
+		if err = p.remote.passes.senderOf(sender, p.remote.sys.as.Address(), f); err != nil {
 			return err
 		}
-		if out.frame.sender == asksID && !out.frame.signed {
+		if f.sender == asksID && !f.signed {
 			p.remote.sys.asks.sentTo(sender.RequestId, p.name)
 		}
 	}
-	out.cost = out.frame.cost(len(out.buffer) - headRoom)
+	out.cost = f.cost(len(out.buffer) - headRoom)
 	return nil
 }
 
@@ -273,7 +274,7 @@ func checkID(pid *actor.PID) error {
 
 // waitShare is the part of the limits that who waits for room uses: that is enough to keep
 // the streams busy, and what is not queued needs no memory.
-const waitShare = 8
+const waitShare = 32
 
 // hasRoom reports whether a message may wait, within a part of the limits. Called with mu
 // held.

@@ -27,7 +27,7 @@ func (s *busyStream) ReceiveAll(ctx context.Context, use func([]byte, bool) erro
 }
 
 func (s *busyStream) TrySendIdle([]byte, bool, func()) (bool, error) { return true, nil }
-func (s *busyStream) TrySend([]byte) error                     { return messages.ErrReset }
+func (s *busyStream) TrySend([]byte) error                           { return messages.ErrReset }
 
 // tapeStream is a stream that remembers what it took.
 type tapeStream struct {
@@ -39,7 +39,9 @@ func (s *tapeStream) TrySend(m []byte) error {
 	s.tape.Write(m)
 	return nil
 }
-func (s *tapeStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) { return false, s.TrySend(m) }
+func (s *tapeStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) {
+	return false, s.TrySend(m)
+}
 
 // What had gathered for a stream that then took nothing goes to the next one, as if that had been the first.
 func TestGatheredIsSentAgain(t *testing.T) {

@@ -31,7 +31,9 @@ func (s *sizedStream) TrySend(m []byte) error {
 	return nil
 }
 
-func (s *sizedStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) { return false, s.TrySend(m) }
+func (s *sizedStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) {
+	return false, s.TrySend(m)
+}
 
 func (s *sizedStream) ReceiveAll(ctx context.Context, _ func([]byte, bool) error) error {
 	select {

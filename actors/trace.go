@@ -17,7 +17,7 @@ func unwrapTraced(ctx context.Context, message any) (headers map[string]string, 
 	if header != nil && header.Length() > 0 {
 		headers = header.ToMap()
 	}
-	if trace.SpanContextFromContext(ctx).IsValid() {
+	if isTraced(ctx) {
 		if headers == nil {
 			headers = map[string]string{}
 		}
@@ -26,9 +26,18 @@ func unwrapTraced(ctx context.Context, message any) (headers map[string]string, 
 	return headers, bare, sender
 }
 
+// noSpan is what a context without a span has.
+var noSpan = trace.SpanFromContext(context.Background())
+
+// isTraced reports whether OpenTelemetry knows something of a context.
+func isTraced(ctx context.Context) bool {
+	span := trace.SpanFromContext(ctx)
+	return span != noSpan && span.SpanContext().IsValid() // nearly always the first, which is quick
+}
+
 // traced returns a message with what OpenTelemetry knows of its context.
 func traced(ctx context.Context, message any) any {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
+	if !isTraced(ctx) {
 		return message
 	}
 	headers, bare, sender := unwrapTraced(ctx, message)
