@@ -40,7 +40,11 @@ type lane struct {
 	tables  tables
 	credits []credit  // by the number of the target
 	waiting []*flow   // that could not send
-	batch   laneBatch // of frames that the stream has not taken
+	batch   laneBatch // of frames that the stream has not got
+	pushed  laneBatch // of those before, for which the stream has no room yet
+	pushing bool      // a pump waits for the stream to take them
+	early   bool      // the stream has the batch, but the peer has not accepted the stream yet
+	gathers bool      // the stream is to say when it has written what it has
 	sent    uint64    // frames, with those in the batch
 	handled uint64    // of them, by the peer
 	flushed uint64    // sent when a flush was asked for
@@ -180,8 +184,9 @@ func (p *peer) up(l *lane) {
 		return // it was given up
 	}
 	l.known = true
-	if l.batch.early {
-		l.taken()
+	if l.early {
+		l.early = false
+		l.batch.empty()
 	}
 	address := l.stream.Address()
 	switch {
@@ -240,10 +245,13 @@ func (p *peer) down(l *lane, why error) {
 // drop gives up a lane: what was sent and not handled is in doubt. It returns the flows
 // for which something may wait. Called with mu held.
 func (p *peer) drop(l *lane, why error) (stranded []*flow) {
-	if !l.batch.waiting && !l.batch.early { // else it may be taken yet: it is in doubt, too
-		l.untaken()
+	if !l.early { // else it may be taken yet: it is in doubt, too
+		l.untaken(&l.batch)
 	}
-	l.over, l.batch = true, laneBatch{}
+	if !l.pushing {
+		l.untaken(&l.pushed)
+	}
+	l.over, l.pushing, l.early, l.batch, l.pushed = true, false, false, laneBatch{}, laneBatch{}
 	p.lanes[l.index] = nil
 	if l.pid != nil {
 		pid, as := l.pid, p.remote.sys.as

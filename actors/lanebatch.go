@@ -19,15 +19,11 @@ const (
 	batchedFrame = 4 << 10  // bytes of a message from which on it goes alone
 )
 
-// laneBatch is the frames of a lane that the stream has not taken yet. Guarded by mu of the
-// peer.
+// laneBatch is frames of a lane that the stream has not taken. Guarded by mu of the peer.
 type laneBatch struct {
-	bytes   []byte    // of the frames
-	frames  []batched // what they are
-	lent    *outgoing // the message whose buffer bytes are; nil if they are the lane's own
-	waiting bool      // a pump waits for the stream to take it
-	early   bool      // the stream has it, but the peer has not accepted the stream yet
-	gathers bool      // the stream is to say when it has written what it has
+	bytes  []byte    // of the frames
+	frames []batched // what they are
+	lent   *outgoing // the message whose buffer bytes are; nil if they are the lane's own
 }
 
 // batched is a frame in a batch.
@@ -37,8 +33,28 @@ type batched struct {
 	kind       byte
 }
 
-// ready reports whether a frame can be written. Called with mu held.
-func (l *lane) ready() bool { return l.stream != nil && !l.over && !l.batch.waiting && !l.batch.early }
+// isFull reports whether no more is to be added.
+func (b *laneBatch) isFull() bool { return b.lent != nil || len(b.bytes) >= batchBytes }
+
+// empty makes it ready for other frames.
+func (b *laneBatch) empty() {
+	bytes := b.bytes[:0]
+	if b.lent != nil {
+		b.lent.free()
+		bytes = nil
+	}
+	if cap(bytes) > keepBuffer {
+		bytes = nil
+	}
+	*b = laneBatch{bytes: bytes, frames: b.frames[:0]}
+}
+
+// ready reports whether a frame can be written. While the stream has no room, frames gather in
+// another batch: so the memory of what waits is next to each other, and who sends it need not
+// queue. Called with mu held.
+func (l *lane) ready() bool {
+	return l.stream != nil && !l.over && !l.early && (!l.pushing || l.known && !l.batch.isFull())
+}
 
 // write writes a frame, and frees the message; the lane must be ready. It returns false if
 // the frame has to wait. Called with mu held.
@@ -46,7 +62,7 @@ func (l *lane) write(out *outgoing) bool {
 	alone := len(out.buffer) >= batchedFrame
 	full := min(batchBytes, l.peer.remote.config.MaxMessage-maxHead-len(out.buffer))
 	if len(l.batch.frames) > 0 && (alone || len(l.batch.bytes) >= full) {
-		if l.send(); !l.ready() {
+		if l.send(); len(l.batch.frames) > 0 || !l.ready() {
 			return false
 		}
 	}
@@ -123,101 +139,116 @@ func (l *lane) flush() {
 // sendIdle sends the batch if the stream has written all that it has, or else when it has.
 // Called with mu held.
 func (l *lane) sendIdle() {
-	if len(l.batch.frames) == 0 || !l.ready() || l.batch.gathers {
+	if !l.sends() || l.gathers {
 		return
 	}
 	busy, err := l.stream.TrySendIdle(l.batch.bytes, l.peer.answers.Swap(false), l.idle)
-	if l.batch.gathers = busy; !busy {
+	if l.gathers = busy; !busy {
 		l.tried(err)
 	}
+}
+
+// sends reports whether there is a batch that may be sent. Called with mu held.
+func (l *lane) sends() bool {
+	return len(l.batch.frames) > 0 && l.stream != nil && !l.over && !l.early && !l.pushing
 }
 
 // idle hears that the stream has written all that it had.
 func (l *lane) idle() {
 	l.peer.mu.Lock()
 	defer l.peer.unlock()
-	l.batch.gathers = false
+	l.gathers = false
 	l.send()
 }
 
 // send hands the batch to the stream, or to a pump if the stream has no room. Called with
 // mu held.
 func (l *lane) send() {
-	if len(l.batch.frames) == 0 || !l.ready() {
-		return
+	if l.sends() {
+		l.tried(l.stream.TrySend(l.batch.bytes))
 	}
-	l.tried(l.stream.TrySend(l.batch.bytes))
 }
 
 // tried hears what the stream said of the batch. Called with mu held.
 func (l *lane) tried(err error) {
 	switch {
 	case err == nil && !l.known:
-		l.batch.early = true
+		l.early = true
 	case err == nil:
-		l.taken()
+		l.batch.empty()
 	case errors.Is(err, messages.ErrWouldBlock):
-		l.batch.waiting = true
-		stream, bytes := l.stream, l.batch.bytes
+		stream, bytes := l.stream, l.toPush()
 		l.peer.remote.sys.Pumps.Go(func() { l.push(stream, bytes) })
 	default:
 		l.fail()
 	}
 }
 
-// push is a pump: it waits until the stream takes the batch.
+// toPush makes the batch the one that a pump has the stream take. Called with mu held.
+func (l *lane) toPush() []byte {
+	l.batch, l.pushed, l.pushing = l.pushed, l.batch, true
+	return l.pushed.bytes
+}
+
+// push is a pump: it waits until the stream takes a batch, and those that gathered meanwhile.
 func (l *lane) push(stream LaneStream, bytes []byte) {
-	err := stream.Send(context.Background(), bytes) // ends with the stream
+	for bytes != nil {
+		err := stream.Send(context.Background(), bytes) // ends with the stream
+		bytes = l.pushedTo(stream, err)
+	}
+}
+
+// pushedTo hears what the stream said of the batch that a pump handed to it. It returns the
+// next one, nil if there is none.
+func (l *lane) pushedTo(stream LaneStream, err error) (next []byte) {
 	l.peer.mu.Lock()
 	defer l.peer.unlock()
-	if !l.batch.waiting || l.stream != stream {
-		return // the lane was given up, or the stream refused
+	if !l.pushing || l.stream != stream {
+		return nil // the lane was given up, or the stream refused
 	}
-	l.batch.waiting = false
-	if l.tried(err); l.ready() {
-		l.peer.resume(l)
+	l.pushing = false
+	switch {
+	case err != nil:
+		l.fail()
+		return nil
+	case !l.known: // nothing has gathered
+		l.batch, l.pushed, l.early = l.pushed, l.batch, true
+		return nil
 	}
+	l.pushed.empty()
+	if len(l.batch.frames) > 0 {
+		next = l.toPush()
+	}
+	l.peer.resume(l)
+	return next
 }
 
 // fail ends the lane, since its stream has refused the batch: the pump that listens says
 // why, and then what is in the batch waits again. Called with mu held.
 func (l *lane) fail() {
-	l.over, l.batch.waiting = true, false
+	l.over, l.pushing = true, false
 	l.peer.told = append(l.peer.told, l.stream.Reset)
 }
 
-// taken empties the batch. Called with mu held.
-func (l *lane) taken() {
-	bytes := l.batch.bytes[:0]
-	if l.batch.lent != nil {
-		l.batch.lent.free()
-		bytes = nil
-	}
-	if cap(bytes) > keepBuffer {
-		bytes = nil
-	}
-	l.batch = laneBatch{bytes: bytes, frames: l.batch.frames[:0], gathers: l.batch.gathers}
-}
-
-// untaken ends the lane, since its stream is over, and has the messages of the batch wait
+// untaken ends the lane, since its stream is over, and has the messages of a batch wait
 // again, before all others. Called with mu held.
-func (l *lane) untaken() {
+func (l *lane) untaken(batch *laneBatch) {
 	l.over = true
-	n := min(len(l.batch.frames), l.frames.len()) // as many, unless the peer says that it has handled some
-	for _, b := range slices.Backward(l.batch.frames[len(l.batch.frames)-n:]) {
+	n := min(len(batch.frames), l.frames.len()) // as many, unless the peer says that it has handled some
+	for _, b := range slices.Backward(batch.frames[len(batch.frames)-n:]) {
 		sent := l.frames.popLast(&sentRooms)
 		l.sent--
 		if b.kind == frameFlush {
 			continue
 		}
-		out := l.peer.remake(sent, b, l.batch.bytes[b.start:b.end])
+		out := l.peer.remake(sent, b, batch.bytes[b.start:b.end])
 		f := l.peer.flow(out.frame.target)
 		f.queue.pushFirst(&outgoingRooms, out)
 		f.queued += out.cost
 		l.peer.queued += out.cost
 		f.lane = l // so that it is found when the lane is dropped
 	}
-	l.batch = laneBatch{}
+	*batch = laneBatch{}
 }
 
 // remake makes a message anew that was written.

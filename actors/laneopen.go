@@ -88,7 +88,9 @@ func (p *peer) refused(l *lane) {
 	if p.lanes[l.index] != l {
 		return
 	}
-	l.untaken()
+	l.untaken(&l.batch)
+	l.untaken(&l.pushed)
+	l.pushing, l.early = false, false
 	l.over, l.stream, l.flushed = false, nil, 0
 	l.tables, l.credits = newTables(p.remote.passes), nil
 	var back []*flow

@@ -54,7 +54,6 @@ type peer struct {
 	crowd   int                            // of flows, at which idle ones are forgotten
 	unsent  bool                           // lanes have frames in their batches
 	queued  int                            // cost of what waits with flows
-	starved []*flow                        // for which somebody waits because of the others
 	watches map[string]map[string]watcher  // by the watched actor's id, and the watcher's
 	byWho   map[string]map[string]struct{} // what actors of this system watch: ids by id
 	drains  []chan struct{}                // of those who wait until everything was handled
@@ -63,16 +62,15 @@ type peer struct {
 
 // flow is all that goes to one actor of a peer.
 type flow struct {
-	target  string
-	home    int    // the lane of its small messages
-	number  uint32 // of the target where it was sent last
-	lane    *lane  // that carried its last frame; nil if that was handled
-	last    uint64 // frames on that lane, with its last
-	queue   ring[*outgoing]
-	queued  int           // cost
-	room    chan struct{} // closed when there is some for its messages; nil if nobody waits for it
-	starved bool          // it is on that list of the peer
-	listed  *lane         // that it waits for; nil if it waits for credit, or for nothing
+	target string
+	home   int    // the lane of its small messages
+	number uint32 // of the target where it was sent last
+	lane   *lane  // that carried its last frame; nil if that was handled
+	last   uint64 // frames on that lane, with its last
+	queue  ring[*outgoing]
+	queued int           // cost
+	room   chan struct{} // closed when nothing waits any more; nil if nobody waits for that
+	listed *lane         // that it waits for; nil if it waits for credit, or for nothing
 }
 
 // idle reports whether there is nothing to remember. Called with mu held.
@@ -125,18 +123,16 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 	return err
 }
 
-// await takes a message as soon as there is room. Called with mu held.
+// await takes a message as soon as no other waits for the same actor: who waits writes to the
+// lane's batch itself, which is cheaper than to queue for another to do it. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
 	for {
 		f := p.flow(out.frame.target) // anew: it may have been forgotten
-		if p.remote.closed.Load() || p.hasRoom(f, out, waitShare) {
+		if p.remote.closed.Load() || f.queue.len() == 0 {
 			return p.takeFor(f, out)
 		}
 		if f.room == nil {
 			f.room = make(chan struct{})
-		}
-		if limit := p.remote.config.Limits.TargetQueue / waitShare; f.queued+out.cost <= limit && !f.starved {
-			p.starved, f.starved = append(p.starved, f), true
 		}
 		room := f.room
 		p.unlock()
@@ -152,26 +148,13 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 	}
 }
 
-// tellRoom lets those look again who wait for room for messages to an actor. Called with
-// mu held.
+// tellRoom lets those look again who wait until nothing waits for an actor. Called with mu
+// held.
 func (p *peer) tellRoom(f *flow) {
 	if f.room != nil {
 		close(f.room)
 		f.room = nil
 	}
-}
-
-// tellStarved does so for all who wait because of others, if there is room again: so much
-// that it is worth to wake everybody. Called with mu held.
-func (p *peer) tellStarved() {
-	if len(p.starved) == 0 || p.queued > p.remote.config.Limits.PeerQueue/waitShare/8*7 {
-		return
-	}
-	for _, f := range p.starved {
-		f.starved = false
-		p.tellRoom(f)
-	}
-	p.starved = nil
 }
 
 // unlock gives mu back, and tells what was lost, since who hears of it may send.
@@ -272,15 +255,10 @@ func checkID(pid *actor.PID) error {
 	return nil
 }
 
-// waitShare is the part of the limits that who waits for room uses: that is enough to keep
-// the streams busy, and what is not queued needs no memory.
-const waitShare = 32
-
-// hasRoom reports whether a message may wait, within a part of the limits. Called with mu
-// held.
-func (p *peer) hasRoom(f *flow, out *outgoing, share int) bool {
+// hasRoom reports whether a message may wait. Called with mu held.
+func (p *peer) hasRoom(f *flow, out *outgoing) bool {
 	limits := &p.remote.config.Limits
-	return f.queued == 0 || f.queued+out.cost <= limits.TargetQueue/share && p.queued+out.cost <= limits.PeerQueue/share
+	return f.queued == 0 || f.queued+out.cost <= limits.TargetQueue && p.queued+out.cost <= limits.PeerQueue
 }
 
 // take sends a message or has it wait. It is the caller's to free it if there is an
@@ -299,7 +277,7 @@ func (p *peer) takeFor(f *flow, out *outgoing) error {
 			return err
 		}
 	}
-	if !p.hasRoom(f, out, 1) {
+	if !p.hasRoom(f, out) {
 		p.remote.stats.overflows.Add(1)
 		return fmt.Errorf("%w: %d bytes wait for this actor, and %d for all of its client", ErrOverflow, f.queued, p.queued)
 	}
@@ -426,7 +404,6 @@ func (p *peer) resume(on *lane) {
 
 // drain sends what a flow has, as far as it may. Called with mu held.
 func (p *peer) drain(f *flow) {
-	before := f.queue.len()
 	for f.queue.len() > 0 {
 		out := *f.queue.at(0)
 		cost := out.cost // it may be the lane's then
@@ -443,8 +420,7 @@ func (p *peer) drain(f *flow) {
 		}
 	}
 	p.list(f)
-	if half := f.queued <= p.remote.config.Limits.TargetQueue/waitShare/2; f.queue.len() < before && (half || f.listed == nil) {
-		p.tellRoom(f) // there is some for several messages, or no more to come soon
+	if f.queue.len() == 0 {
+		p.tellRoom(f)
 	}
-	p.tellStarved()
 }

@@ -91,8 +91,8 @@ type RemoteLimits struct {
 	// while messages for it wait. If zero, 10 seconds.
 	OpenWait time.Duration
 	// TargetQueue is how many bytes of messages, 64 more counted for each, wait for
-	// one actor of a peer, beside one message. [Remote.SendWait] waits while more than a
-	// 32nd of that waits. If zero, 8 MiB.
+	// one actor of a peer, beside one message. [Remote.SendWait] waits while anything
+	// does. If zero, 8 MiB.
 	TargetQueue int
 	// PeerQueue is how many wait for all actors of a peer, likewise. If zero, 64 MiB.
 	PeerQueue int
