@@ -149,10 +149,11 @@ func (c *codecs) encode(b []byte, message any) (typ string, body []byte, err err
 				c.passes.away(pid)
 			}
 		}
-		body, err = proto.MarshalOptions{}.MarshalAppend(b, message)
+		b = bodies.grow(b, proto.Size(message))
+		body, err = proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, message)
 		return t.name, body, err
 	case []byte:
-		return bytesType, append(b, message...), nil
+		return bytesType, append(bodies.grow(b, len(message)), message...), nil
 	}
 	for _, codec := range c.list {
 		typ, body, ok, err := codec.Encode(b, message)

@@ -9,6 +9,7 @@ import (
 	"github.com/asynkron/protoactor-go/actor"
 
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 )
 
 // Frames go to the stream together in one message when it has written what it has, without
@@ -17,13 +18,15 @@ import (
 const (
 	batchBytes   = 16 << 10 // from which on a batch is sent
 	batchedFrame = 4 << 10  // bytes of a message from which on it goes alone
+	keepBatch    = 64 << 10 // bytes of a batch whose memory is used again
 )
 
 // laneBatch is frames of a lane that the stream has not taken. Guarded by mu of the peer.
 type laneBatch struct {
 	bytes  []byte    // of the frames
 	frames []batched // what they are
-	lent   *outgoing // the message whose buffer bytes are; nil if they are the lane's own
+	lent   *outgoing // the message whose buffer ends with bytes; nil if they are the lane's own
+	given  bool      // the stream may have that buffer, and frees the message
 }
 
 // batched is a frame in a batch.
@@ -40,10 +43,12 @@ func (b *laneBatch) isFull() bool { return b.lent != nil || len(b.bytes) >= batc
 func (b *laneBatch) empty() {
 	bytes := b.bytes[:0]
 	if b.lent != nil {
-		b.lent.free()
 		bytes = nil
 	}
-	if cap(bytes) > keepBuffer {
+	if b.lent != nil && !b.given {
+		b.lent.free()
+	}
+	if cap(bytes) > keepBatch {
 		bytes = nil
 	}
 	*b = laneBatch{bytes: bytes, frames: b.frames[:0]}
@@ -69,7 +74,7 @@ func (l *lane) write(out *outgoing) bool {
 	out.frame.flush = out.confirm != nil
 	l.scratch = l.frame(l.scratch[:0], out)
 	b := batched{kind: out.frame.kind, typ: out.frame.typ}
-	if head := len(l.scratch); alone && head <= headRoom {
+	if head := len(l.scratch); alone && head+netio.GiveRoom <= headRoom {
 		l.batch.bytes, l.batch.lent, b.start = out.buffer[headRoom-head:], out, uint32(head)
 		copy(l.batch.bytes, l.scratch)
 	} else {
@@ -164,10 +169,26 @@ func (l *lane) idle() {
 // send hands the batch to the stream, or to a pump if the stream has no room. Called with
 // mu held.
 func (l *lane) send() {
-	if l.sends() {
-		l.tried(l.stream.TrySend(l.batch.bytes))
+	if !l.sends() {
+		return
+	}
+	b := &l.batch
+	if b.given = l.gives(b); b.given {
+		l.tried(l.stream.TryGive(b.lent.buffer, b.at(), b.lent.free))
+	} else {
+		l.tried(l.stream.TrySend(b.bytes))
 	}
 }
+
+// gives reports whether the stream may have the memory of a batch: it is not worth it if little
+// of that is used, and a peer that has not accepted the stream may refuse what it got. Called
+// with mu held.
+func (l *lane) gives(b *laneBatch) bool {
+	return b.lent != nil && l.known && len(b.bytes) >= largeMessage
+}
+
+// at is where in the buffer of the message that is lent the batch begins.
+func (b *laneBatch) at() int { return len(b.lent.buffer) - len(b.bytes) }
 
 // tried hears what the stream said of the batch. Called with mu held.
 func (l *lane) tried(err error) {
@@ -177,50 +198,57 @@ func (l *lane) tried(err error) {
 	case err == nil:
 		l.batch.empty()
 	case errors.Is(err, messages.ErrWouldBlock):
-		stream, bytes := l.stream, l.toPush()
-		l.peer.remote.sys.Pumps.Go(func() { l.push(stream, bytes) })
+		stream, batch := l.stream, l.toPush()
+		l.peer.remote.sys.Pumps.Go(func() { l.push(stream, batch) })
 	default:
 		l.fail()
 	}
 }
 
 // toPush makes the batch the one that a pump has the stream take. Called with mu held.
-func (l *lane) toPush() []byte {
+func (l *lane) toPush() laneBatch {
 	l.batch, l.pushed, l.pushing = l.pushed, l.batch, true
-	return l.pushed.bytes
+	l.pushed.given = l.gives(&l.pushed)
+	return l.pushed
 }
 
 // push is a pump: it waits until the stream takes a batch, and those that gathered meanwhile.
-func (l *lane) push(stream LaneStream, bytes []byte) {
-	for bytes != nil {
-		err := stream.Send(context.Background(), bytes) // ends with the stream
-		bytes = l.pushedTo(stream, err)
+func (l *lane) push(stream LaneStream, batch laneBatch) {
+	for more := true; more; {
+		ctx := context.Background() // it ends with the stream
+		var err error
+		if batch.given {
+			err = stream.Give(ctx, batch.lent.buffer, batch.at(), batch.lent.free)
+		} else {
+			err = stream.Send(ctx, batch.bytes)
+		}
+		batch, more = l.pushedTo(stream, err)
 	}
 }
 
-// pushedTo hears what the stream said of the batch that a pump handed to it. It returns the
-// next one, nil if there is none.
-func (l *lane) pushedTo(stream LaneStream, err error) (next []byte) {
+// pushedTo hears what the stream said of the batch that a pump handed to it, and returns the
+// next one if there is one.
+func (l *lane) pushedTo(stream LaneStream, err error) (next laneBatch, more bool) {
 	l.peer.mu.Lock()
 	defer l.peer.unlock()
 	if !l.pushing || l.stream != stream {
-		return nil // the lane was given up, or the stream refused
+		return next, false // the lane was given up, or the stream refused
 	}
 	l.pushing = false
 	switch {
 	case err != nil:
 		l.fail()
-		return nil
+		return next, false
 	case !l.known: // nothing has gathered
 		l.batch, l.pushed, l.early = l.pushed, l.batch, true
-		return nil
+		return next, false
 	}
 	l.pushed.empty()
-	if len(l.batch.frames) > 0 {
+	if more = len(l.batch.frames) > 0; more {
 		next = l.toPush()
 	}
 	l.peer.resume(l)
-	return next
+	return next, more
 }
 
 // fail ends the lane, since its stream has refused the batch: the pump that listens says

@@ -14,6 +14,7 @@ type outgoing struct {
 	confirm func(error)
 	frame   frame
 	buffer  []byte // headRoom bytes, and the body
+	own     []byte // what buffer is, unless the body is large
 	cost    int    // of the frame
 }
 
@@ -21,8 +22,8 @@ type outgoing struct {
 // frame fits there.
 const headRoom = 64
 
-// keepBuffer is the size in bytes of the largest buffer that is used again.
-const keepBuffer = 128 << 10
+// keepBuffer is the size in bytes of the largest buffer that stays with an outgoing message.
+const keepBuffer = 6 << 10
 
 // Memory of the queues of what goes to peers.
 var (
@@ -30,22 +31,61 @@ var (
 	sentRooms     rooms[sentFrame]
 )
 
-var outgoings = sync.Pool{New: func() any { return &outgoing{buffer: make([]byte, headRoom, 4*headRoom)} }}
+var outgoings = sync.Pool{New: func() any { return &outgoing{own: make([]byte, headRoom, 4*headRoom)} }}
 
 // newOutgoing returns an empty message.
 func newOutgoing(pid *actor.PID) *outgoing {
 	out := outgoings.Get().(*outgoing) //nolint:forcetypeassert // there is nothing else in it
-	out.pid = pid
+	out.pid, out.buffer = pid, out.own
 	return out
 }
 
 // free gives a message back. Nobody may have it any more.
 func (o *outgoing) free() {
-	if cap(o.buffer) > keepBuffer {
-		return
+	own := o.own
+	if n := cap(o.buffer); n > cap(own) && n <= keepBuffer {
+		own = o.buffer[:headRoom]
+	} else if n > keepBuffer {
+		bodies.give(o.buffer)
 	}
-	*o = outgoing{buffer: o.buffer[:headRoom]}
+	*o = outgoing{own: own}
 	outgoings.Put(o)
+}
+
+// bodies is memory for large bodies that is used again, in sizes that double.
+var bodies bodyPool
+
+type bodyPool [8]sync.Pool // of *[]byte
+
+// bodySize is how large the memory of a class is: a round size, and what goes with it.
+func bodySize(class int) int { return 8<<10<<class + 1<<10 }
+
+// grow returns b with room for a body of size bytes more.
+func (p *bodyPool) grow(b []byte, size int) []byte {
+	size += len(b)
+	if size <= keepBuffer {
+		return b // append does it
+	}
+	for class := range p {
+		if size > bodySize(class) {
+			continue
+		}
+		if kept, ok := p[class].Get().(*[]byte); ok {
+			return append((*kept)[:0], b...)
+		}
+		size = bodySize(class)
+		break
+	}
+	return append(make([]byte, 0, size), b...)
+}
+
+// give takes memory that nobody has any more.
+func (p *bodyPool) give(b []byte) {
+	for class := range p {
+		if cap(b) == bodySize(class) {
+			p[class].Put(&b)
+		}
+	}
 }
 
 // about makes it a frame about its target that is no message.

@@ -43,6 +43,11 @@ func parseAddress(address string) (name, incarnation string, ok bool) {
 type LaneStream interface {
 	Send(ctx context.Context, message []byte) error
 	TrySend(message []byte) error
+	// Give is Send of the message that buffer[at:] is, which is not copied: unless there is an
+	// error, buffer is the stream's until it calls used. What comes before at is overwritten.
+	Give(ctx context.Context, buffer []byte, at int, used func()) error
+	// TryGive is Give as TrySend is Send.
+	TryGive(buffer []byte, at int, used func()) error
 	// TrySendIdle is TrySend, unless something is being written: then it is busy, and idle,
 	// which does not block, is called when that is over. If prompt is set, a message that is
 	// small does not wait for others that may follow.

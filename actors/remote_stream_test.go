@@ -31,6 +31,22 @@ func (s *sizedStream) TrySend(m []byte) error {
 	return nil
 }
 
+func (s *sizedStream) Give(ctx context.Context, b []byte, at int, used func()) error {
+	err := s.Send(ctx, b[at:])
+	if err == nil {
+		used()
+	}
+	return err
+}
+
+func (s *sizedStream) TryGive(b []byte, at int, used func()) error {
+	err := s.TrySend(b[at:])
+	if err == nil {
+		used()
+	}
+	return err
+}
+
 func (s *sizedStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) {
 	return false, s.TrySend(m)
 }

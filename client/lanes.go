@@ -22,6 +22,16 @@ func (s laneStream) TrySendIdle(message []byte, prompt bool, idle func()) (busy 
 	return s.resumable.TrySendIdle(message, prompt, idle)
 }
 
+// Give implements actors.LaneStream.
+func (s laneStream) Give(ctx context.Context, buffer []byte, at int, used func()) error {
+	return s.resumable.Give(ctx, buffer, at, used)
+}
+
+// TryGive implements actors.LaneStream.
+func (s laneStream) TryGive(buffer []byte, at int, used func()) error {
+	return s.resumable.TryGive(buffer, at, used)
+}
+
 // ReceiveAll implements actors.LaneStream: what comes on a bulk stream can be kept.
 func (s laneStream) ReceiveAll(ctx context.Context, use func(message []byte, keep bool) error) error {
 	keep := Urgency(s.resumable.terms.GetUrgency()) == Bulk

@@ -39,9 +39,12 @@ func frameSize(n int) int {
 
 // appendFrame appends a frame that carries body.
 func appendFrame(dst []byte, field int, body []byte) []byte {
-	dst = append(dst, byte(field<<3)|byte(protowire.BytesType))
-	dst = protowire.AppendVarint(dst, uint64(len(body)))
-	return append(dst, body...)
+	return append(appendFrameHeader(dst, field, len(body)), body...)
+}
+
+// appendFrameHeader appends what comes before a body of size bytes.
+func appendFrameHeader(dst []byte, field, size int) []byte {
+	return protowire.AppendVarint(append(dst, byte(field<<3)|byte(protowire.BytesType)), uint64(size))
 }
 
 // appendMessageFrame appends a frame that carries a protobuf message.

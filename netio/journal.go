@@ -50,9 +50,9 @@ func newJournal(buffers *bufferPool, limit, keep int, in *intake) *journal {
 	return j
 }
 
-// send queues one message. It blocks while too much is kept, until ctx ends: then
-// nothing of it was or will be sent.
-func (j *journal) send(ctx context.Context, message []byte) error {
+// send queues one message, which may be a gift. It blocks while too much is kept, until ctx
+// ends: then nothing of it was or will be sent.
+func (j *journal) send(ctx context.Context, message []byte, g gift) error {
 	size := frameSize(len(message))
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -74,9 +74,18 @@ func (j *journal) send(ctx context.Context, message []byte) error {
 	if err := j.over(); err != nil {
 		return err
 	}
-	j.ledger.add(fieldMessages, message)
+	j.add(message, g)
 	j.startPump()
 	return nil
+}
+
+// add queues a message. Called with mu held.
+func (j *journal) add(message []byte, g gift) {
+	if g.used != nil {
+		j.ledger.give(g, message)
+	} else {
+		j.ledger.add(fieldMessages, message)
+	}
 }
 
 // fits reports whether a frame of size bytes may be queued now.

@@ -35,7 +35,17 @@ type chunk struct {
 	frames []byte
 	first  uint64 // number of the first
 	count  uint64
+	used   func() // told that the memory is not needed any more, if it was given; else nil
 }
+
+// gift is a message in memory that the stream may keep instead of a copy. Its zero value is none.
+type gift struct {
+	buffer []byte // ends with the message, before which there are at least [GiveRoom] bytes that are free
+	used   func() // called when the memory is not needed any more
+}
+
+// GiveRoom is how many bytes have to be free before a message whose memory is given to a stream.
+const GiveRoom = maxFrameHeader
 
 func newLedger(buffers *bufferPool, keep int) ledger {
 	return ledger{buffers: buffers, largest: min(max(keep/8, smallBuffer), largeBuffer), size: smallBuffer, writing: -1}
@@ -54,10 +64,34 @@ func (l *ledger) add(field int, body []byte) {
 	}
 	c := &l.chunks[last]
 	c.frames = appendFrame(c.frames, field, body)
+	l.added(c, size)
+}
+
+// give appends a frame with a message, which is not copied.
+func (l *ledger) give(g gift, message []byte) {
+	size := frameSize(len(message))
+	frame := g.buffer[len(g.buffer)-size:]
+	appendFrameHeader(frame[:0], fieldMessages, len(message))
+	l.chunks = append(l.chunks, chunk{frames: frame[:size:size], first: l.next, used: g.used})
+	l.added(&l.chunks[len(l.chunks)-1], size)
+}
+
+// added counts a frame of a chunk.
+func (l *ledger) added(c *chunk, size int) {
 	c.count++
 	l.next++
 	l.bytes += size
 	l.waiting += size
+}
+
+// letGo gives the memory of a chunk back.
+func (l *ledger) letGo(c *chunk) {
+	if c.used != nil {
+		c.used()
+	} else {
+		l.buffers.put(c.frames)
+	}
+	*c = chunk{}
 }
 
 // peek returns frames that are to be handed out next; nil if there are none.
@@ -150,8 +184,7 @@ func (l *ledger) free() {
 			l.offset = 0
 			break
 		}
-		l.buffers.put(c.frames)
-		l.chunks[gone] = chunk{}
+		l.letGo(&l.chunks[gone])
 		gone++
 	}
 	if gone == 0 {
@@ -173,9 +206,9 @@ func (l *ledger) free() {
 
 // clear forgets everything that is not being written.
 func (l *ledger) clear() {
-	for i, c := range l.chunks {
+	for i := range l.chunks {
 		if i != l.writing {
-			l.buffers.put(c.frames)
+			l.letGo(&l.chunks[i])
 		}
 	}
 	l.chunks, l.bytes, l.waiting, l.at, l.offset, l.writing = nil, 0, 0, 0, 0, -1

@@ -82,10 +82,21 @@ func (t *Transport) NewResumable(config ResumableConfig) (*Resumable, error) {
 // Errors: [*messages.SizeError] (the stream stays usable), [*messages.DoubtError],
 // [messages.ErrClosed].
 func (r *Resumable) Send(ctx context.Context, message []byte) error {
-	if len(message) > r.limits.MaxMessage {
-		return &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
+	if err := r.limits.check(message); err != nil {
+		return err
 	}
-	return r.journal.send(ctx, message)
+	return r.journal.send(ctx, message, gift{})
+}
+
+// Give is Send of the message that buffer[at:] is, which is not copied: buffer is the stream's
+// until it calls used, which must not block nor use the stream, unless Give returns an error.
+// The [GiveRoom] bytes before the message are overwritten.
+func (r *Resumable) Give(ctx context.Context, buffer []byte, at int, used func()) error {
+	message := buffer[at:]
+	if err := r.limits.check(message); err != nil {
+		return err
+	}
+	return r.journal.send(ctx, message, gift{buffer, used})
 }
 
 // Receive is like [Stream.Receive].

@@ -61,6 +61,14 @@ type Limits struct {
 	ReceiveBuffer int
 }
 
+// check returns an error if a message is too large.
+func (l *Limits) check(message []byte) error {
+	if len(message) > l.MaxMessage {
+		return &messages.SizeError{Size: len(message), Limit: l.MaxMessage}
+	}
+	return nil
+}
+
 func (l Limits) withDefaults() Limits {
 	if l.MaxMessage == 0 {
 		l.MaxMessage = DefaultMaxMessage
@@ -311,8 +319,8 @@ func (s *Stream) Send(ctx context.Context, message []byte) error {
 	if loose := s.loose.Load(); loose != nil {
 		return loose.send(ctx, message, loose.terms.deadline)
 	}
-	if len(message) > s.limits.MaxMessage {
-		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
+	if err := s.limits.check(message); err != nil {
+		return err
 	}
 	return s.out.send(ctx, message)
 }

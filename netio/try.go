@@ -14,8 +14,8 @@ func (s *Stream) TrySend(message []byte) error {
 	if loose := s.loose.Load(); loose != nil {
 		return loose.trySend(message)
 	}
-	if len(message) > s.limits.MaxMessage {
-		return &messages.SizeError{Size: len(message), Limit: s.limits.MaxMessage}
+	if err := s.limits.check(message); err != nil {
+		return err
 	}
 	return s.out.trySend(message)
 }
@@ -70,18 +70,30 @@ func (s *Stream) Stats() DeliveryStats {
 
 // TrySend is like [Stream.TrySend]; space also ends where too much is kept.
 func (r *Resumable) TrySend(message []byte) error {
-	if len(message) > r.limits.MaxMessage {
-		return &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
+	if err := r.limits.check(message); err != nil {
+		return err
 	}
 	j := r.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.trySend(message, false)
+	return j.trySend(message, gift{}, false)
+}
+
+// TryGive is [Resumable.Give] as TrySend is Send.
+func (r *Resumable) TryGive(buffer []byte, at int, used func()) error {
+	message := buffer[at:]
+	if err := r.limits.check(message); err != nil {
+		return err
+	}
+	j := r.journal
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.trySend(message, gift{buffer, used}, false)
 }
 
 // trySend queues a message if no sender waits and it fits. If prompt is set, it is written here if
 // it can be. Called with mu held.
-func (j *journal) trySend(message []byte, prompt bool) error {
+func (j *journal) trySend(message []byte, g gift, prompt bool) error {
 	if err := j.over(); err != nil {
 		return err
 	}
@@ -89,7 +101,7 @@ func (j *journal) trySend(message []byte, prompt bool) error {
 		j.ask()
 		return messages.ErrWouldBlock
 	}
-	j.ledger.add(fieldMessages, message)
+	j.add(message, g)
 	if !prompt || !j.writeNow() {
 		j.startPump()
 	}
@@ -120,8 +132,8 @@ func (j *journal) writeNow() bool {
 // must not block. If prompt is set, a small message is written by the caller and not by a
 // goroutine that first has to wake up: it arrives sooner, but is in a packet of its own.
 func (r *Resumable) TrySendIdle(message []byte, prompt bool, idle func()) (busy bool, err error) {
-	if len(message) > r.limits.MaxMessage {
-		return false, &messages.SizeError{Size: len(message), Limit: r.limits.MaxMessage}
+	if err := r.limits.check(message); err != nil {
+		return false, err
 	}
 	j := r.journal
 	j.mu.Lock()
@@ -130,7 +142,7 @@ func (r *Resumable) TrySendIdle(message []byte, prompt bool, idle func()) (busy 
 		j.idle = idle
 		return true, nil
 	}
-	return false, j.trySend(message, prompt)
+	return false, j.trySend(message, gift{}, prompt)
 }
 
 // TryReceive is like [Stream.TryReceive].

@@ -69,6 +69,33 @@ func (e *end) TrySend(message []byte) error {
 	return e.post(message)
 }
 
+// Give implements actors.LaneStream. Who uses the memory all the same finds it overwritten.
+func (e *end) Give(ctx context.Context, buffer []byte, at int, used func()) error {
+	err := e.Send(ctx, buffer[at:])
+	if err == nil {
+		overwrite(buffer)
+		used()
+	}
+	return err
+}
+
+// TryGive implements actors.LaneStream.
+func (e *end) TryGive(buffer []byte, at int, used func()) error {
+	err := e.TrySend(buffer[at:])
+	if err == nil {
+		overwrite(buffer)
+		used()
+	}
+	return err
+}
+
+// overwrite makes memory useless for who should not use it any more.
+func overwrite(memory []byte) {
+	for i := range memory {
+		memory[i] = 0xdb
+	}
+}
+
 // TrySendIdle implements actors.LaneStream: nothing is ever being written.
 func (e *end) TrySendIdle(message []byte, _ bool, _ func()) (busy bool, err error) {
 	return false, e.TrySend(message)
@@ -108,9 +135,7 @@ func (e *end) ReceiveAll(ctx context.Context, use func(message []byte, keep bool
 		if err != nil {
 			return err
 		}
-		for i := range message {
-			message[i] = 0xdb
-		}
+		overwrite(message)
 	}
 }
 
