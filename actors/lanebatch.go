@@ -29,6 +29,9 @@ type laneBatch struct {
 	given  bool      // the stream may have that buffer, and frees the message
 }
 
+// isAlone reports whether a message goes in no batch with others.
+func (o *outgoing) isAlone() bool { return len(o.buffer) >= batchedFrame }
+
 // batched is a frame in a batch.
 type batched struct {
 	typ        string // of a tell
@@ -64,7 +67,7 @@ func (l *lane) ready() bool {
 // write writes a frame, and frees the message; the lane must be ready. It returns false if
 // the frame has to wait. Called with mu held.
 func (l *lane) write(out *outgoing) bool {
-	alone := len(out.buffer) >= batchedFrame
+	alone := out.isAlone()
 	full := min(batchBytes, l.peer.remote.config.MaxMessage-maxHead-len(out.buffer))
 	if len(l.batch.frames) > 0 && (alone || len(l.batch.bytes) >= full) {
 		if l.send(); len(l.batch.frames) > 0 || !l.ready() {

@@ -123,12 +123,13 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 	return err
 }
 
-// await takes a message as soon as no other waits for the same actor: who waits writes to the
-// lane's batch itself, which is cheaper than to queue for another to do it. Called with mu held.
+// await takes a message as soon as there is room. If it is small, that is when no other waits for
+// the same actor: who sends it writes it to the lane's batch then, which is cheaper than to queue
+// it for another to do so. Called with mu held.
 func (p *peer) await(ctx context.Context, out *outgoing) error {
 	for {
 		f := p.flow(out.frame.target) // anew: it may have been forgotten
-		if p.remote.closed.Load() || f.queue.len() == 0 {
+		if p.remote.closed.Load() || f.queue.len() == 0 || out.isAlone() && f.queued+out.cost <= waitQueue {
 			return p.takeFor(f, out)
 		}
 		if f.room == nil {
@@ -147,6 +148,10 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 		}
 	}
 }
+
+// waitQueue is how many bytes of messages that go alone may wait for an actor while who sends
+// them waits, so that it need not wake up for each.
+const waitQueue = 256 << 10
 
 // tellRoom lets those look again who wait until nothing waits for an actor. Called with mu
 // held.
@@ -420,7 +425,7 @@ func (p *peer) drain(f *flow) {
 		}
 	}
 	p.list(f)
-	if f.queue.len() == 0 {
+	if f.queue.len() == 0 || f.queued <= waitQueue/2 && (*f.queue.at(0)).isAlone() {
 		p.tellRoom(f)
 	}
 }

@@ -29,8 +29,10 @@ func (w *writer) write(frames []byte, counts bool) error {
 	}
 	for len(frames) > 0 {
 		n := min(len(frames), paceUnit-w.put)
-		if w.put += n; w.put == paceUnit {
-			w.put = 0
+		if !w.pace.yields(w.pace.now()) {
+			n = len(frames) // QUIC is kept busy best by large writes
+		}
+		for w.put += n; w.put >= paceUnit; w.put -= paceUnit {
 			w.pace.take(w.gone)
 			if w.taken.Add(1); w.over.Load() {
 				w.end()
