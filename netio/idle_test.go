@@ -1,13 +1,16 @@
 package netio_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
 	"github.com/conec-go/conec/messages"
+	"github.com/conec-go/conec/netio"
 )
 
 // TestTrySendIdle sends as it is done by who gathers: nobody waits for ever, however often the
@@ -17,11 +20,20 @@ func TestTrySendIdle(t *testing.T) {
 		const count, losses = 2000, 4
 		r := newRig(t, 1<<20)
 		gathered := 0
+		var given lender
 		done := make(chan error, 2)
 		go func() {
 			idle := make(chan struct{}, 1)
 			for n := 0; n < count; {
 				message := fmt.Appendf(make([]byte, 0, 20<<10), "%d", n)
+				if n%5 == 0 {
+					if err := given.give(within(t), r.ra.Resumable, message[:cap(message)*(n/5%2)+len(message)*(1-n/5%2)]); err != nil {
+						done <- fmt.Errorf("message %d: %w", n, err)
+						return
+					}
+					n++
+					continue
+				}
 				busy, err := r.ra.TrySendIdle(message[:cap(message)*(n%2)+len(message)*(1-n%2)], n%3 == 0, func() { idle <- struct{}{} })
 				switch {
 				case busy:
@@ -80,7 +92,28 @@ func TestTrySendIdle(t *testing.T) {
 		if gathered == 0 {
 			t.Error("nothing was being written ever")
 		}
+		if err := r.ra.Confirm(within(t)); err != nil || given.out.Load() != 0 {
+			t.Errorf("%v; %d buffers were not given back", err, given.out.Load())
+		}
 		r.ra.Reset(messages.ErrReset)
 		r.rb.Reset(messages.ErrReset)
 	})
+}
+
+// lender gives memory to streams.
+type lender struct{ out atomic.Int64 } // that is with them
+
+// give sends a message in memory that is the stream's, and useless when it comes back.
+func (l *lender) give(ctx context.Context, r *netio.Resumable, message []byte) error {
+	buffer := append(make([]byte, netio.GiveRoom+3), message...)
+	used := func() {
+		l.out.Add(-1)
+		clear(buffer)
+	}
+	l.out.Add(1)
+	err := r.TryGive(buffer, netio.GiveRoom+3, used)
+	if errors.Is(err, messages.ErrWouldBlock) {
+		err = r.Give(ctx, buffer, netio.GiveRoom+3, used)
+	}
+	return err
 }
