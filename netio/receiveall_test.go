@@ -15,6 +15,7 @@ import (
 // TestReceiveAll ends it in all ways: it returns when no message is being used any more, and what was not used can be received.
 func TestReceiveAll(t *testing.T) {
 	const count, until = 10, 4 // messages, and used before the end
+	const anything = 0         // what QUIC has read is used, and it may have read all
 	ours := errors.New("ours")
 	for name, test := range map[string]struct {
 		end  func(r *rig, cancel func())
@@ -23,7 +24,7 @@ func TestReceiveAll(t *testing.T) {
 	}{
 		"of the other side": {func(r *rig, _ func()) { r.ra.CloseSend() }, io.EOF, count},
 		"of its channel":    {func(r *rig, _ func()) { r.lose(); r.channel(); r.attach(); r.ra.CloseSend() }, io.EOF, count},
-		"reset":             {func(r *rig, _ func()) { r.ra.Reset(messages.ErrReset) }, messages.ErrReset, count},
+		"reset":             {func(r *rig, _ func()) { r.ra.Reset(messages.ErrReset) }, messages.ErrReset, anything},
 		"closed":            {func(r *rig, _ func()) { r.rb.Close() }, messages.ErrClosed, until},
 		"context":           {func(_ *rig, cancel func()) { cancel() }, context.Canceled, until},
 		"an error":          {func(*rig, func()) {}, ours, until},
@@ -57,7 +58,7 @@ func TestReceiveAll(t *testing.T) {
 					}
 					return nil
 				})
-				if !errors.Is(err, test.want) || len(used) != test.used || busy {
+				if !errors.Is(err, test.want) || len(used) != test.used && test.used != anything || busy {
 					t.Errorf("%v after %d messages, busy: %v; want %v after %d", err, len(used), busy, test.want, test.used)
 				}
 				for n := len(used); errors.Is(err, ours) || errors.Is(err, context.Canceled); n++ {
