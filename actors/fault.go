@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"runtime/debug"
+	"time"
 
 	"github.com/asynkron/protoactor-go/actor"
 )
@@ -81,8 +82,17 @@ func errorOf(reason any) error {
 // called from actors and pumps that have done nothing wrong.
 func publish(as *actor.ActorSystem, event any) {
 	defer func() {
-		if reason := recover(); reason != nil {
-			as.Logger().Error("a subscriber panicked", "event", fmt.Sprintf("%T", event), "err", errorOf(reason), "stack", string(debug.Stack()))
+		reason := recover()
+		if reason == nil {
+			return
+		}
+		suppressed, yes := 0, true
+		if s := Of(as); s != nil {
+			suppressed, yes = s.subscriberLog.allow(time.Now())
+		}
+		if yes {
+			as.Logger().Error("a subscriber panicked", "event", fmt.Sprintf("%T", event), "err", errorOf(reason),
+				"stack", string(debug.Stack()), "suppressed", suppressed)
 		}
 	}()
 	as.EventStream.Publish(event)

@@ -1,7 +1,10 @@
 package actors_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +84,38 @@ func TestStopFutureOfAPeersActor(t *testing.T) {
 			if _, ok := got.(*actor.Terminated); !ok || err != nil {
 				t.Errorf("%s: got %T, %v, want Terminated", name, got, err)
 			}
+		}
+	})
+}
+
+// A subscriber that panics each time is logged now and then.
+func TestSubscriberPanicsAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		sys := actors.NewSystem(&actors.SystemConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		sys.ActorSystem().EventStream.Subscribe(func(event any) {
+			if _, ok := event.(*actors.MailboxOverflow); ok {
+				panic("subscriber")
+			}
+		})
+		hold := make(chan struct{})
+		pid := spawn(t, sys, "slow", func(ctx actor.Context) {
+			if ctx.Message() == "hi" {
+				<-hold
+			}
+		}, actor.WithMailbox(actors.NewMailbox(1)))
+		overflow := func() {
+			for range 12 {
+				sys.Root.Send(pid, "hi")
+			}
+			time.Sleep(2 * time.Second)
+		}
+		overflow()
+		overflow()
+		close(hold)
+		closeIn(t, sys, time.Second)
+		if text := log.String(); strings.Count(text, "subscriber panicked") != 2 || !strings.Contains(text, "suppressed=9") {
+			t.Errorf("logged:\n%s", text)
 		}
 	})
 }

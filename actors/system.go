@@ -32,8 +32,9 @@ type SystemConfig struct {
 	// Label is called by each goroutine that begins to run an actor, to label itself (see [LabelOf]). If nil, it keeps the
 	// labels of who sent the message. It is not called where there is a Dispatcher.
 	Label func()
-	// DeadLetterThrottle is the least time between two log entries about dead letters; those between are counted. If zero, 1
-	// second; if negative, each is logged. The EventStream has them all in any case.
+	// DeadLetterThrottle is the least time between two log entries about dead letters, and between two about subscribers of
+	// events that panic; those between are counted. If zero, 1 second; if negative, each is logged. The EventStream has all dead
+	// letters in any case.
 	DeadLetterThrottle time.Duration
 }
 
@@ -84,7 +85,8 @@ type System struct {
 	remote atomic.Pointer[Remote] // nil if the system has no peers
 
 	deadLetters, overflows atomic.Uint64
-	undeliveredLog         throttle
+	undeliveredLog         throttle // of messages
+	subscriberLog          throttle // of panics
 
 	mu      sync.Mutex
 	tops    map[*actor.PID]actor.SupervisorStrategy // the children of root; nil is cfg.Supervisor
@@ -125,7 +127,7 @@ func NewSystem(cfg *SystemConfig) *System {
 	s.mailbox = NewMailbox(s.cfg.MailboxLimit)
 	s.as = newActorSystem(s.cfg.Name, s.cfg.Logger)
 	s.as.Extensions.Register(extension{s})
-	s.undeliveredLog.every = s.cfg.DeadLetterThrottle
+	s.undeliveredLog.every, s.subscriberLog.every = s.cfg.DeadLetterThrottle, s.cfg.DeadLetterThrottle
 	s.hearDeadLetters()
 	s.asks = &asks{as: s.as, limit: s.cfg.AskLimit, open: make(map[uint32]openAsk)}
 	s.as.ProcessRegistry.Add(s.asks, asksID)
