@@ -21,8 +21,8 @@ type Confirmation struct {
 	Err error
 }
 
-// SendWait sends a message to an actor, near or far, and waits while as much as may
-// waits for its peer ([RemoteConfig]) or, near, while its mailbox is full; or until
+// SendWait sends a message to an actor, near or far, and waits while, far, others wait
+// for the same actor ([RemoteLimits]) or, near, while its mailbox is full; or until
 // ctx ends: then nothing was sent. It blocks, and so is not for Receive. That it
 // returned nil does not mean that the message has arrived: see SendConfirmed.
 func (r *Remote) SendWait(ctx context.Context, pid *actor.PID, message any) error {

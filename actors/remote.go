@@ -97,7 +97,7 @@ type RemoteLimits struct {
 	OpenWait time.Duration
 	// TargetQueue is how many bytes of messages, 64 more counted for each, wait for
 	// one actor of a peer, beside one message. [Remote.SendWait] waits while anything
-	// does, if its message is small, or more than 256 KiB. If zero, 8 MiB.
+	// does; with a message of 4 KiB or more, while 256 KiB do. If zero, 8 MiB.
 	TargetQueue int
 	// PeerQueue is how many wait for all actors of a peer, likewise. If zero, 64 MiB.
 	PeerQueue int
