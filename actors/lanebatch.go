@@ -131,7 +131,9 @@ func (l *lane) add(b batched, f sentFrame) {
 	l.batch.frames = append(l.batch.frames, b)
 	l.frames.push(&sentRooms, f)
 	l.sent++
-	l.peer.unsent = true
+	if !l.gathers && !l.pushing { // else it is sent when the stream says so
+		l.peer.unsent = true
+	}
 }
 
 // flush asks the peer to say at once what it has handled, unless it was asked since the
