@@ -32,6 +32,9 @@ type laneBatch struct {
 // isAlone reports whether a message goes in no batch with others.
 func (o *outgoing) isAlone() bool { return len(o.buffer) >= batchedFrame }
 
+// isLarge reports whether it takes the bulk lane.
+func (o *outgoing) isLarge() bool { return len(o.buffer) > largeMessage }
+
 // batched is a frame in a batch.
 type batched struct {
 	typ        string // of a tell
@@ -45,13 +48,10 @@ func (b *laneBatch) isFull() bool { return b.lent != nil || len(b.bytes) >= batc
 // empty makes it ready for other frames.
 func (b *laneBatch) empty() {
 	bytes := b.bytes[:0]
-	if b.lent != nil {
-		bytes = nil
-	}
 	if b.lent != nil && !b.given {
 		b.lent.free()
 	}
-	if cap(bytes) > keepBatch {
+	if b.lent != nil || cap(bytes) > keepBatch {
 		bytes = nil
 	}
 	*b = laneBatch{bytes: bytes, frames: b.frames[:0]}
@@ -189,7 +189,7 @@ func (l *lane) send() {
 // of that is used, and a peer that has not accepted the stream may refuse what it got. Called
 // with mu held.
 func (l *lane) gives(b *laneBatch) bool {
-	return b.lent != nil && l.known && len(b.bytes) >= largeMessage
+	return b.lent != nil && l.known && b.lent.isLarge()
 }
 
 // at is where in the buffer of the message that is lent the batch begins.

@@ -205,3 +205,62 @@ func fill(t *testing.T, first, next *fullStream, count int, size func(i int) int
 	_ = sys.Close(t.Context())
 	return had[0], had[1]
 }
+
+// Who waits to send does so whatever limit is reached, and whoever has filled it.
+func TestSendWaitWaits(t *testing.T) {
+	for name, test := range map[string]struct {
+		limits actors.RemoteLimits
+		other  int // bytes of a message for another actor, which waits, too
+		size   int
+	}{
+		"small":                {actors.RemoteLimits{}, 0, 100},
+		"alone":                {actors.RemoteLimits{}, 0, 30_000},
+		"of its target":        {actors.RemoteLimits{TargetQueue: 64 << 10}, 0, 30_000},
+		"of all":               {actors.RemoteLimits{PeerQueue: 256 << 10}, 240 << 10, 10_000},
+		"of all, and is small": {actors.RemoteLimits{PeerQueue: 256 << 10}, 240 << 10, 10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sys := actors.NewSystem(&actors.SystemConfig{Name: "conec/alice~1"})
+				hold := make(chan struct{})
+				test.limits.OpenWait = time.Hour
+				r := actors.NewRemote(sys, &actors.RemoteConfig{
+					Name: "alice", Limits: test.limits,
+					Open: func(context.Context, string, bool, bool) (actors.LaneStream, error) {
+						<-hold
+						stream := newFullStream()
+						close(stream.may)
+						return stream, nil
+					},
+				})
+				const count = 30
+				took, sent := 0, make(chan error, 1)
+				if test.other > 0 {
+					sys.Root.Send(r.PID("bob", "other"), make([]byte, test.other))
+				}
+				go func() {
+					for range count {
+						if err := r.SendWait(t.Context(), r.PID("bob", "log"), make([]byte, test.size)); err != nil {
+							sent <- err
+							return
+						}
+						took++
+					}
+					sent <- nil
+				}()
+				synctest.Wait()
+				if took == 0 || took == count || len(sent) > 0 {
+					t.Errorf("%d messages were taken, want some", took)
+				}
+				close(hold)
+				synctest.Wait()
+				if len(sent) == 0 {
+					t.Errorf("it waits for ever after %d", took)
+				} else if err := <-sent; err != nil {
+					t.Errorf("%v after %d", err, took)
+				}
+				_ = sys.Close(t.Context())
+			})
+		})
+	}
+}

@@ -90,7 +90,7 @@ func (p *peer) refused(l *lane) {
 	}
 	l.untaken(&l.batch)
 	l.untaken(&l.pushed)
-	l.pushing, l.early = false, false
+	l.pushing, l.early, l.gathers = false, false, false
 	l.over, l.stream, l.flushed = false, nil, 0
 	l.tables, l.credits = newTables(p.remote.passes), nil
 	var back []*flow

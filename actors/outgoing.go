@@ -71,7 +71,7 @@ func (p *bodyPool) grow(b []byte, size int) []byte {
 			continue
 		}
 		if kept, ok := p[class].Get().(*[]byte); ok {
-			return append((*kept)[:0], b...)
+			return append(*kept, b...)
 		}
 		size = bodySize(class)
 		break
@@ -83,7 +83,9 @@ func (p *bodyPool) grow(b []byte, size int) []byte {
 func (p *bodyPool) give(b []byte) {
 	for class := range p {
 		if cap(b) == bodySize(class) {
-			p[class].Put(&b)
+			kept := b[:0]
+			p[class].Put(&kept)
+			return
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -69,7 +70,7 @@ type flow struct {
 	last   uint64 // frames on that lane, with its last
 	queue  ring[*outgoing]
 	queued int           // cost
-	room   chan struct{} // closed when nothing waits any more; nil if nobody waits for that
+	room   chan struct{} // closed when there is some for who waits; nil if nobody does
 	listed *lane         // that it waits for; nil if it waits for credit, or for nothing
 }
 
@@ -129,7 +130,7 @@ func (p *peer) sendWait(ctx context.Context, pid *actor.PID, message any, confir
 func (p *peer) await(ctx context.Context, out *outgoing) error {
 	for {
 		f := p.flow(out.frame.target) // anew: it may have been forgotten
-		if p.remote.closed.Load() || f.queue.len() == 0 || out.isAlone() && f.queued+out.cost <= waitQueue {
+		if p.remote.closed.Load() || f.queue.len() == 0 || out.isAlone() && p.hasRoom(f, out, waitQueue, waitShare) {
 			return p.takeFor(f, out)
 		}
 		if f.room == nil {
@@ -149,11 +150,15 @@ func (p *peer) await(ctx context.Context, out *outgoing) error {
 	}
 }
 
-// waitQueue is how many bytes of messages that go alone may wait for an actor while who sends
-// them waits, so that it need not wake up for each.
-const waitQueue = 256 << 10
+// Messages that go alone may wait for an actor although others do and their sender waits for room,
+// so that it need not wake up for each: as long as not more wait than so many bytes, and than a
+// part of the limit for all actors.
+const (
+	waitQueue = 256 << 10
+	waitShare = 8
+)
 
-// tellRoom lets those look again who wait until nothing waits for an actor. Called with mu
+// tellRoom lets those look again who wait for room for messages to an actor. Called with mu
 // held.
 func (p *peer) tellRoom(f *flow) {
 	if f.room != nil {
@@ -260,10 +265,11 @@ func checkID(pid *actor.PID) error {
 	return nil
 }
 
-// hasRoom reports whether a message may wait. Called with mu held.
-func (p *peer) hasRoom(f *flow, out *outgoing) bool {
+// hasRoom reports whether a message may wait, within so many bytes for its target and a part of the
+// limit for all. Called with mu held.
+func (p *peer) hasRoom(f *flow, out *outgoing, most, share int) bool {
 	limits := &p.remote.config.Limits
-	return f.queued == 0 || f.queued+out.cost <= limits.TargetQueue && p.queued+out.cost <= limits.PeerQueue
+	return f.queued == 0 || f.queued+out.cost <= min(most, limits.TargetQueue) && p.queued+out.cost <= limits.PeerQueue/share
 }
 
 // take sends a message or has it wait. It is the caller's to free it if there is an
@@ -282,7 +288,7 @@ func (p *peer) takeFor(f *flow, out *outgoing) error {
 			return err
 		}
 	}
-	if !p.hasRoom(f, out) {
+	if !p.hasRoom(f, out, math.MaxInt, 1) {
 		p.remote.stats.overflows.Add(1)
 		return fmt.Errorf("%w: %d bytes wait for this actor, and %d for all of its client", ErrOverflow, f.queued, p.queued)
 	}
@@ -339,7 +345,7 @@ func home(target string) int {
 // overtaken. Called with mu held.
 func (p *peer) laneOf(f *flow, out *outgoing) *lane {
 	want := f.home
-	if len(out.buffer) > largeMessage {
+	if out.isLarge() {
 		want = bulkLane
 	}
 	switch {

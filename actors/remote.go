@@ -79,7 +79,8 @@ type RemoteConfig struct {
 	Open func(ctx context.Context, peer string, bulk, early bool) (LaneStream, error)
 	// MaxMessage is the largest message of such a stream in bytes. If zero, 16 MiB.
 	MaxMessage int
-	// Codecs encode messages that are neither protobuf messages nor a []byte.
+	// Codecs encode messages that are neither protobuf messages nor a []byte. Those that decode
+	// are called by what reads the network, and must not block.
 	Codecs []Codec
 	// Limits are those of what waits.
 	Limits RemoteLimits

@@ -39,7 +39,8 @@
 // side does not read; a send or a receive that was canceled has done nothing. Messages of one
 // sending goroutine arrive in the order of its calls; nothing is promised between
 // streams. A stream has a goroutine that reads it, a second one only while there
-// is something to write, and none once both directions are over.
+// is something to write, and none once both directions are over. The first one calls
+// what [Resumable.ReceiveAll] was given, which must not block.
 // [Transport.Close] ends all of them, and the switch with its links.
 //
 // # Limits

@@ -19,9 +19,9 @@ const (
 
 // inbox is the receiving half of a stream. One pump reads the QUIC stream into
 // chunks and hands over runs of whole frames; receivers cut messages out of
-// them. The pump always reads: what may come is what the window has granted, so
-// that a stream which nobody reads stops its own sender, and neither QUIC nor
-// anybody else.
+// them, or the pump does, for who takes all. The pump always reads but while that is
+// at work: what may come is what the window has granted, so that a stream which
+// nobody reads stops its own sender, and neither QUIC nor anybody else.
 //
 // What the pump alone owns comes first; the rest is under mu.
 type inbox struct {

@@ -105,11 +105,18 @@ func (k *intake) grant(from *inbox) (grant, bool) {
 
 // deliver takes n whole messages of an attachment.
 func (k *intake) deliver(from *inbox, run run, n uint64) error {
+	k.queue.mu.Lock()
+	err := k.take(from, run, n)
+	k.queue.hand() // gives the mutex back while messages are used
+	k.queue.mu.Unlock()
+	return err
+}
+
+// take does so but for handing them to who takes all messages. Called with the mutex held.
+func (k *intake) take(from *inbox, run run, n uint64) error {
 	q := k.queue
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	switch {
-	case k.queue.from != from:
+	case q.from != from:
 		return errLeft
 	case k.ended.Load():
 		return fmt.Errorf("%w: message after the end", messages.ErrProtocol)
@@ -129,7 +136,6 @@ func (k *intake) deliver(from *inbox, run run, n uint64) error {
 	} else if !k.waits {
 		k.later()
 	}
-	q.hand()
 	return nil
 }
 

@@ -179,7 +179,7 @@ func (l *ledger) free() {
 			break
 		}
 		l.bytes -= len(c.frames)
-		if gone == len(l.chunks)-1 && cap(c.frames) <= smallBuffer {
+		if gone == len(l.chunks)-1 && cap(c.frames) <= smallBuffer && c.used == nil {
 			l.chunks[gone] = chunk{frames: c.frames[:0], first: l.next}
 			l.offset = 0
 			break

@@ -32,11 +32,18 @@ func TestLedger(t *testing.T) {
 		l := newLedger(&bufferPool{}, 1<<(10+source.IntN(12)))
 		var next, acked, read uint64 // sent, acknowledged, written since the last rewind
 		var writing, copied []byte
+		gifts := 0 // whose memory is with the ledger
 		for step := range 400 {
 			switch source.IntN(6) {
 			case 0, 1:
 				for range source.IntN(20) {
-					l.add(fieldMessages, numbered(next))
+					if message := numbered(next); source.IntN(3) == 0 {
+						gifts++
+						buffer := append(make([]byte, GiveRoom), message...)
+						l.give(gift{buffer, func() { gifts--; clear(buffer) }}, buffer[GiveRoom:])
+					} else {
+						l.add(fieldMessages, message)
+					}
 					next++
 				}
 			case 2:
@@ -99,6 +106,19 @@ func TestLedger(t *testing.T) {
 				acked, read = from, from
 			}
 			checkLedger(t, &l, next, acked)
+			for _, c := range l.chunks {
+				if c.used != nil {
+					gifts--
+				}
+			}
+			if gifts != 0 {
+				t.Fatalf("seed %d step %d: the memory of %d messages is lost", seed, step, gifts)
+			}
+			for _, c := range l.chunks {
+				if c.used != nil {
+					gifts++
+				}
+			}
 		}
 	}
 }

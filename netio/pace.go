@@ -25,8 +25,8 @@ const (
 // 6817): it is halved by and by when units take longer than the fastest of the last
 // ten to twenty seconds and a little more, and grows when they do not.
 //
-// A unit counts from when its last byte is handed to QUIC until the receiver has
-// told that it came. Shared by the pumps of the streams, under mu.
+// A unit counts from when its last byte is about to be handed to QUIC until the receiver
+// has told that it came. Shared by the pumps of the streams, under mu.
 type pace struct {
 	now    func() time.Duration
 	prompt atomic.Int64 // when something interactive was sent or came, on the clock now; 0: never
@@ -64,9 +64,7 @@ func (p *pace) take(done <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
-	if p.most == 0 {
-		p.most = leastPace
-	}
+	p.most = max(p.most, leastPace)
 	if p.yields(now) && (len(p.turns) > 0 || p.flying >= p.most) {
 		turn := make(chan struct{}, 1)
 		p.turns = append(p.turns, turn)
@@ -89,12 +87,29 @@ func (p *pace) take(done <-chan struct{}) {
 		at := slices.Index(p.turns, turn)
 		p.turns = slices.Delete(p.turns, at, at+1)
 	}
-	p.flying++
-	p.probe.taken++
+	p.fly(1, now)
+	p.wake()
+}
+
+// count counts units that are handed to QUIC without asking, since there is nothing
+// interactive.
+func (p *pace) count(units int) {
+	if units == 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.most = max(p.most, leastPace)
+	p.fly(units, p.now())
+}
+
+// fly counts units, which are handed to QUIC now. Called with mu held.
+func (p *pace) fly(units int, now time.Duration) {
+	p.flying += units
+	p.probe.taken += uint64(units)
 	if p.probe.until == 0 {
 		p.probe.until, p.probe.at, p.probe.full = p.probe.taken, now, p.flying >= p.most
 	}
-	p.wake()
 }
 
 // wake lets the first pump that waits look again. Called with mu held.

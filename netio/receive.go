@@ -1,6 +1,11 @@
 package netio
 
-import "context"
+import (
+	"context"
+	"fmt"
+
+	"github.com/conec-go/conec/messages"
+)
 
 // receive returns the next message, or io.EOF after the last. It blocks until
 // there is one or ctx ends; a message that is there is returned even if ctx
@@ -37,6 +42,10 @@ type taker struct {
 func (i *inbox) receiveAll(ctx context.Context, keeps bool, use func(message []byte) error) error {
 	t := &taker{use: use, keeps: keeps, over: make(chan struct{})}
 	i.mu.Lock()
+	if i.taker != nil {
+		i.mu.Unlock()
+		return fmt.Errorf("%w: somebody receives all messages", messages.ErrBusy)
+	}
 	i.taker = t
 	i.hand()
 	i.mu.Unlock()
@@ -117,7 +126,7 @@ func (i *inbox) next(ctx context.Context, reuse bool) (message, whole []byte, er
 	}
 }
 
-// cut takes the first message, for [inbox.next]; there is one. The pump has checked all frames.
+// cut takes the first message; there is one. The pump has checked all frames.
 // Called with mu held.
 func (i *inbox) cut(reuse bool) (message, whole []byte) {
 	if len(i.current.frames) == 0 {

@@ -88,9 +88,10 @@ func (r *Resumable) Send(ctx context.Context, message []byte) error {
 	return r.journal.send(ctx, message, gift{})
 }
 
-// Give is Send of the message that buffer[at:] is, which is not copied: buffer is the stream's
-// until it calls used, which must not block nor use the stream, unless Give returns an error.
-// The [GiveRoom] bytes before the message are overwritten.
+// Give is Send of the message that buffer[at:] is, which is not copied. Unless Give returns an
+// error, buffer is the stream's until it calls used, which must not block nor use the stream; it
+// may not do so if the stream ends. There must be [GiveRoom] bytes before the message, which are
+// overwritten.
 func (r *Resumable) Give(ctx context.Context, buffer []byte, at int, used func()) error {
 	message := buffer[at:]
 	if err := r.limits.check(message); err != nil {
@@ -109,8 +110,8 @@ func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, err
 
 // ReceiveAll has all messages used, one after the other, and nobody else may receive. It blocks
 // until use returns an error, there are no more messages or ctx ends, and returns why. use is
-// called by what reads the stream, so that it costs no change of goroutines, and must not wait
-// for anything that comes on it. The memory of a message is used again after that, unless use
+// called by what reads the stream, so that it costs no change of goroutines, and must not block:
+// nothing else is read from the stream meanwhile. The memory of a message is used again after that, unless use
 // keeps messages.
 func (r *Resumable) ReceiveAll(ctx context.Context, keeps bool, use func(message []byte) error) error {
 	return r.intake.queue.receiveAll(ctx, keeps, use)

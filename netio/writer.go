@@ -2,6 +2,10 @@ package netio
 
 import "sync/atomic"
 
+// freeWrite is how many bytes of a bulk stream are handed to QUIC at once while there is nothing
+// interactive: enough to keep it busy, and not too much for what begins meanwhile.
+const freeWrite = 128 << 10
+
 // writer hands the frames of a stream to QUIC: those of a bulk stream at the pace
 // of its connection. One pump at a time writes.
 type writer struct {
@@ -28,15 +32,20 @@ func (w *writer) write(frames []byte, counts bool) error {
 		return err
 	}
 	for len(frames) > 0 {
-		n := min(len(frames), paceUnit-w.put)
-		if !w.pace.yields(w.pace.now()) {
-			n = len(frames) // QUIC is kept busy best by large writes
-		}
-		for w.put += n; w.put >= paceUnit; w.put -= paceUnit {
-			w.pace.take(w.gone)
-			if w.taken.Add(1); w.over.Load() {
-				w.end()
+		n := 0
+		if w.pace.yields(w.pace.now()) {
+			if n = min(len(frames), paceUnit-w.put); w.put+n == paceUnit {
+				w.pace.take(w.gone)
 			}
+		} else {
+			n = min(len(frames), freeWrite)
+			w.pace.count((w.put + n) / paceUnit)
+		}
+		w.put += n
+		w.taken.Add(uint64(w.put / paceUnit))
+		w.put %= paceUnit
+		if w.over.Load() {
+			w.end()
 		}
 		if _, err := w.raw.Write(frames[:n]); err != nil {
 			return err
