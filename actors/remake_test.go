@@ -39,6 +39,7 @@ func (s *tapeStream) TrySend(m []byte) error {
 	s.tape.Write(m)
 	return nil
 }
+
 func (s *tapeStream) TrySendIdle(m []byte, _ bool, _ func()) (bool, error) {
 	return false, s.TrySend(m)
 }

@@ -15,9 +15,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/quic-go/quic-go"
+
 	"github.com/conec-go/conec/messages"
 	conecv1 "github.com/conec-go/conec/messages/conec/v1"
-	"github.com/quic-go/quic-go"
 )
 
 // sink is a QUIC stream whose Write takes what it gets when the test allows it.

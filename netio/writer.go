@@ -32,7 +32,7 @@ func (w *writer) write(frames []byte, counts bool) error {
 		return err
 	}
 	for len(frames) > 0 {
-		n := 0
+		var n int
 		if w.pace.yields(w.pace.now()) {
 			if n = min(len(frames), paceUnit-w.put); w.put+n == paceUnit {
 				w.pace.take(w.gone)
