@@ -111,8 +111,8 @@ func (r *Resumable) ReceiveInto(ctx context.Context, buffer []byte) ([]byte, err
 // ReceiveAll has all messages used, one after the other, and nobody else may receive. It blocks
 // until use returns an error, there are no more messages or ctx ends, and returns why. use is
 // called by what reads the stream, so that it costs no change of goroutines, and must not block:
-// nothing else is read from the stream meanwhile. The memory of a message is used again after that, unless use
-// keeps messages.
+// nothing else is read from the stream meanwhile. The memory of a message is used again after
+// that, unless use keeps messages.
 func (r *Resumable) ReceiveAll(ctx context.Context, keeps bool, use func(message []byte) error) error {
 	return r.intake.queue.receiveAll(ctx, keeps, use)
 }
