@@ -27,7 +27,8 @@ type SystemConfig struct {
 	// Supervisor decides about actors that were spawned from outside of actors and fail. If nil, a [Backoff] with its defaults.
 	// It runs on the goroutine of the root actor.
 	Supervisor actor.SupervisorStrategy
-	// Dispatcher runs the actors. If nil, each busy actor has a goroutine, and an idle one has none.
+	// Dispatcher runs the actors. If nil, each busy actor has a goroutine, and an idle one has none. One that runs them where
+	// they are scheduled holds up who sends to them, and the stream of a peer that does.
 	Dispatcher actor.Dispatcher
 	// Label is called by each goroutine that begins to run an actor, to label itself (see [LabelOf]). If nil, it keeps the
 	// labels of who sent the message. It is not called where there is a Dispatcher.
