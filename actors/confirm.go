@@ -47,8 +47,8 @@ func (r *Remote) sendWait(ctx context.Context, pid *actor.PID, message any, conf
 
 // whose returns the process that a PID leads to.
 func (r *Remote) whose(pid *actor.PID) actor.Process {
-	if last := r.resolved.Load(); last != nil && last.address == pid.GetAddress() {
-		return last.peer // the registry would ask in the end
+	if last := r.lastResolved(pid.GetAddress()); last != nil {
+		return last // the registry would ask in the end
 	}
 	process, _ := r.sys.as.ProcessRegistry.Get(pid)
 	return process

@@ -162,13 +162,10 @@ func (l *lane) heard(r record) error {
 func (l *lane) settle(handled uint64) {
 	for ; l.handled < handled; l.handled++ {
 		f := l.frames.pop(&sentRooms)
-		why, refused := error(nil), false
-		if len(l.refused) > 0 {
-			why, refused = l.refused[l.handled]
-			delete(l.refused, l.handled)
-		}
+		why := l.refused[l.handled]
+		delete(l.refused, l.handled)
 		switch {
-		case refused:
+		case why != nil:
 			l.peer.fail(f, why, false)
 		case f.confirm != nil:
 			confirm := f.confirm

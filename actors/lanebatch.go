@@ -29,12 +29,6 @@ type laneBatch struct {
 	given  bool      // the stream may have that buffer, and frees the message
 }
 
-// isAlone reports whether a message goes in no batch with others.
-func (o *outgoing) isAlone() bool { return len(o.buffer) >= batchedFrame }
-
-// isLarge reports whether it takes the bulk lane.
-func (o *outgoing) isLarge() bool { return len(o.buffer) > largeMessage }
-
 // batched is a frame in a batch.
 type batched struct {
 	typ        string // of a tell

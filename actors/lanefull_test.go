@@ -27,7 +27,7 @@ type fullStream struct {
 
 func newFullStream() *fullStream {
 	return &fullStream{
-		tapeStream: tapeStream{sizedStream: sizedStream{limit: 1 << 20, over: make(chan struct{})}},
+		tapeStream: tapeStream{sizedStream: newSized()},
 		may:        make(chan struct{}), gone: make(chan struct{}), grants: make(chan []byte, 1),
 	}
 }

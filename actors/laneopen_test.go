@@ -27,7 +27,7 @@ type slowStream struct {
 
 func newSlowStream(refused bool, why error) *slowStream {
 	return &slowStream{
-		tapeStream: tapeStream{sizedStream: sizedStream{limit: 1 << 20, over: make(chan struct{})}},
+		tapeStream: tapeStream{sizedStream: newSized()},
 		answer:     make(chan struct{}), refused: refused, why: why, address: "conec/bob~2",
 	}
 }

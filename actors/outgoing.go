@@ -40,6 +40,12 @@ func newOutgoing(pid *actor.PID) *outgoing {
 	return out
 }
 
+// isAlone reports whether a message goes in no batch with others.
+func (o *outgoing) isAlone() bool { return len(o.buffer) >= batchedFrame }
+
+// isLarge reports whether it takes the bulk lane.
+func (o *outgoing) isLarge() bool { return len(o.buffer) > largeMessage }
+
 // free gives a message back. Nobody may have it any more.
 func (o *outgoing) free() {
 	own := o.own

@@ -87,7 +87,6 @@ func TestGatheredIsSentAgain(t *testing.T) {
 			}
 			_ = sys.Close(t.Context())
 		}
-		newSized := func() sizedStream { return sizedStream{limit: 1 << 20, over: make(chan struct{})} }
 		want, got := &tapeStream{sizedStream: newSized()}, &tapeStream{sizedStream: newSized()}
 		send(want)
 		send(&busyStream{newSized()}, got)
@@ -104,8 +103,8 @@ func TestGatheredIsSentAgain(t *testing.T) {
 func TestWaitingIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sys := actors.NewSystem(&actors.SystemConfig{Name: "conec/alice~1"})
-		tape := &tapeStream{sizedStream: sizedStream{limit: 1 << 20, over: make(chan struct{})}}
-		refuses := &busyStream{sizedStream{limit: 1 << 20, over: make(chan struct{})}}
+		tape := &tapeStream{sizedStream: newSized()}
+		refuses := &busyStream{newSized()}
 		hold := make(chan struct{})
 		var opened atomic.Int64
 		open := func(context.Context, string, bool, bool) (actors.LaneStream, error) {

@@ -100,7 +100,8 @@ type RemoteLimits struct {
 	// one actor of a peer, beside one message. [Remote.SendWait] waits while anything
 	// does; with a message of 4 KiB or more, while 256 KiB do. If zero, 8 MiB.
 	TargetQueue int
-	// PeerQueue is how many wait for all actors of a peer, likewise. If zero, 64 MiB.
+	// PeerQueue is how many wait for all actors of a peer, beside one message for each;
+	// [Remote.SendWait] uses an eighth of it. If zero, 64 MiB.
 	PeerQueue int
 	// PeerMailboxes is how many bytes of messages of one peer, counted likewise, may
 	// wait in the mailboxes of this system; more are refused. If zero, 128 MiB.
@@ -206,8 +207,8 @@ func NewRemote(sys *System, config *RemoteConfig) *Remote {
 
 // resolve returns the process behind PIDs with an address, nil if there is none.
 func (r *Remote) resolve(address string) actor.Process {
-	if last := r.resolved.Load(); last != nil && last.address == address {
-		return last.peer
+	if last := r.lastResolved(address); last != nil {
+		return last
 	}
 	name, _, ok := parseAddress(address)
 	if !ok {
@@ -222,6 +223,14 @@ func (r *Remote) resolve(address string) actor.Process {
 	}
 	r.resolved.Store(&resolution{address, p})
 	return p
+}
+
+// lastResolved returns the peer of an address if that was resolved last, else nil.
+func (r *Remote) lastResolved(address string) *peer {
+	if last := r.resolved.Load(); last != nil && last.address == address {
+		return last.peer
+	}
+	return nil
 }
 
 // resolution is what an address stands for.

@@ -23,6 +23,8 @@ type sizedStream struct {
 	once  sync.Once
 }
 
+func newSized() sizedStream { return sizedStream{limit: 1 << 20, over: make(chan struct{})} }
+
 func (s *sizedStream) Send(_ context.Context, m []byte) error { return s.TrySend(m) }
 func (s *sizedStream) TrySend(m []byte) error {
 	if len(m) > s.limit {
@@ -31,12 +33,8 @@ func (s *sizedStream) TrySend(m []byte) error {
 	return nil
 }
 
-func (s *sizedStream) Give(ctx context.Context, b []byte, at int, used func()) error {
-	err := s.Send(ctx, b[at:])
-	if err == nil {
-		used()
-	}
-	return err
+func (s *sizedStream) Give(_ context.Context, b []byte, at int, used func()) error {
+	return s.TryGive(b, at, used)
 }
 
 func (s *sizedStream) TryGive(b []byte, at int, used func()) error {

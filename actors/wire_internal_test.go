@@ -35,12 +35,8 @@ func (h *hostile) Send(_ context.Context, message []byte) error {
 }
 func (h *hostile) TrySend(message []byte) error { return h.Send(context.Background(), message) }
 
-func (h *hostile) Give(ctx context.Context, b []byte, at int, used func()) error {
-	err := h.Send(ctx, b[at:])
-	if err == nil {
-		used()
-	}
-	return err
+func (h *hostile) Give(_ context.Context, b []byte, at int, used func()) error {
+	return h.TryGive(b, at, used)
 }
 
 func (h *hostile) TryGive(b []byte, at int, used func()) error {

@@ -82,10 +82,7 @@ func (t *Transport) NewResumable(config ResumableConfig) (*Resumable, error) {
 // Errors: [*messages.SizeError] (the stream stays usable), [*messages.DoubtError],
 // [messages.ErrClosed].
 func (r *Resumable) Send(ctx context.Context, message []byte) error {
-	if err := r.limits.check(message); err != nil {
-		return err
-	}
-	return r.journal.send(ctx, message, gift{})
+	return r.send(ctx, message, gift{})
 }
 
 // Give is Send of the message that buffer[at:] is, which is not copied. Unless Give returns an
@@ -93,11 +90,14 @@ func (r *Resumable) Send(ctx context.Context, message []byte) error {
 // may not do so if the stream ends. There must be [GiveRoom] bytes before the message, which are
 // overwritten.
 func (r *Resumable) Give(ctx context.Context, buffer []byte, at int, used func()) error {
-	message := buffer[at:]
+	return r.send(ctx, buffer[at:], gift{buffer, used})
+}
+
+func (r *Resumable) send(ctx context.Context, message []byte, g gift) error {
 	if err := r.limits.check(message); err != nil {
 		return err
 	}
-	return r.journal.send(ctx, message, gift{buffer, used})
+	return r.journal.send(ctx, message, g)
 }
 
 // Receive is like [Stream.Receive].

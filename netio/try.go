@@ -69,26 +69,21 @@ func (s *Stream) Stats() DeliveryStats {
 }
 
 // TrySend is like [Stream.TrySend]; space also ends where too much is kept.
-func (r *Resumable) TrySend(message []byte) error {
-	if err := r.limits.check(message); err != nil {
-		return err
-	}
-	j := r.journal
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.trySend(message, gift{}, false)
-}
+func (r *Resumable) TrySend(message []byte) error { return r.trySend(message, gift{}) }
 
 // TryGive is [Resumable.Give] as TrySend is Send.
 func (r *Resumable) TryGive(buffer []byte, at int, used func()) error {
-	message := buffer[at:]
+	return r.trySend(buffer[at:], gift{buffer, used})
+}
+
+func (r *Resumable) trySend(message []byte, g gift) error {
 	if err := r.limits.check(message); err != nil {
 		return err
 	}
 	j := r.journal
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.trySend(message, gift{buffer, used}, false)
+	return j.trySend(message, g, false)
 }
 
 // trySend queues a message if no sender waits and it fits. If prompt is set, it is written here if

@@ -71,17 +71,16 @@ func (e *end) TrySend(message []byte) error {
 
 // Give implements actors.LaneStream. Who uses the memory all the same finds it overwritten.
 func (e *end) Give(ctx context.Context, buffer []byte, at int, used func()) error {
-	err := e.Send(ctx, buffer[at:])
-	if err == nil {
-		overwrite(buffer)
-		used()
-	}
-	return err
+	return taken(e.Send(ctx, buffer[at:]), buffer, used)
 }
 
 // TryGive implements actors.LaneStream.
 func (e *end) TryGive(buffer []byte, at int, used func()) error {
-	err := e.TrySend(buffer[at:])
+	return taken(e.TrySend(buffer[at:]), buffer, used)
+}
+
+// taken gives the memory of a message back, if there was no error, and returns the error.
+func taken(err error, buffer []byte, used func()) error {
 	if err == nil {
 		overwrite(buffer)
 		used()
